@@ -1,0 +1,82 @@
+"""Derivatives of eigenvalues and eigenvectors of large sparse pencils A(p) x = lam B(p) x.
+
+Names are loaded on first use: importing the package does not initialise PETSc or MPI.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from geneig_adjoint.errors import MissingPackageError
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "AdjointSettings": "bordered",
+    "BorderedSystem": "bordered",
+    "ConvergenceError": "errors",
+    "DefectiveEigenvalueError": "errors",
+    "DegenerateEigenvalueError": "errors",
+    "EigenCotangent": "eigenpairs",
+    "EigenTangent": "eigenpairs",
+    "Eigenpairs": "eigenpairs",
+    "ElementBlock": "elements",
+    "ElementModel": "elements",
+    "GaugeError": "errors",
+    "GeneigError": "errors",
+    "Ghosts": "ghosts",
+    "InputError": "errors",
+    "Linear": "kernels",
+    "MatrixModel": "models",
+    "Model": "models",
+    "NumpyKernel": "kernels",
+    "OperatorModel": "models",
+    "Pencil": "pencil",
+    "PowerLaw": "kernels",
+    "ScaledKernel": "kernels",
+    "StaleError": "errors",
+    "abort_on_failure": "collective",
+    "derivative_products": "sensitivity",
+    "gradient": "sensitivity",
+    "jvp": "sensitivity",
+    "solve_eigenproblem": "solve",
+    "value_and_gradient": "sensitivity",
+    "verify_gradient": "verification",
+}
+_SUBMODULES = {"errors", "io", "objectives"}
+
+__all__ = sorted([*_MODULE_OF, *_SUBMODULES])  # noqa: PLE0605
+
+_REMEDY = {
+    "petsc4py": "apt install python3-petsc4py, or pip install 'geneig-adjoint[petsc]'",
+    "slepc4py": "apt install python3-slepc4py, or pip install 'geneig-adjoint[petsc]'",
+    "mpi4py": "apt install python3-mpi4py, or pip install 'geneig-adjoint[petsc]'",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return _loaded(name)
+    if name in _MODULE_OF:
+        value = getattr(_loaded(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _loaded(module: str) -> Any:
+    try:
+        return importlib.import_module(f"{__name__}.{module}")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing not in _REMEDY:
+            raise
+        raise MissingPackageError(
+            f"geneig_adjoint.{module} needs {missing}, which is not installed; {_REMEDY[missing]}",
+            name=missing,
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,191 @@
+"""PETSc as this package needs it: option prefixes, block products, reason names, build facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.errors import InputError
+
+REAL_SCALARS = np.dtype(PETSc.ScalarType).kind == "f"
+SCALAR_NAME = "real" if REAL_SCALARS else "complex"
+
+
+@contextmanager
+def inserted_options(prefix: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Put prefixed options into PETSc's database for the duration of a block.
+
+    Not collective. Options the user has already set (command line, PETSC_OPTIONS)
+    win; every option inserted here is removed again.
+    """
+    database = PETSc.Options()
+    names = [prefix + name for name in options if not database.hasName(prefix + name)]
+    for name in names:
+        value = options[name[len(prefix) :]]
+        # PETSc reads a flag without a value as true; None means such a flag.
+        database.setValue(name, "" if value is None else _option_text(value))
+    try:
+        yield
+    finally:
+        for name in names:
+            database.delValue(name)
+
+
+def _option_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def has_option(name: str) -> bool:
+    """Tell whether the user has set an option.  (Not collective.)"""
+    return bool(PETSc.Options().hasName(name))
+
+
+def reason_name(reasons: Any, reason: int) -> str:
+    """Return SLEPc's or PETSc's name of a convergence reason.  (Not collective.)"""
+    names = [name for name, value in vars(reasons).items() if value == reason and name.isupper()]
+    return max(names, key=len) if names else str(reason)
+
+
+def real_scalar_error(what: str) -> InputError:
+    """Return the error for something only complex scalars can hold.  (Not collective.)"""
+    return InputError(
+        f"{what} must be real in PETSc's real-scalar build, got complex numbers; "
+        "use the complex build of petsc4py and slepc4py (PETSC_DIR and SLEPC_DIR select it)"
+    )
+
+
+def multiply(mat: PETSc.Mat, block: Block, *, hermitian: bool = False) -> Block:
+    """Return ``mat @ block`` or ``mat^H @ block`` for a block of row vectors.
+
+    Collective. In a real-scalar build complex blocks are multiplied half by half.
+
+    Parameters
+    ----------
+    mat
+        Matrix of any PETSc type with a product.
+    block
+        This rank's rows, (n_local, k).
+    hermitian
+        Multiply with the Hermitian transpose.
+
+    Returns
+    -------
+    ndarray
+        This rank's rows of the product, Fortran order, real iff block and build are.
+
+    """
+    return _columnwise(mat, mat.multHermitian if hermitian else mat.mult, block)
+
+
+def solve(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Block:
+    """Return the KSP's solution, or that with its Hermitian transpose, column by column.
+
+    Collective. Same layout rules as `multiply`. The caller checks residuals.
+    """
+    mat = ksp.getOperators()[0]
+    if not hermitian:
+        return _columnwise(mat, ksp.solve, block)
+    # Hermitian transpose by conjugation: (K^H)^-1 b = conj(K^-T conj(b)).
+    return _columnwise(mat, ksp.solveTranspose, block.conj()).conj()
+
+
+def _columnwise(mat: PETSc.Mat, operation: Any, block: Block) -> Block:
+    source, target = mat.createVecs()
+    try:
+        if REAL_SCALARS and np.iscomplexobj(block):
+            halves = (_columns(operation, half, source, target) for half in (block.real, block.imag))
+            real, imag = halves
+            return np.asarray(real + 1j * imag)
+        return _columns(operation, block, source, target)
+    finally:
+        source.destroy()
+        target.destroy()
+
+
+def _columns(operation: Any, block: Block, source: PETSc.Vec, target: PETSc.Vec) -> Block:
+    result = np.empty(block.shape, dtype=PETSc.ScalarType, order="F")
+    for column in range(block.shape[1]):
+        source.array[:] = block[:, column]
+        operation(source, target)
+        result[:, column] = target.array_r
+    return result
+
+
+def vec_from(mat: PETSc.Mat, values: Block) -> PETSc.Vec:
+    """Return a new vector in a matrix's row layout holding this rank's values.  (Collective.)"""
+    vec = mat.createVecLeft()
+    vec.array[:] = values
+    return vec
+
+
+def diagonal(mat: PETSc.Mat) -> Block:
+    """Return this rank's part of the diagonal.  (Collective.)"""
+    vec = mat.createVecLeft()
+    mat.getDiagonal(vec)
+    values = vec.array.copy()
+    vec.destroy()
+    return np.asarray(values)
+
+
+def is_shell(mat: PETSc.Mat) -> bool:
+    """Tell whether a matrix is an operator without entries.  (Not collective.)"""
+    return mat.getType() in {"python", "shell"}
+
+
+def destroy(*objects: Any) -> None:
+    """Destroy PETSc objects that exist.  (Collective.)"""
+    for item in objects:
+        if item is not None:
+            item.destroy()
+
+
+@contextmanager
+def log_stage(name: str) -> Iterator[None]:
+    """Attribute the time of a block to a stage of PETSc's -log_view.  (Not collective.)"""
+    stage = PETSc.Log.Stage(name)
+    stage.push()
+    try:
+        yield
+    finally:
+        stage.pop()
+
+
+def deterministic_block(rows: tuple[int, int], count: int, seed: int = 0) -> Block:
+    """Return pseudo-random rows in [-1, 1) that depend on the global row number only.
+
+    Not collective. Start vectors made this way do not depend on the number of ranks.
+    """
+    index = np.arange(*rows, dtype=np.uint64)[:, None] * np.uint64(count)
+    index = index + np.arange(count, dtype=np.uint64) + np.uint64(seed * 0x51_7C_C1_B7)
+    # Finaliser of splitmix64 (Steele, Lea & Flood, OOPSLA 2014).
+    with np.errstate(over="ignore"):
+        bits = (index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        bits = bits ^ (bits >> np.uint64(31))
+    return np.asfortranarray(bits.astype(np.float64) / 2.0**63 - 1.0)
+
+
+class translated_errors:  # noqa: N801  (used like a function)
+    """Context manager that replaces PETSc's numeric errors by ones a user understands.
+
+    Not collective; PETSc raises the errors meant here on all ranks. Exceptions that
+    Python callbacks raised inside PETSc pass unchanged.
+    """
+
+    def __init__(self, translate: Callable[[int], Exception]) -> None:
+        self.translate = translate
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, PETSc.Error):
+            raise self.translate(int(error.ierr)) from error

@@ -1,0 +1,133 @@
+"""Sparse matrices from entries that any rank contributes: pattern once, values many times."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from petsc4py import PETSc
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.exchange import Exchange
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+class Pattern:
+    """Nonzero pattern of a distributed matrix and where each contribution goes.
+
+    Collective.
+
+    Parameters
+    ----------
+    comm
+        Communicator.
+    row_ranges
+        First row of every rank and, last, the number of rows.
+    columns
+        Local and global number of columns.
+    indices
+        (row, column) index arrays of this rank's contributions, one pair of equal
+        shapes per group; entries with a negative index are dropped.
+    with_diagonal
+        Keep every diagonal entry in the pattern (square matrices): factorisations
+        and shifts need it.
+
+    """
+
+    def __init__(
+        self,
+        comm: MPI.Comm,
+        row_ranges: Block,
+        columns: tuple[int, int],
+        indices: list[tuple[Block, Block]],
+        *,
+        with_diagonal: bool = False,
+    ) -> None:
+        self.comm = comm
+        self.columns = columns
+        self._first, self._last = (int(row_ranges[comm.rank + i]) for i in (0, 1))
+        self._rows = (self._last - self._first, int(row_ranges[-1]))
+        keys = [_keys(row, column, columns[1]) for row, column in indices]
+        local, self._slots = _unique_slots(keys)
+        self._local_size = local.size
+        bounds = np.searchsorted(local, row_ranges * columns[1])
+        self._parts = [slice(int(bounds[r]), int(bounds[r + 1])) for r in range(comm.size)]
+        self._exchange = Exchange(comm, [local[part] for part in self._parts])
+        own = [local[self._parts[comm.rank]], *self._exchange.answers.values()]
+        self.touched_rows = np.unique(np.concatenate(own) // columns[1])
+        if with_diagonal:
+            rows = np.arange(self._first, self._last, dtype=np.int64)
+            own.append(rows * columns[1] + rows)
+        final = np.unique(np.concatenate(own))
+        self._own = np.searchsorted(final, local[self._parts[comm.rank]])
+        self._received = {
+            rank: np.searchsorted(final, keys) for rank, keys in self._exchange.answers.items()
+        }
+        self._size = final.size
+        row_of = final // columns[1] - self._first
+        offsets = np.searchsorted(row_of, np.arange(self._rows[0] + 1))
+        self._csr = (
+            offsets.astype(PETSc.IntType),
+            (final % columns[1]).astype(PETSc.IntType),
+        )
+
+    def sums(self, dtype: np.dtype[np.generic] | type = np.float64) -> Block:
+        """Return zeros to collect contributions in with `collect`.  (Not collective.)"""
+        # The last slot swallows contributions of dropped indices.
+        return np.zeros(self._local_size + 1, dtype=dtype)
+
+    def collect(self, sums: Block, group: int, rows: slice, values: Block) -> None:
+        """Add values of ``indices[group][rows]`` to this rank's sums.  (Not collective.)"""
+        slots = self._slots[group][rows].ravel()
+        flat = values.ravel()
+        if np.iscomplexobj(sums):
+            sums.real += np.bincount(slots, weights=flat.real, minlength=sums.size)
+            sums.imag += np.bincount(slots, weights=flat.imag, minlength=sums.size)
+        else:
+            sums += np.bincount(slots, weights=flat, minlength=sums.size)
+
+    def matrix(self, sums: Block, out: PETSc.Mat | None = None) -> PETSc.Mat:
+        """Return the assembled matrix of collected sums, or fill ``out`` with it.
+
+        Collective. The caller destroys a new matrix.
+        """
+        data = np.zeros(self._size, dtype=sums.dtype)
+        data[self._own] += sums[self._parts[self.comm.rank]]
+        asked = {rank: sums[self._parts[rank]] for rank in self._exchange.asked}
+        for rank, part in self._exchange.reverse(asked, data).items():
+            data[self._received[rank]] += part
+        csr = (*self._csr, data.astype(PETSc.ScalarType))
+        if out is None:
+            out = PETSc.Mat().createAIJ((self._rows, self.columns), csr=csr, comm=self.comm)
+        else:
+            out.setValuesCSR(*csr)
+        out.assemble()
+        return out
+
+
+def _keys(rows: Block, columns: Block, width: int) -> Block:
+    keys = rows.astype(np.int64) * width + columns
+    keys[(rows < 0) | (columns < 0)] = -1
+    return np.asarray(keys)
+
+
+def _unique_slots(keys: list[Block]) -> tuple[Block, list[Block]]:
+    """Return the sorted distinct keys >= 0 and, per group, the place of each key among them."""
+    flat = [part.ravel() for part in keys]
+    joined = np.concatenate(flat) if flat else np.zeros(0, dtype=np.int64)
+    unique = np.unique(joined)
+    unique = unique[np.searchsorted(unique, 0) :]
+    slots = []
+    for part in keys:
+        place = np.searchsorted(unique, part)
+        place[part < 0] = unique.size
+        slots.append(place.astype(np.int32 if unique.size < 2**31 - 1 else np.int64))
+    return unique, slots
+
+
+def equal_layout(comm: MPI.Comm, size: int) -> tuple[int, int]:
+    """Return (local, global) sizes of PETSc's default split.  (Not collective.)"""
+    local = size // comm.size + (comm.rank < size % comm.size)
+    return local, size

@@ -1,0 +1,398 @@
+r"""`BorderedSystem`: the nonsingular system that holds the derivative of one eigenpair.
+
+    [ A - lam B   b ] [ v  ]   [ r   ]        b = beta B x,  c = gamma x
+    [   c^H       0 ] [ nu ] = [ rho ]
+
+A - lam B is singular at an eigenvalue; the border makes it regular when the eigenvalue
+is simple (Lee & Jung, Comput. Struct. 62(3), 1997). beta and gamma give the border the
+size of A - lam B, so that nothing changes when A or B is multiplied by a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from petsc4py import PETSc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import Block
+from geneig_adjoint.bordered_matrix import bordered_matrix
+from geneig_adjoint.collective import allreduce_same, column_norms
+from geneig_adjoint.errors import ConvergenceError, InputError
+from geneig_adjoint.factorization import SpectralTransformation
+from geneig_adjoint.pencil import Pencil
+
+OwnSolver: TypeAlias = Callable[[PETSc.Mat, PETSc.Vec, PETSc.Vec], None]
+
+REFINEMENTS = 3
+ROUNDING = 100 * np.finfo(float).eps
+"""A residual of this size, relative to the matrix and the solution, is rounding."""
+
+DIRECT_OPTIONS = {"ksp_type": "preonly", "pc_type": "lu", "pc_factor_mat_solver_type": "mumps"}
+KRYLOV_OPTIONS = {"ksp_type": "gmres", "ksp_gmres_restart": 60, "ksp_max_it": 500}
+
+
+@dataclass(frozen=True)
+class AdjointSettings:
+    """How bordered systems are solved.
+
+    Attributes
+    ----------
+    strategy : str, PETSc.KSP, callable or None
+        "direct": assembled and factored; "ksp": operator, Krylov method and
+        preconditioner from the options; a KSP (its operators are replaced) or a callable
+        ``solve(operator, rhs, solution)`` of the user's own; None: "ksp" where the
+        eigensolver left a factor or nothing can be factored, else "direct".
+    rtol : float
+        Bound on the true relative residual.
+    options : mapping
+        PETSc options without prefix, e.g. ``{"ksp_type": "bcgs"}``.
+    prefix : str
+        In front of ``ga_adjoint_``.
+
+    """
+
+    strategy: str | PETSc.KSP | OwnSolver | None = None
+    rtol: float = 1e-10
+    options: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+
+
+class BorderedSystem:
+    """The bordered matrix of one eigenpair, solved forward and Hermitian-transposed.
+
+    Collective. A context manager; `close` destroys the solvers.
+
+    Parameters
+    ----------
+    pencil
+        A and B.
+    lam
+        The eigenvalue.
+    x
+        Its right vector, this rank's rows (n_local,).
+    transformation
+        The eigensolver's factor, used as preconditioner; None: there is none.
+    settings
+        Strategy, tolerance, options.
+    name
+        What messages call this system, e.g. "eigenpair 3".
+
+    Raises
+    ------
+    InputError
+        For a strategy that does not exist or does not fit the pencil.
+
+    """
+
+    def __init__(
+        self,
+        pencil: Pencil,
+        lam: complex,
+        x: Block,
+        *,
+        transformation: SpectralTransformation | None = None,
+        settings: AdjointSettings | None = None,
+        name: str = "this eigenpair",
+    ) -> None:
+        self.pencil = pencil
+        self.comm = pencil.comm
+        self.name = name
+        self.settings = settings or AdjointSettings()
+        self.transformation = transformation if transformation and transformation.inverts else None
+        self.strategy = _chosen_strategy(self.settings.strategy, pencil, self.transformation)
+        imaginary = bool(np.any(np.imag(x))) or np.imag(lam) != 0
+        self._complex = bool(self.comm.allreduce(int(imaginary)))
+        self.lam = complex(lam) if self._complex else complex(lam).real
+        self.x = x if self._complex else np.asarray(x.real)
+        # A complex system in a real build becomes a real one of twice the size.
+        self._halves = 2 if self._complex and _petsc.REAL_SCALARS else 1
+        self._last = self.comm.rank == self.comm.size - 1
+        self._solvers: dict[bool, PETSc.KSP] = {}
+        self._mats: list[PETSc.Mat] = []
+        self._dual: Block | None = None
+        self._set_border()
+
+    def solve(self, rhs: Block, rho: Block, *, hermitian: bool) -> tuple[Block, Block]:
+        """Solve for several right-hand sides, true residuals checked.
+
+        Collective.
+
+        Parameters
+        ----------
+        rhs
+            Upper parts, this rank's rows (n_local, k). Not changed.
+        rho
+            Lower parts (k,), the same on every rank.
+        hermitian
+            Solve with the Hermitian transpose: the adjoint system.
+
+        Returns
+        -------
+        v : ndarray
+            Upper parts (n_local, k).
+        nu : ndarray
+            Lower parts (k,), in units where the border is B x and x, unscaled.
+
+        Raises
+        ------
+        ConvergenceError
+            When a true residual stays above rtol and above rounding.
+
+        """
+        scale_in, scale_out = (self.beta, self.gamma) if hermitian else (self.gamma, self.beta)
+        real = _petsc.REAL_SCALARS and not self._complex and not np.iscomplexobj(rhs)
+        v = np.zeros(rhs.shape, dtype=float if real else complex, order="F")
+        nu = np.zeros(rhs.shape[1], dtype=v.dtype)
+        for column in range(rhs.shape[1]):
+            lower = rho[column] * scale_in
+            if real or self._complex or not _petsc.REAL_SCALARS:
+                v[:, column], nu[column] = self._refined((rhs[:, column], lower), hermitian)
+            else:  # a real matrix in a real build: the halves are independent
+                re = self._refined((rhs[:, column].real, np.real(lower)), hermitian)
+                im = self._refined((rhs[:, column].imag, np.imag(lower)), hermitian)
+                v[:, column], nu[column] = re[0] + 1j * im[0], re[1] + 1j * im[1]
+        return v, nu * scale_out
+
+    def apply(self, v: Block, nu: complex, *, hermitian: bool) -> tuple[Block, complex]:
+        """Return the product of the scaled bordered matrix, or its transpose.  (Collective.)"""
+        column, row = (self.c, self.b) if hermitian else (self.b, self.c)
+        shift = np.conj(self.lam) if hermitian else self.lam
+        block = v[:, None]
+        upper = self.pencil.multiply_a(block, hermitian=hermitian)
+        upper = upper - shift * self.pencil.multiply_b(block, hermitian=hermitian)
+        lower = allreduce_same(self.comm, np.atleast_1d(np.vdot(row, v)))[0]
+        return upper[:, 0] + column * nu, lower
+
+    def eliminate(self, v: Block, nu: complex, *, hermitian: bool) -> tuple[Block, complex]:
+        """Solve the system with K = A - sigma B in place of A - lam B, by its factor.
+
+        Collective. Block elimination. K^-1 B x = x / (lam - sigma) costs nothing; the
+        Hermitian transpose needs one more solve, done once.
+        """
+        assert self.transformation is not None
+        if not hermitian:
+            sigma = complex(self.transformation.sigma or 0.0)
+            shift = self.lam - (sigma if self._complex else sigma.real)
+            row, column = self.c, self.beta / shift * self.x
+        else:
+            if self._dual is None:
+                self._dual = self.transformation.solve(self.c[:, None], hermitian=True)[:, 0]
+            row, column = self.b, self._dual
+        u = self.transformation.solve(v[:, None], hermitian=hermitian)[:, 0]
+        sums = allreduce_same(self.comm, np.array([np.vdot(row, u), np.vdot(row, column)]))
+        mu = (sums[0] - nu) / sums[1]
+        return u - mu * column, mu
+
+    def close(self) -> None:
+        """Destroy solvers and matrices.  (Collective.)"""
+        if not isinstance(self.strategy, PETSc.KSP):
+            _petsc.destroy(*self._solvers.values())
+        _petsc.destroy(*reversed(self._mats))
+        self._solvers.clear()
+        self._mats.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _set_border(self) -> None:
+        a_norm, b_norm = self.pencil.norms
+        self.size = a_norm + abs(self.lam) * b_norm
+        Bx = self.pencil.multiply_b(self.x[:, None])[:, 0]
+        norms = column_norms(self.comm, np.column_stack([Bx, self.x]))
+        border = self._diagonal_size()
+        self.beta, self.gamma = float(border / norms[0]), float(border / norms[1])
+        self.b, self.c = self.beta * Bx, self.gamma * self.x
+
+    def _diagonal_size(self) -> float:
+        if self.pencil.matrix_free:
+            return self.size
+        total = np.abs(_petsc.diagonal(self.pencil.A)).sum()
+        mean = float(allreduce_same(self.comm, np.atleast_1d(total))[0]) / self.pencil.n
+        return mean if mean > 0 else self.size
+
+    # -- one right-hand side --
+
+    def _refined(self, rhs: tuple[Block, complex], hermitian: bool) -> tuple[Block, complex]:
+        """Solve, and correct with the true residual until it is small enough."""
+        target = self._norm(rhs)
+        v, nu = 0.0 * rhs[0], 0.0 * rhs[1]
+        if target == 0.0:
+            return v, nu
+        remaining, iterations = rhs, 0
+        for _ in range(REFINEMENTS):
+            (dv, dnu), its, reason = self._solve_once(remaining, hermitian)
+            v, nu, iterations = v + dv, nu + dnu, iterations + its
+            product = self.apply(v, nu, hermitian=hermitian)
+            remaining = (rhs[0] - product[0], rhs[1] - product[1])
+            residual = self._norm(remaining)
+            rounding = ROUNDING * self.size * self._norm((v, nu))
+            if residual <= self.settings.rtol * target + rounding:
+                return v, nu
+            if not np.isfinite(residual):
+                break
+        raise ConvergenceError(
+            f"the adjoint solve of {self.name} must reach rtol {self.settings.rtol:.1e}, got "
+            f"{residual / target:.1e} ({reason}, {iterations} iterations); use "
+            'strategy="direct", or raise ksp_max_it',
+            reason=reason,
+            iterations=iterations,
+            residual_norm=residual / target,
+        )
+
+    def _norm(self, pair: tuple[Block, complex]) -> float:
+        upper = float(column_norms(self.comm, np.asarray(pair[0])[:, None])[0])
+        return float(np.hypot(upper, abs(pair[1])))
+
+    def _solve_once(
+        self, rhs: tuple[Block, complex], hermitian: bool
+    ) -> tuple[tuple[Block, complex], int, str]:
+        # One factor serves both directions; its Hermitian transpose by conjugation.
+        transposed = self.strategy == "direct" and hermitian
+        ksp = self._solver(hermitian and not transposed)
+        source, target = ksp.getOperators()[0].createVecs()
+        try:
+            local = self._packed(*rhs)
+            source.array[:] = local.conj() if transposed else local
+            if isinstance(self.strategy, str | PETSc.KSP):
+                iterations, reason = self._run(ksp, source, target, transposed)
+            else:
+                assert self.strategy is not None
+                self.strategy(ksp.getOperators()[0], source, target)
+                iterations, reason = 0, "a solver of the caller"
+            result = target.array_r.copy()
+            return self._unpacked(result.conj() if transposed else result), iterations, reason
+        finally:
+            _petsc.destroy(source, target)
+
+    def _run(
+        self, ksp: PETSc.KSP, source: PETSc.Vec, target: PETSc.Vec, transposed: bool
+    ) -> tuple[int, str]:
+        with self._explained():
+            (ksp.solveTranspose if transposed else ksp.solve)(source, target)
+        reason = _petsc.reason_name(PETSc.KSP.ConvergedReason, ksp.getConvergedReason())
+        return ksp.getIterationNumber(), reason
+
+    def _explained(self) -> _petsc.translated_errors:
+        return _petsc.translated_errors(
+            lambda code: ConvergenceError(
+                f"the bordered system of {self.name} must be solvable, got PETSc error {code}; "
+                "the eigenvalue may be multiple: look at pairs.clusters",
+                reason=f"PETSc error {code}",
+            )
+        )
+
+    # -- packed vectors: this rank's rows, then the border's entry on the last rank --
+
+    def _packed(self, v: Block, nu: complex) -> Block:
+        if self._halves == 2:
+            tail = [np.real(nu), np.imag(nu)] if self._last else []
+            return np.concatenate([np.real(v), np.imag(v), tail])
+        return np.append(v, nu) if self._last else np.asarray(v)
+
+    def _unpacked(self, local: Block) -> tuple[Block, complex]:
+        n = self.pencil.n_local
+        tail = local[self._halves * n :]
+        v = local[:n] if self._halves == 1 else local[:n] + 1j * local[n : 2 * n]
+        own = None
+        if self._last:
+            own = tail[0] if self._halves == 1 else complex(tail[0], tail[1])
+        return v, self.comm.bcast(own, root=self.comm.size - 1)
+
+    # -- solvers --
+
+    def _solver(self, hermitian: bool) -> PETSc.KSP:
+        if hermitian not in self._solvers:
+            self._solvers[hermitian] = self._new_solver(hermitian)
+        return self._solvers[hermitian]
+
+    def _new_solver(self, hermitian: bool) -> PETSc.KSP:
+        prefix = f"{self.settings.prefix}ga_adjoint_"
+        if isinstance(self.strategy, PETSc.KSP):
+            self.strategy.setOperators(self._shell(hermitian))
+            return self.strategy
+        direct = self.strategy == "direct"
+        options = dict(DIRECT_OPTIONS if direct else KRYLOV_OPTIONS)
+        options |= {"ksp_rtol": self.settings.rtol / 10, **self.settings.options}
+        own_pc = "pc_type" in options or _petsc.has_option(prefix + "pc_type")
+        ksp = PETSc.KSP().create(self.comm)
+        ksp.setOptionsPrefix(prefix)
+        if direct:
+            ksp.setOperators(self._assembled(hermitian))
+        elif own_pc and not self.pencil.matrix_free:
+            ksp.setOperators(self._shell(hermitian), self._assembled(hermitian))
+        else:
+            ksp.setOperators(self._shell(hermitian))
+        if not own_pc:
+            self._precondition(ksp.getPC(), hermitian)
+        with _petsc.inserted_options(prefix, options), self._explained():
+            ksp.setFromOptions()
+            ksp.setUp()
+        return ksp
+
+    def _precondition(self, pc: PETSc.PC, hermitian: bool) -> None:
+        if self.transformation is None:
+            pc.setType(PETSc.PC.Type.NONE)
+            return
+        pc.setType(PETSc.PC.Type.PYTHON)
+        pc.setPythonContext(_Context(self, self.eliminate, hermitian))
+
+    def _shell(self, hermitian: bool) -> PETSc.Mat:
+        local = self._halves * (self.pencil.n_local + self._last)
+        sizes = (local, self._halves * (self.pencil.n + 1))
+        context = _Context(self, self.apply, hermitian)
+        mat = PETSc.Mat().createPython((sizes, sizes), context, comm=self.comm)
+        mat.setUp()
+        self._mats.append(mat)
+        return mat
+
+    def _assembled(self, hermitian: bool) -> PETSc.Mat:
+        mat = bordered_matrix(
+            self.pencil, complex(self.lam), self.b, self.c, halves=self._halves
+        )
+        if hermitian:
+            mat.hermitianTranspose()
+        self._mats.append(mat)
+        return mat
+
+
+class _Context:
+    """Python context of an operator (mult) or a preconditioner (apply) on packed vectors."""
+
+    def __init__(
+        self, system: BorderedSystem, action: Callable[..., Any], hermitian: bool
+    ) -> None:
+        self.system = system
+        self.action = action
+        self.hermitian = hermitian
+
+    def mult(self, _: Any, source: PETSc.Vec, target: PETSc.Vec) -> None:
+        v, nu = self.system._unpacked(source.array_r)
+        target.array[:] = self.system._packed(*self.action(v, nu, hermitian=self.hermitian))
+
+    apply = mult
+
+
+def _chosen_strategy(
+    requested: Any, pencil: Pencil, transformation: SpectralTransformation | None
+) -> str | PETSc.KSP | OwnSolver:
+    if requested is None:
+        return "ksp" if transformation is not None or pencil.matrix_free else "direct"
+    if isinstance(requested, str) and requested not in {"direct", "ksp"}:
+        raise InputError(
+            f'strategy must be "direct", "ksp", a KSP, a callable or None, got {requested!r}; '
+            "None chooses by what the eigensolver left"
+        )
+    if requested == "direct" and pencil.matrix_free:
+        raise InputError(
+            'strategy "direct" needs assembled matrices, got an operator without entries; '
+            'use strategy="ksp"'
+        )
+    chosen: str | PETSc.KSP | OwnSolver = requested
+    return chosen

@@ -1,0 +1,129 @@
+"""Eigenvalues that cannot be told apart, and derivatives that do not exist because of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.errors import DefectiveEigenvalueError, DegenerateEigenvalueError
+
+if TYPE_CHECKING:
+    from geneig_adjoint.eigenpairs import Eigenpairs
+
+RELATIVE_GAP = 1e-6
+"""Eigenvalues closer than this, relatively, belong together."""
+ADMISSIBLE_ERROR = 1e-6
+"""Largest predicted relative error of a gradient that is still returned."""
+DEFECTIVE_CONDITION = 1e4
+
+REMEDIES = (
+    "use a function of the whole cluster (sum, mean or KS over all its members), "
+    "or separate the values by a change of the design"
+)
+
+
+def group_values(values: Block, errors: Block) -> tuple[tuple[int, ...], ...]:
+    """Return the indices of eigenvalues grouped into clusters.
+
+    Not collective. i and j belong together when |lam_i - lam_j| is at most
+    1e-6 max(|lam_i|, |lam_j|) + 10 (err_i + err_j), and with them all in between.
+    """
+    distance = np.abs(values[:, None] - values[None, :])
+    size = np.abs(values)
+    limit = RELATIVE_GAP * np.maximum(size[:, None], size[None, :])
+    limit = limit + 10 * (errors[:, None] + errors[None, :])
+    adjacency = scipy.sparse.csr_matrix(distance <= limit)
+    count, label = scipy.sparse.csgraph.connected_components(adjacency, directed=False)
+    groups = [tuple(int(i) for i in np.flatnonzero(label == c)) for c in range(count)]
+    return tuple(sorted(groups))
+
+
+def nearest_gaps(values: Block) -> Block:
+    """Return the distance of every value to the nearest other one.  (Not collective.)"""
+    distance = np.abs(values[:, None] - values[None, :])
+    np.fill_diagonal(distance, np.inf)
+    return np.asarray(distance.min(axis=1, initial=np.inf))
+
+
+def cluster_of(pairs: Eigenpairs, j: int) -> tuple[int, ...]:
+    """Return the members of pair j's cluster, j among them.  (Not collective.)"""
+    return next(group for group in pairs.clusters if j in group)
+
+
+def check_value_cotangent(pairs: Eigenpairs, lam_bar: Block) -> None:
+    """Raise when derivatives of single eigenvalues are asked for that do not exist.
+
+    Not collective: everything it looks at is the same on every rank.
+
+    Raises
+    ------
+    DegenerateEigenvalueError
+        When the weights of two values differ and the error of the pairs, divided by
+        their gap, predicts a relative gradient error above 1e-6.
+    DefectiveEigenvalueError
+        When an eigenvalue with a large condition number has a close neighbour.
+
+    """
+    largest = np.abs(lam_bar).max(initial=0.0)
+    for i in np.flatnonzero(lam_bar):
+        check_not_defective(pairs, int(i))
+        for j in range(pairs.count):
+            defect = float(np.abs(lam_bar[i] - lam_bar[j]))
+            gap = float(np.abs(pairs.values[i] - pairs.values[j]))
+            error = float(pairs.errors[i] + pairs.errors[j])
+            if i != j and defect * error > ADMISSIBLE_ERROR * largest * gap:
+                raise degenerate_error(pairs, (int(i), j), defect=defect / largest)
+
+
+def check_vector_cotangent(pairs: Eigenpairs, j: int) -> None:
+    """Raise when a vector that is not unique is to be differentiated.  (Not collective.)
+
+    Raises
+    ------
+    DegenerateEigenvalueError
+        When pair j belongs to a cluster.
+    DefectiveEigenvalueError
+        When it is close to defective.
+
+    """
+    check_not_defective(pairs, j)
+    members = cluster_of(pairs, j)
+    if len(members) > 1:
+        raise degenerate_error(pairs, members, defect=1.0)
+
+
+def degenerate_error(
+    pairs: Eigenpairs, members: tuple[int, ...], *, defect: float
+) -> DegenerateEigenvalueError:
+    """Return the error for a derivative that does not exist in a cluster.  (Not collective.)"""
+    values = pairs.values[list(members)]
+    gap = float(nearest_gaps(values).min())
+    shown = ", ".join(f"{value:.12g}" for value in values)
+    return DegenerateEigenvalueError(
+        f"the objective must treat the members of a cluster alike, got different weights (defect "
+        f"{defect:.1e}) for pairs {list(members)} with eigenvalues {shown} (gap {gap:.1e}); "
+        f"{REMEDIES}",
+        members=members,
+        gap=gap,
+        defect=defect,
+    )
+
+
+def check_not_defective(pairs: Eigenpairs, j: int) -> None:
+    """Raise when pair j is close to an exceptional point.  (Not collective.)"""
+    condition, value = float(pairs.condition[j]), pairs.values[j]
+    if not condition > DEFECTIVE_CONDITION:
+        return
+    distance = np.abs(np.delete(pairs.values, j) - value)
+    if distance.min(initial=np.inf) <= 10 / condition * np.abs(value):
+        raise DefectiveEigenvalueError(
+            f"eigenvalue {j} must be simple, got {value:.12g} with condition number "
+            f"{condition:.1e} and a neighbour at distance {distance.min():.1e}: the pair is "
+            "defective to working accuracy and has no derivative; move the parameters away from "
+            "this exceptional point",
+            condition=condition,
+        )

@@ -1,0 +1,194 @@
+"""Agreement between ranks: raise everywhere or nowhere, reduce once, same bits on every rank."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.errors import InputError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+def raise_together(comm: MPI.Comm, error: BaseException | None) -> None:
+    """Raise the same exception on every rank when any rank has one.
+
+    Collective.
+
+    Parameters
+    ----------
+    comm
+        Communicator of the ranks that must agree.
+    error
+        This rank's exception, or None.
+
+    Raises
+    ------
+    Exception
+        The exception of the lowest failing rank, with a note naming all failing ranks.
+
+    """
+    if comm.allreduce(int(error is not None)) == 0:
+        return
+    found = comm.allgather(_portable(error))
+    failed = [rank for rank, other in enumerate(found) if other is not None]
+    first = error if comm.rank == failed[0] and error is not None else found[failed[0]]
+    assert first is not None
+    if comm.size > 1:
+        first.add_note(f"found on ranks {failed} of {comm.size}")
+    raise first
+
+
+def _portable(error: BaseException | None) -> BaseException | None:
+    """Return an exception that survives pickling, in place of one that may not."""
+    if error is None:
+        return None
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # a user's exception class may fail in any way when pickled
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+@contextmanager
+def guard(comm: MPI.Comm) -> Iterator[None]:
+    """Run code that may fail on one rank only; leave it on all ranks or on none.
+
+    Collective. The body must not communicate: a rank that fails early would leave
+    the others waiting. Errors of the body are shared at the end of the block.
+    """
+    error: BaseException | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    raise_together(comm, error)
+
+
+@contextmanager
+def abort_on_failure(comm: MPI.Comm | None = None) -> Iterator[None]:
+    """End the whole MPI job when this rank fails, instead of leaving the others waiting.
+
+    Not collective. For scripts: put everything a rank does inside it. An uncaught
+    exception prints one traceback and calls ``MPI_Abort(1)``; ``sys.exit(code)`` with
+    a code other than 0 aborts with that code. On one rank the exception passes
+    unchanged.
+
+    Parameters
+    ----------
+    comm
+        Communicator to abort; default ``MPI.COMM_WORLD``.
+
+    """
+    try:
+        yield
+    except BaseException as error:
+        if comm is None:
+            from mpi4py import MPI
+
+            comm = MPI.COMM_WORLD
+        if comm.size == 1:
+            raise
+        code = exit_code(error)
+        if code == 0:
+            raise
+        if not isinstance(error, SystemExit):
+            sys.stdout.flush()
+            text = "".join(traceback.format_exception(error))
+            # One write: lines of several failing ranks must not be mixed.
+            sys.stderr.write(f"rank {comm.rank} of {comm.size} failed:\n{text}")
+        sys.stderr.flush()
+        comm.Abort(code)
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the process exit code an exception stands for.  (Not collective.)"""
+    if not isinstance(error, SystemExit):
+        return 1
+    if error.code is None:
+        return 0
+    return error.code if isinstance(error.code, int) else 1
+
+
+def allreduce_same(comm: MPI.Comm, local: Block) -> Block:
+    """Return the sum of an array over the ranks, bitwise the same on every rank.
+
+    Collective. MPI_Allreduce may add in another order on each rank; a decision
+    taken from such a sum could differ between ranks, so the sum is formed once
+    and broadcast.
+    """
+    local = np.ascontiguousarray(local)
+    if comm.size == 1:
+        return local.copy()
+    total = np.empty_like(local)
+    comm.Reduce(local, total, root=0)
+    comm.Bcast(total, root=0)
+    return total
+
+
+def largest_over_ranks(comm: MPI.Comm, local: Block) -> Block:
+    """Return the elementwise maximum of an array over the ranks.  (Collective.)"""
+    from mpi4py import MPI
+
+    result = np.empty_like(local)
+    comm.Allreduce(np.ascontiguousarray(local), result, op=MPI.MAX)
+    return result
+
+
+def check_equal_input(comm: MPI.Comm, name: str, value: Any) -> None:
+    """Raise on all ranks unless every rank passed the same value.
+
+    Collective.
+
+    Raises
+    ------
+    InputError
+        When some rank's value differs from rank 0's.
+
+    """
+    key = _comparable(value)
+    reference = comm.bcast(key, root=0)
+    error = None
+    if key != reference:
+        error = InputError(
+            f"{name} must be the same on every rank, got {value!r} on rank {comm.rank} and another "
+            "value on rank 0; pass the same argument everywhere"
+        )
+    raise_together(comm, error)
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.shape, str(value.dtype), value.tobytes()
+    return repr(value)
+
+
+def inner(comm: MPI.Comm, u: Block, v: Block) -> Block:
+    """Return u^H v of two row blocks, the same on every rank.  (Collective.)"""
+    return allreduce_same(comm, np.asarray(u.conj().T @ v))
+
+
+def column_norms(comm: MPI.Comm, block: Block) -> Block:
+    """Return the 2-norms of the columns of a row block, the same on every rank.  (Collective.)"""
+    squares = np.einsum("ij,ij->j", block.conj(), block).real
+    return np.asarray(np.sqrt(allreduce_same(comm, np.ascontiguousarray(squares))))
+
+
+def finite_error(name: str, block: Block, first_row: int, remedy: str) -> InputError | None:
+    """Return an error that names the first row of a block with NaN or Inf, if there is one."""
+    finite = np.isfinite(block)
+    if finite.all():
+        return None
+    bad = np.flatnonzero(~finite.reshape(block.shape[0], -1).all(axis=1))
+    return InputError(
+        f"{name} must be finite, got {np.count_nonzero(~finite)} NaN or Inf entries, the first in "
+        f"row {first_row + int(bad[0])}; {remedy}"
+    )

@@ -1,0 +1,233 @@
+"""`Eigenpairs` and its duals, and the convention for derivatives of complex quantities.
+
+The objective g is real. Cotangents are ``lam_bar = dg/dRe(lam) + i dg/dIm(lam)``, and
+likewise per entry of x and y, so that
+
+    dg = Re( sum_j conj(lam_bar_j) dlam_j + x_bar_j^H dx_j + y_bar_j^H dy_j ).
+
+Left vectors follow SLEPc's definition ``y^H A = lam y^H B``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.collective import inner
+from geneig_adjoint.errors import StaleError
+from geneig_adjoint.pencil import Pencil
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+    from slepc4py import SLEPc
+
+
+@dataclass(frozen=True)
+class SolveInfo:
+    """How the eigenpairs were obtained.
+
+    Attributes
+    ----------
+    reason : str
+        SLEPc's convergence reason.
+    iterations : int
+        Restarts of Krylov-Schur.
+    converged : int
+        Pairs SLEPc reported, of which some may not have been asked for.
+    tolerance : float
+        ``eps_tol`` that was in force.
+    sigma : complex or None
+        Shift of the spectral transformation; None without shift-and-invert.
+    left_residuals : ndarray or None
+        Relative residuals of the left vectors.
+    notes : tuple of str
+        What a careful user should know: moved shifts, fallbacks, large conditions.
+
+    """
+
+    reason: str
+    iterations: int
+    converged: int
+    tolerance: float
+    sigma: complex | None = None
+    left_residuals: Block | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Eigenpairs:
+    """Eigenvalues with right and left vectors of ``A x = lam B x``.
+
+    Made by `solve_eigenproblem` or `from_eps`. A context manager: `close` frees the
+    factor the pairs own.
+
+    Attributes
+    ----------
+    pencil : Pencil
+        The pencil solved; borrowed, not owned.
+    values : ndarray
+        Eigenvalues (k,), complex, the same on all ranks. k >= count when a conjugate
+        or a cluster was completed.
+    right, left : ndarray
+        This rank's rows (n_local, k), Fortran order; real iff the pencil is Hermitian
+        and the build real. ``left`` is None when not asked for; ``y^H B x = 1`` else.
+    residuals : ndarray
+        Backward errors ||A x - lam B x|| / ((||A|| + |lam| ||B||) ||x||).
+    condition : ndarray
+        Condition numbers of the eigenvalues (1 for every Hermitian definite pencil);
+        nan without left vectors.
+    errors : ndarray
+        Estimated absolute errors of the eigenvalues.
+    gaps : ndarray
+        Distance of each eigenvalue to the nearest other computed one (inf if k = 1).
+    clusters : tuple of tuple of int
+        Pairs grouped by the eigenvalues that cannot be told apart.
+    normalization : Normalization
+        Scale of the right vectors; derivatives match it.
+    phase_rows : ndarray or None
+        Global row of each vector made real and positive; None where the phase is free
+        or fixed by the normalization.
+    info : SolveInfo
+        How the solve went.
+
+    """
+
+    pencil: Pencil
+    values: Block
+    right: Block
+    left: Block | None
+    residuals: Block
+    condition: Block
+    errors: Block
+    gaps: Block
+    clusters: tuple[tuple[int, ...], ...]
+    normalization: Any
+    phase_rows: Block | None
+    info: SolveInfo
+    factor: Any = None
+    version: int = field(default=0)
+
+    @property
+    def comm(self) -> MPI.Comm:
+        """Communicator of the pencil."""
+        return self.pencil.comm
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """First row of this rank and one past its last."""
+        return self.pencil.rows
+
+    @property
+    def count(self) -> int:
+        """Number of pairs k."""
+        return len(self.values)
+
+    def inner(self, u: Block, v: Block) -> Block:
+        """Return u^H v of two row blocks, the same on every rank.  (Collective.)"""
+        return inner(self.comm, u, v)
+
+    def check_current(self) -> None:
+        """Raise unless the pencil still holds the matrices these pairs belong to.
+
+        Not collective.
+
+        Raises
+        ------
+        StaleError
+            When the pencil was refilled or closed since.
+
+        """
+        self.pencil.check_open()
+        if self.version != self.pencil.version:
+            raise StaleError(
+                f"eigenpairs must belong to the current matrices, got pairs of version "
+                f"{self.version} of a pencil at version {self.pencil.version}; solve again"
+            )
+
+    @classmethod
+    def from_eps(cls, eps: SLEPc.EPS, pencil: Pencil, **settings: Any) -> Eigenpairs:
+        """Return the pairs of an EPS that the user has solved.
+
+        Collective. The EPS and its factor are reused and stay the user's: keep them
+        alive as long as the pairs.
+
+        Parameters
+        ----------
+        eps
+            A solved EPS of the same matrices.
+        pencil
+            Its matrices.
+        settings
+            ``count``, ``normalization``, ``phase``, ``left`` as in `solve_eigenproblem`.
+
+        Raises
+        ------
+        InputError
+            When the EPS was not solved or holds other matrices.
+        ConvergenceError
+            When fewer pairs converged than asked for, or residuals are too large.
+
+        """
+        # The work is that of a solve and sits in a higher layer; the name belongs here.
+        solve = importlib.import_module("geneig_adjoint.solve")
+        pairs: Eigenpairs = solve.pairs_from_eps(eps, pencil, **settings)
+        return pairs
+
+    def close(self) -> None:
+        """Free the factor.  (Collective.)"""
+        if self.factor is not None:
+            self.factor.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class EigenCotangent:
+    """Derivative of a real objective with respect to what it looks at; missing means zero.
+
+    Attributes
+    ----------
+    values : ndarray or None
+        lam_bar (k,), the same on every rank.
+    right, left : ndarray or None
+        x_bar, y_bar: this rank's rows (n_local, k).
+    parameters : mapping or None
+        Explicit dg/dp, in the structure of p (names may be missing).
+    matrices : tuple of ndarray or None
+        ``(left_a, left_b, right)``, (n_local, j) each: an explicit dependence on A(p)
+        and B(p) whose derivative is Re sum_j left_a_j^H dA right_j + left_b_j^H dB right_j.
+
+    """
+
+    values: Block | None = None
+    right: Block | None = None
+    left: Block | None = None
+    parameters: Mapping[str, Any] | None = None
+    matrices: tuple[Block, Block, Block] | None = None
+
+
+@dataclass(frozen=True)
+class EigenTangent:
+    """Derivatives of eigenpairs along a direction of the parameters.
+
+    Attributes
+    ----------
+    values : ndarray
+        (k,), the same on every rank.
+    right : ndarray
+        This rank's rows (n_local, k).
+    left : ndarray or None
+        Likewise for the left vectors; None when the pairs have none.
+
+    """
+
+    values: Block
+    right: Block
+    left: Block | None = None

@@ -1,0 +1,209 @@
+"""Element kernels: matrices of a batch of elements as functions of parameters, and their derivatives.
+
+A kernel works on batches: all arrays have the element as leading axis. Values of a
+parameter have shape (batch,) or (batch, q), as the ids of the element block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.errors import InputError
+
+COMPLEX_STEP = 1e-30
+"""Far below any rounding: the derivative of an analytic function is exact to the last bits."""
+
+Law = Callable[[Block], Block]
+
+
+class Kernel(Protocol):
+    """What an element block needs to know about its elements."""
+
+    def matrices(self, values: Mapping[str, Block], rows: slice) -> Block:
+        """Return the element matrices (batch, nd, nd) of the elements ``rows``."""
+        ...
+
+    def derivative(
+        self, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice
+    ) -> Block:
+        """Return the derivative of the matrices along ``dots``, (batch, nd, nd)."""
+        ...
+
+    def vjp(
+        self, values: Mapping[str, Block], left: Block, right: Block, rows: slice
+    ) -> dict[str, Block]:
+        """Return Re sum_j left_j^H (dK/dvalue) right_j for every value, in the shape of values.
+
+        ``left`` and ``right`` have shape (batch, nd, k).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The law s(rho) = rho."""
+
+    def __call__(self, rho: Block) -> Block:
+        """Return rho."""
+        return rho
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """The law s(rho) = floor + rho^p (SIMP with an additive floor).
+
+    Parameters
+    ----------
+    p
+        Exponent.
+    floor
+        Value at rho = 0; keeps a void element's matrix from vanishing.
+
+    """
+
+    p: float
+    floor: float = 0.0
+
+    def __call__(self, rho: Block) -> Block:
+        """Return floor + rho^p."""
+        return np.asarray(self.floor + rho**self.p)
+
+
+def complex_step(function: Callable[[Block], Block], x: Block, direction: Block) -> Block:
+    """Return the derivative of an analytic function along a direction.
+
+    Not collective. Im f(x + i h direction) / h with h so small that nothing is
+    truncated (Squire & Trapp, SIAM Rev. 40(1), 1998).
+    """
+    return np.asarray(np.imag(function(x + 1j * COMPLEX_STEP * direction)) / COMPLEX_STEP)
+
+
+@dataclass(frozen=True)
+class ScaledKernel:
+    """Element matrices K_e = s(rho_e) K0, with one scalar parameter per element.
+
+    Parameters
+    ----------
+    base
+        K0: (nd, nd) shared by all elements of the block, or (n_elements, nd, nd).
+    law
+        s: `Linear`, `PowerLaw`, or any NumPy function of an array that is analytic
+        (no abs, no comparison); its derivative is taken by a complex step.
+
+    """
+
+    base: Block
+    law: Law = field(default_factory=Linear)
+
+    def matrices(self, values: Mapping[str, Block], rows: slice) -> Block:
+        """Return s(rho) K0."""
+        return self._scaled(self.law(_single(values)), rows)
+
+    def derivative(
+        self, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice
+    ) -> Block:
+        """Return s'(rho) rho_dot K0."""
+        return self._scaled(self._slope(values) * _single(dots), rows)
+
+    def vjp(
+        self, values: Mapping[str, Block], left: Block, right: Block, rows: slice
+    ) -> dict[str, Block]:
+        """Return s'(rho) Re sum_j left_j^H K0 right_j."""
+        base = self._base(rows)
+        if base.ndim == 2:  # one GEMM for the whole batch
+            product = np.tensordot(right, base, axes=(1, 1)).transpose(0, 2, 1)
+        else:
+            product = base @ right
+        energy = np.einsum("edk,edk->e", left.conj(), product).real
+        return {next(iter(values)): self._slope(values) * energy}
+
+    def _slope(self, values: Mapping[str, Block]) -> Block:
+        rho = _single(values)
+        return complex_step(self.law, rho, np.ones_like(rho))
+
+    def _base(self, rows: slice) -> Block:
+        return self.base if self.base.ndim == 2 else self.base[rows]
+
+    def _scaled(self, factors: Block, rows: slice) -> Block:
+        return np.asarray(factors[:, None, None] * self._base(rows))
+
+
+def _single(values: Mapping[str, Block]) -> Block:
+    return next(iter(values.values()))
+
+
+@dataclass(frozen=True)
+class NumpyKernel:
+    """Element matrices from a NumPy function of any number of parameters.
+
+    Parameters
+    ----------
+    function
+        ``function(**values, **data)`` -> real (batch, nd, nd). It must be analytic in
+        the values (plain arithmetic, sqrt, exp; no abs, conj or comparison) and must
+        pass complex numbers on: derivatives are taken by a complex step.
+    data
+        Arrays with the element as leading axis, cut to the same batch as the values.
+
+    """
+
+    function: Callable[..., Block]
+    data: Mapping[str, Block] = field(default_factory=dict)
+
+    def matrices(self, values: Mapping[str, Block], rows: slice) -> Block:
+        """Return function(values)."""
+        result = np.asarray(self.function(**values, **self._data(rows)))
+        if np.iscomplexobj(result):
+            raise InputError(
+                "a NumpyKernel must return real matrices for real values, got dtype "
+                f"{result.dtype}; a complex step cannot differentiate complex-valued functions: "
+                "split it into blocks, or write a kernel with its own derivative"
+            )
+        return result
+
+    def derivative(
+        self, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice
+    ) -> Block:
+        """Return Im function(values + i h dots) / h."""
+        stepped = {name: values[name] + 1j * COMPLEX_STEP * dots[name] for name in values}
+        result = np.asarray(self.function(**stepped, **self._data(rows)))
+        if not np.iscomplexobj(result) and any(dot.any() for dot in dots.values()):
+            # A function that does not depend on these values returns real numbers too;
+            # a cast that drops the imaginary part raises ComplexWarning in NumPy.
+            return np.zeros(result.shape)
+        return np.asarray(np.imag(result) / COMPLEX_STEP)
+
+    def vjp(
+        self, values: Mapping[str, Block], left: Block, right: Block, rows: slice
+    ) -> dict[str, Block]:
+        """Contract the derivative with respect to each value in turn."""
+        outer = np.einsum("edk,efk->edf", left.conj(), right).real
+        return {
+            name: self._partials(name, values, outer, rows) for name in values
+        }
+
+    def _partials(
+        self, name: str, values: Mapping[str, Block], outer: Block, rows: slice
+    ) -> Block:
+        partials = np.zeros(values[name].shape)
+        columns = partials.reshape(partials.shape[0], -1)
+        for column in range(columns.shape[1]):
+            dots = unit_directions(values, name, column)
+            derivative = self.derivative(values, dots, rows)
+            columns[:, column] = np.einsum("edf,edf->e", outer, derivative)
+        return partials
+
+    def _data(self, rows: slice) -> dict[str, Block]:
+        return {name: np.asarray(array)[rows] for name, array in self.data.items()}
+
+
+def unit_directions(values: Mapping[str, Block], name: str, column: int) -> dict[str, Block]:
+    """Return directions that are 1 in one column of one parameter, else 0."""
+    dots = {other: np.zeros(value.shape) for other, value in values.items()}
+    dots[name].reshape(dots[name].shape[0], -1)[:, column] = 1.0
+    return dots

@@ -1,0 +1,219 @@
+"""Left eigenvectors from a solve of the transposed problem on the same factor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.optimize
+from petsc4py import PETSc
+from slepc4py import SLEPc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import Block
+from geneig_adjoint.bordered import AdjointSettings, BorderedSystem
+from geneig_adjoint.clusters import group_values
+from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.eigensolver import (
+    DEFAULT_TOLERANCE,
+    WHICH,
+    RightPairs,
+    Wanted,
+    backward_errors,
+    residual_limit,
+)
+from geneig_adjoint.errors import ConvergenceError
+from geneig_adjoint.factorization import SpectralTransformation
+from geneig_adjoint.pencil import Pencil
+
+EXTRA_CANDIDATES = 2
+"""Left pairs asked for beyond the right ones: the two solves may cut the spectrum differently."""
+
+
+@dataclass(frozen=True)
+class LeftVectors:
+    """Left vectors with y^H B x = 1 and how well they satisfy their own equation.
+
+    Attributes
+    ----------
+    vectors : ndarray
+        This rank's rows (n_local, k).
+    residuals : ndarray
+        Backward errors of y^H A = lam y^H B, (k,).
+    notes : tuple of str
+
+    """
+
+    vectors: Block
+    residuals: Block
+    notes: tuple[str, ...] = ()
+
+
+def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVectors:
+    """Return the left vectors of right pairs.
+
+    Collective. Hermitian definite pencils: y is x. Otherwise the transposed problem is
+    solved on the eigensolver's factor and its vectors are matched by eigenvalue and
+    biorthogonality; a vector whose own residual is too large is computed again from
+    the transposed bordered system at the known eigenvalue.
+
+    Raises
+    ------
+    ConvergenceError
+        When a left vector stays inaccurate in spite of the fallback.
+
+    """
+    if pencil.definite:
+        return LeftVectors(_biorthonormal(pencil, found, found.right), found.residuals)
+    with _petsc.log_stage("ga left"):
+        left = np.zeros_like(found.right)
+        missing = np.ones(len(found.values), dtype=bool)
+        limit = residual_limit(found.tolerance)
+        if found.transformation is not None:
+            candidates = _transposed_vectors(pencil, found.transformation, found, wanted)
+            left, missing = _matched(pencil, found, *candidates, limit)
+        notes = []
+        for j in np.flatnonzero(missing):
+            left[:, j] = _from_bordered_system(pencil, found, int(j))
+            notes.append(f"left vector {j} comes from the transposed bordered system")
+        left = _biorthonormal(pencil, found, left)
+        residuals = backward_errors(pencil, found.values, left, left=True)
+    worst = int(np.argmax(residuals))
+    if residuals[worst] > limit:
+        raise ConvergenceError(
+            f"left vectors must have residuals below {limit:.1e}, got {residuals[worst]:.1e} for "
+            f"eigenpair {worst} ({found.values[worst]:.6g}); lower eps_tol, or move the target",
+            reason="LEFT_RESIDUAL",
+            residual_norm=float(residuals[worst]),
+        )
+    return LeftVectors(left, residuals, tuple(notes))
+
+
+class _TransposedOperator:
+    """Python context of K^-H M^H, whose eigenvectors are the left vectors."""
+
+    def __init__(self, transformation: SpectralTransformation) -> None:
+        self.transformation = transformation
+
+    def mult(self, _: PETSc.Mat, source: PETSc.Vec, target: PETSc.Vec) -> None:
+        block = np.array(source.array_r)[:, None]
+        target.array[:] = self.transformation.apply_hermitian(block)[:, 0]
+
+
+def _transposed_vectors(
+    pencil: Pencil, transformation: SpectralTransformation, found: RightPairs, wanted: Wanted
+) -> tuple[Block, Block]:
+    """Return eigenvalues of the pencil and the left vectors that belong to them."""
+    sizes = pencil.A.getSizes()
+    shell = PETSc.Mat().createPython(sizes, _TransposedOperator(transformation), comm=pencil.comm)
+    shell.setUp()
+    eps = SLEPc.EPS().create(pencil.comm)
+    start = _petsc.vec_from(pencil.A, _petsc.deterministic_block(pencil.rows, 1, seed=6)[:, 0])
+    try:
+        eps.setOperators(shell)
+        eps.setProblemType(SLEPc.EPS.ProblemType.NHEP)
+        eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
+        eps.setDimensions(nev=min(len(found.values) + EXTRA_CANDIDATES, pencil.n))
+        eps.setTolerances(tol=DEFAULT_TOLERANCE, max_it=500)
+        eps.setWhichEigenpairs(_transposed_which(transformation, wanted))
+        eps.setInitialSpace([start])
+        prefix = f"{wanted.prefix}ga_left_"
+        eps.setOptionsPrefix(prefix)
+        left_options = {
+            name.removeprefix("left_"): value
+            for name, value in wanted.options.items()
+            if name.startswith(("eps_", "left_eps_"))
+        }
+        with _petsc.inserted_options(prefix, left_options):
+            eps.setFromOptions()
+        eps.solve()
+        return _extracted(eps, pencil, transformation)
+    finally:
+        _petsc.destroy(start, eps, shell)
+
+
+def _transposed_which(transformation: SpectralTransformation, wanted: Wanted) -> int:
+    if transformation.sigma is not None:
+        return int(SLEPc.EPS.Which.LARGEST_MAGNITUDE)
+    name = wanted.which or "largest_magnitude"
+    if name.endswith("imaginary"):  # the operator has the conjugate eigenvalues
+        turned = {"largest": "smallest", "smallest": "largest"}
+        size, part = name.split("_")
+        name = f"{turned[size]}_{part}"
+    return int(WHICH[name])
+
+
+def _extracted(
+    eps: SLEPc.EPS, pencil: Pencil, transformation: SpectralTransformation
+) -> tuple[Block, Block]:
+    count = eps.getConverged()
+    theta = np.zeros(count, dtype=complex)
+    vectors = np.zeros((pencil.n_local, count), dtype=complex, order="F")
+    real, imag = pencil.A.createVecs()
+    for i in range(count):
+        theta[i] = complex(eps.getEigenpair(i, real, imag))
+        vectors[:, i] = real.array_r
+        if _petsc.REAL_SCALARS:
+            vectors[:, i] += 1j * imag.array_r
+    _petsc.destroy(real, imag)
+    usable = theta != 0
+    theta, vectors = theta[usable], vectors[:, usable]
+    if transformation.sigma is not None and count:
+        # One more application removes what rounding left in the null space of B^H.
+        vectors = transformation.apply_hermitian(vectors)
+        vectors = vectors / np.maximum(column_norms(pencil.comm, vectors), np.finfo(float).tiny)
+    return transformation.eigenvalue(theta.conj()), vectors
+
+
+def _matched(
+    pencil: Pencil, found: RightPairs, values: Block, vectors: Block, limit: float
+) -> tuple[Block, Block]:
+    """Return candidates assigned to the right pairs, and which pairs got none that is good."""
+    k = len(found.values)
+    left = np.zeros((pencil.n_local, k), dtype=complex, order="F")
+    missing = np.ones(k, dtype=bool)
+    if not len(values):
+        return left, missing
+    scale = np.maximum(np.abs(found.values), np.abs(found.values).max() * 1e-8)
+    distance = np.abs(found.values[:, None] - values[None, :]) / scale[:, None]
+    overlap = np.abs(inner(pencil.comm, vectors, pencil.multiply_b(found.right))).T
+    overlap = overlap / np.maximum(overlap.max(axis=1, keepdims=True), np.finfo(float).tiny)
+    # Eigenvalues decide; biorthogonality decides among eigenvalues that agree.
+    cost = np.minimum(distance, 1.0) + 1e-6 * (1.0 - overlap)
+    rows, columns = scipy.optimize.linear_sum_assignment(cost)
+    left[:, rows] = vectors[:, columns]
+    residuals = backward_errors(pencil, found.values[rows], left[:, rows], left=True)
+    missing[rows] = residuals > limit
+    return left, missing
+
+
+def _from_bordered_system(pencil: Pencil, found: RightPairs, j: int) -> Block:
+    with BorderedSystem(
+        pencil,
+        complex(found.values[j]),
+        found.right[:, j],
+        transformation=found.transformation,
+        settings=AdjointSettings("direct" if not pencil.matrix_free else "ksp"),
+        name=f"left vector {j}",
+    ) as system:
+        zero = np.zeros((pencil.n_local, 1), dtype=complex)
+        return system.solve(zero, np.ones(1), hermitian=True)[0][:, 0]
+
+
+def _biorthonormal(pencil: Pencil, found: RightPairs, left: Block) -> Block:
+    """Return left vectors scaled, and mixed inside clusters, such that y_i^H B x_j = delta_ij."""
+    product = pencil.multiply_b(found.right)
+    result = np.array(left, order="F")
+    estimate = found.residuals * (pencil.norms[0] + np.abs(found.values) * pencil.norms[1])
+    for group in group_values(found.values, estimate):
+        members = list(group)
+        gram = inner(pencil.comm, left[:, members], product[:, members])
+        # A singular Gram matrix is a defective eigenvalue: condition reports it.
+        inverse = np.linalg.pinv(gram) if len(members) > 1 else 1.0 / _nonzero(gram)
+        result[:, members] = left[:, members] @ inverse.conj().T
+    return result
+
+
+def _nonzero(gram: Block) -> Block:
+    tiny = np.finfo(float).tiny ** 0.5
+    return np.where(np.abs(gram) > tiny, gram, tiny)

@@ -1,0 +1,370 @@
+"""Objectives: real functions of eigenpairs with their cotangents.
+
+Every objective here is called as ``objective(pairs)`` and returns ``(value, cotangent)``,
+the value identical on all ranks. An objective of your own is any callable
+``objective(pairs)`` or ``objective(pairs, p)`` that does the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from petsc4py import PETSc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import Block
+from geneig_adjoint.collective import raise_together
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
+from geneig_adjoint.errors import InputError
+from geneig_adjoint.normalization import column_dots
+
+Objective: TypeAlias = Callable[..., tuple[float, EigenCotangent]]
+
+
+def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, EigenCotangent]:
+    """Call an objective on every rank and check what it returns.
+
+    Collective. An exception on one rank is raised on all ranks.
+
+    Raises
+    ------
+    InputError
+        Results of the wrong kind or shape, non-finite numbers, values that differ
+        between ranks.
+
+    """
+    error: Exception | None = None
+    value, cotangent = float("nan"), EigenCotangent()
+    try:
+        result = objective(pairs, p) if _takes_parameters(objective) else objective(pairs)
+        value, cotangent = _checked_result(objective, result, pairs)
+    except Exception as caught:
+        error = caught
+    raise_together(pairs.comm, error)
+    first = pairs.comm.bcast(value, root=0)
+    if first != value and not abs(first - value) <= 1e-12 * abs(first):
+        error = InputError(
+            f"the objective {_name(objective)} must return the same value on every rank, got "
+            f"{value!r} on rank {pairs.comm.rank} and {first!r} on rank 0; sum local parts with "
+            "pairs.comm.allreduce"
+        )
+    raise_together(pairs.comm, error)
+    return first, cotangent
+
+
+def _takes_parameters(objective: Objective) -> bool:
+    parameters = inspect.signature(objective).parameters.values()
+    positional = [
+        item
+        for item in parameters
+        if item.kind in {item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD}
+        and item.default is item.empty
+    ]
+    return len(positional) > 1
+
+
+def _name(objective: Any) -> str:
+    return getattr(objective, "__name__", type(objective).__name__)
+
+
+def _checked_result(
+    objective: Objective, result: Any, pairs: Eigenpairs
+) -> tuple[float, EigenCotangent]:
+    name = _name(objective)
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise InputError(
+            f"the objective {name} must return (value, EigenCotangent), got "
+            f"{type(result).__name__}; return both"
+        )
+    value, cotangent = result
+    if not isinstance(cotangent, EigenCotangent):
+        raise InputError(
+            f"the objective {name} must return an EigenCotangent as second item, got "
+            f"{type(cotangent).__name__}; wrap it: EigenCotangent(values=..., right=...)"
+        )
+    if np.ndim(value) != 0 or np.iscomplexobj(value):
+        raise InputError(
+            f"the objective {name} must be one real number, got {value!r}; differentiate real and "
+            "imaginary part as two objectives"
+        )
+    if not np.isfinite(value):
+        raise InputError(f"the objective {name} must be finite, got {value!r}; check its formula")
+    shapes = {
+        "values": (cotangent.values, (pairs.count,)),
+        "right": (cotangent.right, pairs.right.shape),
+        "left": (cotangent.left, pairs.right.shape),
+    }
+    for part, (array, shape) in shapes.items():
+        if array is None:
+            continue
+        if np.shape(array) != shape:
+            raise InputError(
+                f"the cotangent {part!r} of {name} must have shape {shape}, got {np.shape(array)}; "
+                "use this rank's rows, one column per pair"
+            )
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"the cotangent {part!r} of {name} must be finite, got "
+                f"{np.count_nonzero(~np.isfinite(array))} NaN or Inf; check its formula"
+            )
+    return float(value), cotangent
+
+
+def _check_pair(pairs: Eigenpairs, pair: int) -> None:
+    if not 0 <= pair < pairs.count:
+        raise InputError(
+            f"pair must be in 0 ... {pairs.count - 1}, got {pair}; raise count in the solve"
+        )
+
+
+def _at(pairs: Eigenpairs, pair: int, lam_bar: complex) -> EigenCotangent:
+    values = np.zeros(pairs.count, dtype=complex)
+    values[pair] = lam_bar
+    return EigenCotangent(values=values)
+
+
+def _positive_value(pairs: Eigenpairs, pair: int, what: str) -> float:
+    lam = pairs.values[pair]
+    if not lam.real > 0 or abs(lam.imag) > 1e-8 * abs(lam):
+        raise InputError(
+            f"{what} needs a positive real eigenvalue, got {lam:.6g} for pair {pair}; "
+            "use the Eigenvalue objective, or another pair"
+        )
+    return float(lam.real)
+
+
+@dataclass(frozen=True)
+class Eigenvalue:
+    """Real or imaginary part of an eigenvalue.
+
+    Parameters
+    ----------
+    pair
+        Index of the pair.
+    part
+        "real" or "imag".
+
+    """
+
+    pair: int = 0
+    part: str = "real"
+
+    def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
+        """Return the part of the eigenvalue and lam_bar = 1 or i."""
+        _check_pair(pairs, self.pair)
+        if self.part not in {"real", "imag"}:
+            raise InputError(f'part must be "real" or "imag", got {self.part!r}; choose one')
+        lam = complex(pairs.values[self.pair])
+        if self.part == "real":
+            return lam.real, _at(pairs, self.pair, 1.0)
+        return lam.imag, _at(pairs, self.pair, 1.0j)
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """Natural frequency sqrt(lam) / 2 pi in Hz, for lam in (rad/s)^2.
+
+    Parameters
+    ----------
+    pair
+        Index of the pair.
+
+    """
+
+    pair: int = 0
+
+    def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
+        """Return the frequency and its derivative 1 / (8 pi^2 f)."""
+        _check_pair(pairs, self.pair)
+        frequency = np.sqrt(_positive_value(pairs, self.pair, "a frequency")) / (2 * np.pi)
+        return float(frequency), _at(pairs, self.pair, 1.0 / (8 * np.pi**2 * frequency))
+
+
+@dataclass(frozen=True)
+class KEffective:
+    """Effective multiplication factor 1 / lam of A phi = lam F phi, lam = 1 / k.
+
+    Parameters
+    ----------
+    pair
+        Index of the pair.
+
+    """
+
+    pair: int = 0
+
+    def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
+        """Return k and its derivative -k^2."""
+        _check_pair(pairs, self.pair)
+        k = 1.0 / _positive_value(pairs, self.pair, "a multiplication factor")
+        return k, _at(pairs, self.pair, -k * k)
+
+
+@dataclass(frozen=True)
+class KSMinimum:
+    """Smooth minimum -log(sum_j exp(-rho f_j)) / rho (Kreisselmeier & Steinhauser).
+
+    Never above the true minimum; at most log(k) / rho below it. Symmetric in its
+    members, so that it stays differentiable when they meet.
+
+    Parameters
+    ----------
+    rho
+        Sharpness, in units of 1 / f.
+    pairs
+        Indices of the pairs; None: all.
+    of
+        "frequency" (Hz) or "eigenvalue" (its real part).
+
+    References
+    ----------
+    .. [1] G. Kreisselmeier, R. Steinhauser, "Systematic control design by optimizing a
+       vector performance index", IFAC Proc. 12(7), 113-117, 1979.
+
+    """
+
+    rho: float = 50.0
+    pairs: Sequence[int] | None = None
+    of: str = "frequency"
+
+    def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
+        """Return the smooth minimum and the softmin weights times df/dlam."""
+        if self.of not in {"frequency", "eigenvalue"}:
+            raise InputError(f'of must be "frequency" or "eigenvalue", got {self.of!r}')
+        if not self.rho > 0:
+            raise InputError(f"rho must be positive, got {self.rho}; larger values are sharper")
+        chosen = list(range(pairs.count)) if self.pairs is None else list(self.pairs)
+        single = Frequency if self.of == "frequency" else Eigenvalue
+        parts = [single(j)(pairs) for j in chosen]
+        f = np.array([value for value, _ in parts])
+        weights = np.exp(-self.rho * (f - f.min()))
+        total = weights.sum()
+        value = float(f.min() - np.log(total) / self.rho)
+        slopes = [cotangent.values for _, cotangent in parts if cotangent.values is not None]
+        return value, EigenCotangent(values=np.einsum("j,ji->i", weights / total, slopes))
+
+
+@dataclass(frozen=True)
+class QuadraticForm:
+    """Sum over pairs of x_j^H D x_j for a constant Hermitian D.
+
+    Parameters
+    ----------
+    weight
+        D: a PETSc.Mat in the layout of A, or this rank's part of a real diagonal, (n_local,).
+    pairs
+        Indices of the pairs.
+
+    """
+
+    weight: Any
+    pairs: Sequence[int] = (0,)
+
+    def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
+        """Return the sum and x_bar_j = 2 D x_j."""
+        chosen = list(self.pairs)
+        for j in chosen:
+            _check_pair(pairs, j)
+        x = pairs.right[:, chosen]
+        Dx = _weighted(self.weight, x)
+        x_bar = np.zeros_like(pairs.right)
+        # add.at: a pair named twice counts twice
+        np.add.at(x_bar.T, chosen, 2 * Dx.T)
+        value = float(column_dots(pairs.comm, x, Dx).real.sum())
+        return value, EigenCotangent(right=x_bar)
+
+
+def _weighted(weight: Any, x: Block) -> Block:
+    if isinstance(weight, PETSc.Mat):
+        return _petsc.multiply(weight, x)
+    diagonal = np.asarray(weight)
+    if diagonal.shape != x.shape[:1]:
+        raise InputError(
+            f"the weight must hold this rank's {x.shape[0]} rows, got shape {diagonal.shape}; cut "
+            "it to pairs.rows"
+        )
+    return np.asarray(diagonal[:, None] * x)
+
+
+@dataclass(frozen=True)
+class LinearOutput:
+    """Real or imaginary part of c^H x for a constant vector c.
+
+    Parameters
+    ----------
+    vector
+        This rank's rows of c, (n_local,).
+    pair
+        Index of the pair.
+    part
+        "real" or "imag".
+
+    """
+
+    vector: Block
+    pair: int = 0
+    part: str = "real"
+
+    def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
+        """Return the part of c^H x and x_bar = c or i c."""
+        _check_pair(pairs, self.pair)
+        if self.part not in {"real", "imag"}:
+            raise InputError(f'part must be "real" or "imag", got {self.part!r}; choose one')
+        c = np.asarray(self.vector)
+        _check_rows("the vector", c, pairs)
+        output = complex(column_dots(pairs.comm, c[:, None], pairs.right[:, [self.pair]])[0])
+        x_bar = np.zeros(pairs.right.shape, dtype=np.result_type(pairs.right, c))
+        if self.part == "real":
+            x_bar[:, self.pair] = c
+            return output.real, EigenCotangent(right=x_bar)
+        x_bar = x_bar.astype(complex)
+        x_bar[:, self.pair] = 1j * c
+        return output.imag, EigenCotangent(right=x_bar)
+
+
+def _check_rows(what: str, local: Block, pairs: Eigenpairs) -> None:
+    if local.shape != pairs.right.shape[:1]:
+        raise InputError(
+            f"{what} must hold this rank's {pairs.right.shape[0]} rows, got shape {local.shape}; "
+            "cut it to pairs.rows"
+        )
+
+
+@dataclass(frozen=True)
+class ModeShapeMatch:
+    """Modal assurance criterion |r^H x|^2 / ((r^H r)(x^H x)) with a reference shape r.
+
+    1 for equal shapes, 0 for orthogonal ones; independent of length and phase of x
+    (Allemang, Sound & Vibration 37(8), 2003).
+
+    Parameters
+    ----------
+    reference
+        This rank's rows of r, (n_local,).
+    pair
+        Index of the pair.
+
+    """
+
+    reference: Block
+    pair: int = 0
+
+    def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
+        """Return the criterion and x_bar = 2 (r (r^H x) / r^H r - MAC x) / x^H x."""
+        _check_pair(pairs, self.pair)
+        r = np.asarray(self.reference)
+        _check_rows("the reference", r, pairs)
+        x = pairs.right[:, self.pair]
+        stacked = np.column_stack([r, x])
+        gram = pairs.inner(stacked, stacked)
+        rr, xx, rx = gram[0, 0].real, gram[1, 1].real, gram[0, 1]
+        if rr == 0:
+            raise InputError("the reference must not be zero, got a zero vector; give a mode shape")
+        mac = float(abs(rx) ** 2 / (rr * xx))
+        x_bar = np.zeros(pairs.right.shape, dtype=np.result_type(pairs.right, r))
+        x_bar[:, self.pair] = 2 / xx * (r * (rx / rr) - mac * x)
+        return mac, EigenCotangent(right=x_bar)

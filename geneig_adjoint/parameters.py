@@ -1,0 +1,277 @@
+"""Named parameters: replicated NumPy arrays or distributed PETSc vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from petsc4py import PETSc
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.collective import allreduce_same, raise_together
+from geneig_adjoint.errors import InputError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+Parameters: TypeAlias = Mapping[str, Any]
+"""Names -> 1-D float arrays (the same on every rank) or PETSc.Vec (distributed)."""
+Gradient: TypeAlias = dict[str, Any]
+
+
+def check_parameters(comm: MPI.Comm, p: Parameters, sizes: Mapping[str, int]) -> None:
+    """Raise on all ranks unless p holds exactly the named parameters in usable form.
+
+    Collective.
+
+    Parameters
+    ----------
+    comm
+        Communicator of the model.
+    p
+        The parameters as the user passed them.
+    sizes
+        Names the model knows -> smallest admissible length.
+
+    Raises
+    ------
+    InputError
+        Missing or unknown names, wrong lengths, complex or non-finite entries, or
+        replicated arrays that differ between ranks.
+
+    """
+    raise_together(comm, _structure_error(p, sizes) or _entries_error(p))
+    digest = _digest(p)
+    reference = comm.bcast(digest, root=0)
+    changed = [name for name in reference if digest.get(name) != reference[name]]
+    error = None
+    if changed:
+        error = InputError(
+            f"replicated parameter {changed[0]!r} must be the same on every rank, got different "
+            "entries; compute it on rank 0 and broadcast it, or pass a PETSc.Vec"
+        )
+    raise_together(comm, error)
+
+
+def _structure_error(p: Parameters, sizes: Mapping[str, int]) -> InputError | None:
+    if not isinstance(p, Mapping):
+        return InputError(
+            f"p must map names to arrays, got {type(p).__name__}; pass a dict such as "
+            f"{{{', '.join(f'{name!r}: ...' for name in sizes)}}}"
+        )
+    if set(p) != set(sizes):
+        return InputError(
+            f"p must hold the parameters {sorted(sizes)}, got {sorted(p)}; "
+            "add the missing names and drop the others"
+        )
+    for name, size in sizes.items():
+        got = length(p[name])
+        if got is None:
+            return InputError(
+                f"parameter {name!r} must be a 1-D array or a PETSc.Vec, got "
+                f"{type(p[name]).__name__}; use numpy.asarray(..., dtype=float).ravel()"
+            )
+        if got < size:
+            return InputError(
+                f"parameter {name!r} must have at least {size} entries (the largest id is "
+                f"{size - 1}), got {got}; extend it or renumber the ids"
+            )
+    return None
+
+
+def _entries_error(p: Parameters) -> InputError | None:
+    for name, value in p.items():
+        entries = local_values(value)
+        if entries.dtype.kind not in "fiu":
+            return InputError(
+                f"parameter {name!r} must be real, got dtype {entries.dtype}; "
+                "split a complex parameter into its real and imaginary part"
+            )
+        bad = np.flatnonzero(~np.isfinite(entries))
+        if bad.size:
+            return InputError(
+                f"parameter {name!r} must be finite, got {entries[bad[0]]} at entry {bad[0]} and "
+                f"{bad.size - 1} more; check where it is computed"
+            )
+    return None
+
+
+def _digest(p: Parameters) -> dict[str, bytes]:
+    return {
+        name: hashlib.blake2b(np.ascontiguousarray(value).tobytes()).digest()
+        for name, value in p.items()
+        if not is_distributed(value)
+    }
+
+
+def is_distributed(value: Any) -> bool:
+    """Tell whether a parameter is a PETSc vector.  (Not collective.)"""
+    return isinstance(value, PETSc.Vec)
+
+
+def length(value: Any) -> int | None:
+    """Return the global length of a parameter, None if it is not one.  (Not collective.)"""
+    if is_distributed(value):
+        return int(value.getSize())
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        return int(value.size)
+    return None
+
+
+def local_values(value: Any) -> Block:
+    """Return the entries this rank holds, real.  (Not collective.)"""
+    if is_distributed(value):
+        return np.asarray(value.array_r.real)
+    return np.asarray(value)
+
+
+class IdAccess:
+    """Gather parameter entries at this rank's ids and add contributions back.
+
+    Parameters
+    ----------
+    ids
+        Global indices of any shape; repeated ones allowed.
+
+    """
+
+    def __init__(self, ids: Block) -> None:
+        self.shape = ids.shape
+        self.unique, inverse = np.unique(ids, return_inverse=True)
+        self.inverse = inverse.reshape(ids.shape)
+
+    @property
+    def smallest_length(self) -> int:
+        """Length a parameter needs so that every id exists."""
+        return int(self.unique[-1]) + 1 if self.unique.size else 0
+
+    def gather(self, value: Any) -> Block:
+        """Return the entries at the ids, in their shape.  (Collective for a PETSc.Vec.)"""
+        if not is_distributed(value):
+            return np.asarray(np.asarray(value, dtype=float)[self.unique][self.inverse])
+        wanted = PETSc.IS().createGeneral(self.unique.astype(PETSc.IntType), comm=PETSc.COMM_SELF)
+        target = PETSc.Vec().createSeq(self.unique.size)
+        scatter = PETSc.Scatter().create(value, wanted, target, None)
+        scatter.scatter(value, target)
+        entries = target.array_r.real.copy()
+        for item in (scatter, target, wanted):
+            item.destroy()
+        return np.asarray(entries[self.inverse])
+
+    def add(self, total: Any, contributions: Block) -> None:
+        """Add contributions (shape of the ids) to a gradient entry.  (Not collective.)
+
+        The sum is finished by `finish`.
+        """
+        sums = np.bincount(
+            self.inverse.ravel(), weights=contributions.ravel(), minlength=self.unique.size
+        )
+        if is_distributed(total):
+            total.setValues(self.unique.astype(PETSc.IntType), sums, addv=PETSc.InsertMode.ADD)
+        else:
+            total[self.unique] += sums
+
+
+def zeros_like(p: Parameters) -> Gradient:
+    """Return zeros in the structure of p; the caller owns new PETSc vectors.  (Collective.)"""
+    return {name: _zero(value) for name, value in p.items()}
+
+
+def _zero(value: Any) -> Any:
+    if not is_distributed(value):
+        return np.zeros(np.asarray(value).shape)
+    vec = value.duplicate()
+    vec.set(0.0)
+    return vec
+
+
+def finish(comm: MPI.Comm, total: Gradient) -> Gradient:
+    """Complete sums over the ranks: the same bits everywhere.  (Collective.)"""
+    finished: Gradient = {}
+    for name, value in total.items():
+        if is_distributed(value):
+            value.assemble()
+            finished[name] = value
+        else:
+            finished[name] = allreduce_same(comm, value)
+    return finished
+
+
+def add_scaled(total: Gradient, scale: float, other: Parameters) -> None:
+    """Add ``scale * other`` to a finished gradient in place.  (Collective for PETSc.Vec.)"""
+    for name, value in other.items():
+        if is_distributed(total[name]):
+            total[name].axpy(scale, value)
+        else:
+            total[name] += scale * np.asarray(value)
+
+
+def dot(p: Parameters, q: Parameters) -> float:
+    """Return sum_i p_i q_i over all parameters.  (Collective for PETSc.Vec.)"""
+    return float(
+        sum(
+            value.dot(q[name]).real if is_distributed(value) else np.dot(value, q[name])
+            for name, value in p.items()
+        )
+    )
+
+
+def moved(p: Parameters, step: float, direction: Parameters) -> Gradient:
+    """Return the new parameters p + step * direction.  (Collective for PETSc.Vec.)"""
+    result: Gradient = {}
+    for name, value in p.items():
+        if is_distributed(value):
+            result[name] = value.copy()
+            result[name].axpy(step, direction[name])
+        else:
+            result[name] = np.asarray(value, dtype=float) + step * np.asarray(direction[name])
+    return result
+
+
+def release(p: Parameters) -> None:
+    """Destroy the PETSc vectors of a structure made by this module.  (Collective.)"""
+    for value in p.values():
+        if is_distributed(value):
+            value.destroy()
+
+
+def pack(p: Parameters) -> Block:
+    """Return all entries as one flat array, in the order of the names.  (Not collective.)
+
+    Raises
+    ------
+    InputError
+        For distributed parameters: a flat array would hold all of them on every rank.
+
+    """
+    for name, value in p.items():
+        if is_distributed(value):
+            raise InputError(
+                f"packing needs replicated parameters, got a PETSc.Vec for {name!r}; "
+                "call f(p) itself, or use an optimiser that works on PETSc vectors"
+            )
+    return np.concatenate([np.asarray(value, dtype=float).ravel() for value in p.values()])
+
+
+def unpack(flat: Block, like: Parameters) -> Gradient:
+    """Return a flat array in the structure of `like`.  (Not collective.)
+
+    Raises
+    ------
+    InputError
+        When the lengths do not match.
+
+    """
+    sizes = {name: length(value) or 0 for name, value in like.items()}
+    if flat.shape != (sum(sizes.values()),):
+        raise InputError(
+            f"flat parameters must have shape ({sum(sizes.values())},), got {flat.shape}; "
+            "use the array that pack returned"
+        )
+    offsets = np.cumsum([0, *sizes.values()])
+    return {
+        name: np.array(flat[offsets[i] : offsets[i + 1]], dtype=float)
+        for i, name in enumerate(sizes)
+    }

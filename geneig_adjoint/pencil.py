@@ -1,0 +1,338 @@
+"""`Pencil`: the matrices of A x = lam B x with what is measured about them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import scipy.linalg
+from petsc4py import PETSc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import Block
+from geneig_adjoint.collective import column_norms, inner, largest_over_ranks, raise_together
+from geneig_adjoint.errors import InputError, StaleError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+PROBLEM_TYPES = ("hep", "ghep", "nhep", "gnhep")
+HERMITIAN_TOLERANCE = 1e-12
+"""Largest asymmetry, relative to the size of A v, that still counts as rounding."""
+
+
+class Pencil:
+    """The matrices A and B of ``A x = lam B x``.
+
+    Collective.
+
+    Parameters
+    ----------
+    A
+        Square PETSc matrix; rows and columns distributed alike. Assembled, or an
+        operator (type ``python`` or ``shell``) with a product.
+    B
+        Matrix in the layout of A; None stands for the identity.
+    problem_type
+        ``"hep"``, ``"ghep"`` (A Hermitian, B Hermitian positive (semi)definite),
+        ``"nhep"``, ``"gnhep"``; None: measured. A declaration that the measurement
+        contradicts is an error.
+    owned
+        Whether `close` destroys A and B. Matrices of a user stay the user's.
+
+    Attributes
+    ----------
+    comm : MPI.Comm
+    n : int
+        Global number of rows.
+    rows : tuple of int
+        First row of this rank and one past its last.
+    version : int
+        Raised whenever the entries change in place; eigenpairs remember theirs.
+
+    Raises
+    ------
+    InputError
+        Matrices that are not square, not assembled, of different layouts, with NaN
+        or Inf entries, or contradicting ``problem_type``.
+
+    """
+
+    def __init__(
+        self,
+        A: PETSc.Mat,
+        B: PETSc.Mat | None = None,
+        *,
+        problem_type: str | None = None,
+        owned: bool = False,
+    ) -> None:
+        self.A = A
+        self.B = B
+        self.comm: MPI.Comm = A.comm.tompi4py()
+        self.version = 0
+        self._declared = problem_type
+        self._owned = owned
+        self._open = True
+        raise_together(self.comm, _layout_error(A, B) or _type_error(problem_type, B))
+        self.n: int = A.getSize()[0]
+        self.rows: tuple[int, int] = A.getOwnershipRange()
+        self.check_finite()
+        self._check_declaration()
+
+    @property
+    def n_local(self) -> int:
+        """Rows of this rank."""
+        return self.rows[1] - self.rows[0]
+
+    @property
+    def matrix_free(self) -> bool:
+        """Whether A or B has no entries, so that nothing can be factored."""
+        return any(_petsc.is_shell(mat) for mat in (self.A, self.B) if mat is not None)
+
+    @cached_property
+    def hermitian(self) -> bool:
+        """Whether A and B are Hermitian, as measured on two random vectors.  (Collective.)"""
+        return self.B_hermitian and hermitian_defect(self.A) <= HERMITIAN_TOLERANCE
+
+    @cached_property
+    def B_hermitian(self) -> bool:  # noqa: N802  (B is the matrix)
+        """Whether B is Hermitian.  (Collective.)"""
+        return self.B is None or hermitian_defect(self.B) <= HERMITIAN_TOLERANCE
+
+    @cached_property
+    def definite(self) -> bool:
+        """Whether the pencil is Hermitian with B positive (semi)definite.
+
+        Collective. Then the eigenvalues are real and every right vector is its own
+        left vector. False when the user declared the problem nonsymmetric.
+        """
+        return self._declared not in {"nhep", "gnhep"} and self.hermitian and self.B_positive
+
+    @cached_property
+    def B_positive(self) -> bool:  # noqa: N802
+        """Whether B is Hermitian positive (semi)definite.
+
+        Collective. Measured by the smallest Ritz value after a few Lanczos steps.
+        """
+        if self.B is None:
+            return True
+        return self.B_hermitian and _smallest_ritz_ratio(self) > -HERMITIAN_TOLERANCE
+
+    @property
+    def problem_type(self) -> str:
+        """SLEPc's name of the problem class.  (Collective.)"""
+        return ("" if self.B is None else "g") + ("hep" if self.definite else "nhep")
+
+    @property
+    def block_dtype(self) -> np.dtype[Any]:
+        """Data type of eigenvector blocks: real iff the pencil is and so is the build."""
+        real = _petsc.REAL_SCALARS and self.definite
+        return np.dtype(np.float64 if real else np.complex128)
+
+    @cached_property
+    def norms(self) -> tuple[float, float]:
+        """Infinity norms of A and B (an estimate from products for operators).  (Collective.)"""
+        return _norm(self, self.A), 1.0 if self.B is None else _norm(self, self.B)
+
+    def multiply_a(self, block: Block, *, hermitian: bool = False) -> Block:
+        """Return A @ block or A^H @ block.  (Collective.)"""
+        self.check_open()
+        return _petsc.multiply(self.A, block, hermitian=hermitian)
+
+    def multiply_b(self, block: Block, *, hermitian: bool = False) -> Block:
+        """Return B @ block or B^H @ block; the block itself for B = I.  (Collective.)"""
+        self.check_open()
+        if self.B is None:
+            return block
+        return _petsc.multiply(self.B, block, hermitian=hermitian)
+
+    def shifted(self, sigma: complex) -> PETSc.Mat:
+        """Return a new matrix A - sigma B; the caller destroys it.  (Collective.)"""
+        self.check_open()
+        mat = self.A.copy()
+        if self.B is None:
+            mat.shift(-sigma)
+        else:
+            mat.axpy(-sigma, self.B, structure=PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN)
+        return mat
+
+    def check_finite(self) -> None:
+        """Raise on all ranks when A or B has NaN or Inf entries.  (Collective.)"""
+        for name, mat in (("A", self.A), ("B", self.B)):
+            if mat is not None and not _petsc.is_shell(mat):
+                norm = mat.norm(PETSc.NormType.FROBENIUS)
+                raise_together(self.comm, None if np.isfinite(norm) else _entries_error(name, mat))
+
+    def entries_changed(self) -> None:
+        """Note that A or B was changed in place: older eigenpairs stop answering.
+
+        Collective. Call it after changing the entries of matrices a pencil holds.
+        """
+        self.version += 1
+        for name in ("hermitian", "B_hermitian", "B_positive", "definite", "norms"):
+            self.__dict__.pop(name, None)
+        self.check_finite()
+        self._check_declaration()
+
+    def check_open(self) -> None:
+        """Raise when the pencil was closed.  (Not collective.)"""
+        if not self._open:
+            raise StaleError(
+                "the pencil must be open, got one that was closed; solve again on a new pencil"
+            )
+
+    def close(self) -> None:
+        """Destroy the matrices if the pencil owns them.  (Collective.)"""
+        if self._open and self._owned:
+            _petsc.destroy(self.A, self.B)
+        self._open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_declaration(self) -> None:
+        if self._declared not in {"hep", "ghep"}:
+            return
+        for name, mat in (("A", self.A), ("B", self.B)):
+            if mat is not None and hermitian_defect(mat) > HERMITIAN_TOLERANCE:
+                raise_together(self.comm, _asymmetry_error(self._declared, name, mat))
+        if not self.definite:
+            raise InputError(
+                f"problem_type={self._declared!r} needs B positive semidefinite, got a direction v "
+                'with v^H B v < 0; use problem_type="gnhep", or exchange A and B if A is definite'
+            )
+
+
+def _layout_error(A: PETSc.Mat, B: PETSc.Mat | None) -> InputError | None:
+    for name, mat in (("A", A), ("B", B)):
+        if mat is None:
+            continue
+        (rows_local, rows), (columns_local, columns) = mat.getSizes()
+        if rows != columns or rows_local != columns_local:
+            return InputError(
+                f"{name} must be square with equal row and column layouts, got {rows} x {columns} "
+                f"with {rows_local} local rows and {columns_local} local columns; "
+                "create it with equal row and column sizes"
+            )
+        if not mat.isAssembled():
+            return InputError(
+                f"{name} must be assembled, got a matrix with values still in transit; "
+                f"call {name}.assemble() first"
+            )
+    if B is not None and A.getSizes() != B.getSizes():
+        return InputError(
+            f"B must have the layout of A, got {B.getSizes()[0]} rows (local, global) where A has "
+            f"{A.getSizes()[0]}; create both with the same sizes"
+        )
+    return None
+
+
+def _type_error(problem_type: str | None, B: PETSc.Mat | None) -> InputError | None:
+    if problem_type is not None and problem_type not in PROBLEM_TYPES:
+        return InputError(
+            f"problem_type must be one of {', '.join(PROBLEM_TYPES)} or None, got {problem_type!r}; "
+            "leave it out to have the matrices measured"
+        )
+    if problem_type is not None and problem_type.startswith("g") != (B is not None):
+        return InputError(
+            f"problem_type {problem_type!r} does not fit a pencil {'with' if B else 'without'} B; "
+            "the types with a leading g are the generalized ones"
+        )
+    return None
+
+
+def hermitian_defect(mat: PETSc.Mat) -> float:
+    """Return the size of (M - M^H) v relative to M v for random v.
+
+    Collective. An operator without entries may lack its Hermitian transpose, so
+    there u^H M v - conj(v^H M u) is compared instead.
+    """
+    comm = mat.comm.tompi4py()
+    probes = _petsc.deterministic_block(mat.getOwnershipRange(), 2, seed=1)
+    if not _petsc.REAL_SCALARS:
+        probes = probes + 1j * _petsc.deterministic_block(mat.getOwnershipRange(), 2, seed=2)
+    product = _petsc.multiply(mat, probes)
+    if _petsc.is_shell(mat):
+        gram = inner(comm, probes, product)
+        sizes = column_norms(comm, probes) * column_norms(comm, product)
+        return float(np.abs(gram - gram.conj().T).max() / max(sizes.max(), np.finfo(float).tiny))
+    difference = product - _petsc.multiply(mat, probes, hermitian=True)
+    largest = [np.abs(part).max(initial=0.0) for part in (difference, product)]
+    worst, scale = largest_over_ranks(comm, np.array(largest))
+    return float(worst / max(scale, np.finfo(float).tiny))
+
+
+def _asymmetry_error(declared: str | None, name: str, mat: PETSc.Mat) -> InputError:
+    message = f"problem_type={declared!r} needs {name} Hermitian, got "
+    remedy = '; use problem_type="nhep" or "gnhep", or symmetrise it'
+    if _petsc.is_shell(mat):
+        return InputError(f"{message}an operator with u^H M v != conj(v^H M u){remedy}")
+    difference = mat.copy()
+    transposed = mat.copy()
+    transposed = transposed.hermitianTranspose()
+    difference.axpy(-1.0, transposed, structure=PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN)
+    offsets, columns, values = difference.getValuesCSR()
+    local = (0.0, 0, 0)
+    if values.size:
+        worst = int(np.argmax(np.abs(values)))
+        row = mat.getOwnershipRange()[0] + int(np.searchsorted(offsets, worst, side="right")) - 1
+        local = (float(np.abs(values[worst])), row, int(columns[worst]))
+    size, row, column = max(mat.comm.tompi4py().allgather(local))
+    _petsc.destroy(difference, transposed)
+    return InputError(
+        f"{message}|{name} - {name}^H| = {size:.3e} at entry ({row}, {column}){remedy}"
+    )
+
+
+def _entries_error(name: str, mat: PETSc.Mat) -> InputError | None:
+    offsets, columns, values = mat.getValuesCSR()
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size == 0:
+        return None
+    row = mat.getOwnershipRange()[0] + int(np.searchsorted(offsets, bad[0], side="right")) - 1
+    return InputError(
+        f"{name} must be finite, got {bad.size} NaN or Inf entries, the first {values[bad[0]]} at "
+        f"({row}, {int(columns[bad[0]])}); check the element or file this entry comes from"
+    )
+
+
+def _norm(pencil: Pencil, mat: PETSc.Mat) -> float:
+    if not _petsc.is_shell(mat):
+        return float(mat.norm(PETSc.NormType.INFINITY))
+    probes = _petsc.deterministic_block(pencil.rows, 2, seed=3)
+    product = _petsc.multiply(mat, probes)
+    ratios = column_norms(pencil.comm, product) / column_norms(pencil.comm, probes)
+    return float(ratios.max() * np.sqrt(pencil.n))
+
+
+def _smallest_ritz_ratio(pencil: Pencil, steps: int = 30) -> float:
+    """Return the smallest Ritz value of B over the largest, after some Lanczos steps."""
+    v = _petsc.deterministic_block(pencil.rows, 1, seed=4)
+    basis = np.zeros((pencil.n_local, 0))
+    diagonal: list[float] = []
+    off_diagonal: list[float] = []
+    scale = 0.0
+    for _ in range(min(steps, pencil.n)):
+        norm = float(column_norms(pencil.comm, v)[0])
+        if norm <= 1e-12 * scale:
+            break
+        if diagonal:
+            off_diagonal.append(norm)
+        v = v / norm
+        basis = np.hstack([basis, v])
+        v = pencil.multiply_b(v)
+        scale = max(scale, float(column_norms(pencil.comm, v)[0]))
+        # Full orthogonalisation, twice: ghosts of large Ritz values would be harmless,
+        # lost orthogonality would not.
+        coefficients = inner(pencil.comm, basis, v)
+        diagonal.append(float(coefficients[-1, 0].real))
+        v = v - basis @ coefficients
+        v = v - basis @ inner(pencil.comm, basis, v)
+    values = scipy.linalg.eigvalsh_tridiagonal(np.array(diagonal), np.array(off_diagonal))
+    return float(values[0] / max(abs(values[0]), abs(values[-1]), np.finfo(float).tiny))
+
+

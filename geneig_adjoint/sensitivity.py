@@ -1,0 +1,371 @@
+"""`gradient`, `jvp`, `derivative_products` and `value_and_gradient`: what users call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, overload
+
+import numpy as np
+from petsc4py import PETSc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint import parameters as params
+from geneig_adjoint._types import Block
+from geneig_adjoint.adjoint import adjoint_vectors, tangents
+from geneig_adjoint.bordered import AdjointSettings, OwnSolver
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
+from geneig_adjoint.errors import InputError
+from geneig_adjoint.models import Model
+from geneig_adjoint.objectives import Objective, evaluate
+from geneig_adjoint.parameters import Gradient, Parameters
+from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.solve import solve_eigenproblem
+
+Strategy = str | PETSc.KSP | OwnSolver | None
+
+
+@overload
+def gradient(
+    model: Model,
+    p: Parameters,
+    pairs: Eigenpairs,
+    objective: Objective,
+    **settings: Any,
+) -> Gradient: ...
+
+
+@overload
+def gradient(
+    model: Model,
+    p: Parameters,
+    pairs: Eigenpairs,
+    objective: Sequence[Objective],
+    **settings: Any,
+) -> list[Gradient]: ...
+
+
+def gradient(
+    model: Model,
+    p: Parameters,
+    pairs: Eigenpairs,
+    objective: Objective | Sequence[Objective],
+    **settings: Any,
+) -> Gradient | list[Gradient]:
+    """Return the derivatives of an objective with respect to all parameters.
+
+    Collective. Eigenvalue objectives need no linear system: the left vector is the
+    adjoint. Eigenvector objectives solve one bordered system per pair they touch.
+
+    Parameters
+    ----------
+    model
+        Anything with ``assemble`` and ``contract``.
+    p
+        Parameters at which ``pairs`` were solved. Not changed.
+    pairs
+        Eigenpairs of ``model.assemble(p)``.
+    objective
+        One objective, or a list of them that shares all solves.
+    **settings
+        ``strategy`` ("direct", "ksp", a KSP, a callable, None: chosen), ``rtol``
+        (1e-10, of the true residual), ``solver_parameters`` (PETSc options without the
+        prefix ``ga_adjoint_``), ``options_prefix``.
+
+    Returns
+    -------
+    dict or list of dict
+        In the structure of p: replicated arrays, identical on all ranks, or PETSc
+        vectors that belong to the caller. Units: objective / parameter.
+
+    Raises
+    ------
+    InputError
+        An objective that returns something unusable, or a model without a method.
+    ConvergenceError
+        When an adjoint solve misses its tolerance.
+    DegenerateEigenvalueError, DefectiveEigenvalueError, GaugeError
+        When the derivative does not exist.
+    StaleError
+        When the pairs no longer belong to their pencil.
+
+    """
+    single = callable(objective)
+    wanted = [objective] if single else list(objective)  # type: ignore[arg-type]
+    results = values_and_gradients(model, p, pairs, wanted, adjoint_settings(**settings))
+    gradients = [result for _, result in results]
+    return gradients[0] if single else gradients
+
+
+def adjoint_settings(
+    strategy: Strategy = None,
+    rtol: float = 1e-10,
+    solver_parameters: Mapping[str, Any] | None = None,
+    options_prefix: str = "",
+) -> AdjointSettings:
+    """Return the settings of bordered systems from a user's keywords.  (Not collective.)"""
+    if not 0 < rtol < 1:
+        raise InputError(f"rtol must lie between 0 and 1, got {rtol}; 1e-10 is the default")
+    return AdjointSettings(strategy, rtol, dict(solver_parameters or {}), options_prefix)
+
+
+def values_and_gradients(
+    model: Model,
+    p: Parameters,
+    pairs: Eigenpairs,
+    objectives: Sequence[Objective],
+    settings: AdjointSettings,
+) -> list[tuple[float, Gradient]]:
+    """Return value and gradient of several objectives that share their solves.  (Collective.)"""
+    pairs.check_current()
+    results = [evaluate(objective, pairs, p) for objective in objectives]
+    cotangents = [cotangent for _, cotangent in results]
+    contractions = adjoint_vectors(pairs, cotangents, settings)
+    found = []
+    for (value, cotangent), contraction in zip(results, contractions, strict=True):
+        total = model.contract(p, *contraction.blocks(pairs.pencil.n_local))
+        if cotangent.parameters is not None:
+            _check_explicit(cotangent, p)
+            params.add_scaled(total, 1.0, cotangent.parameters)
+        found.append((value, total))
+    return found
+
+
+def _check_explicit(cotangent: EigenCotangent, p: Parameters) -> None:
+    for name, value in (cotangent.parameters or {}).items():
+        expected = params.length(p[name]) if name in p else None
+        if expected is None or params.length(value) != expected:
+            raise InputError(
+                f"the explicit derivative for {name!r} must have the shape of that parameter "
+                f"({expected} entries), got {params.length(value)}; use the names and lengths of p"
+            )
+
+
+def jvp(
+    model: Any, p: Parameters, pairs: Eigenpairs, p_dot: Parameters, **settings: Any
+) -> EigenTangent:
+    """Return the derivatives of eigenvalues and eigenvectors along a direction.
+
+    Collective. The bordered systems of the gradient, not transposed.
+
+    Parameters
+    ----------
+    model
+        A model with ``tangent(p, p_dot, right)``.
+    p, p_dot
+        Point and direction, in the same structure.
+    pairs
+        Simple eigenpairs of ``model.assemble(p)``.
+    **settings
+        As in `gradient`.
+
+    Returns
+    -------
+    EigenTangent
+        ``values`` (k,), ``right`` (n_local, k), in the normalization of the pairs;
+        ``left`` if the pairs have left vectors and the pencil is Hermitian or the
+        model's ``tangent`` takes ``hermitian=True``.
+
+    Raises
+    ------
+    InputError
+        When the model has no ``tangent``.
+    ConvergenceError, DegenerateEigenvalueError, DefectiveEigenvalueError
+        As in `gradient`.
+
+    """
+    pairs.check_current()
+    if not hasattr(model, "tangent"):
+        raise InputError(
+            f"jvp needs a model with tangent(p, p_dot, right), got {type(model).__name__} without; "
+            "return (dA @ right, dB @ right)"
+        )
+    products = model.tangent(p, p_dot, pairs.right)
+    left_products = None
+    if pairs.left is not None and not pairs.pencil.definite:
+        if "hermitian" in inspect.signature(model.tangent).parameters:
+            left_products = model.tangent(p, p_dot, pairs.left, hermitian=True)
+    return tangents(pairs, products, left_products, adjoint_settings(**settings))
+
+
+def derivative_products(
+    model: Any, p: Parameters, x: Block, name: str, *, indices: Block | None = None
+) -> tuple[PETSc.Mat, PETSc.Mat]:
+    """Return the sparse matrices whose columns are (dA/dp_i) x and (dB/dp_i) x.
+
+    Collective. Evaluated element by element in parallel. The gradient does not need
+    them; design studies and forward sensitivities do: y^H (dA_x - lam dB_x) is the
+    gradient of a simple eigenvalue.
+
+    Parameters
+    ----------
+    model
+        A model with ``derivative_products``.
+    p
+        Point of linearisation.
+    x
+        This rank's rows of one vector, (n_local,).
+    name
+        Name of the parameter.
+    indices
+        Entries of the parameter, the same on every rank; None: all.
+
+    Returns
+    -------
+    tuple of PETSc.Mat
+        Rows distributed as A, columns as PETSc's default (or as the parameter, if that
+        is a PETSc.Vec). They belong to the caller.
+
+    Raises
+    ------
+    InputError
+        Unknown names, indices out of range, a complex x in the real-scalar build.
+
+    """
+    if not hasattr(model, "derivative_products"):
+        raise InputError(
+            f"derivative_products needs a model that has element or matrix derivatives, got "
+            f"{type(model).__name__}; use jvp for directions"
+        )
+    if name not in p:
+        raise InputError(f"the parameter must be one of {sorted(p)}, got {name!r}; correct the name")
+    size = params.length(p[name]) or 0
+    if indices is not None and np.size(indices):
+        indices = np.asarray(indices)
+        if indices.min() < 0 or indices.max() >= size or np.unique(indices).size < indices.size:
+            raise InputError(
+                f"indices must be distinct numbers in 0 ... {size - 1}, got {indices.min()} ... "
+                f"{indices.max()}; count from 0"
+            )
+    block = np.asarray(x).reshape(-1, 1)
+    if np.iscomplexobj(block) and _petsc.REAL_SCALARS:
+        if model.comm.allreduce(int(np.any(block.imag))):
+            raise _petsc.real_scalar_error("x")
+        block = block.real
+    dA_x, dB_x = model.derivative_products(p, block, name, indices)
+    return dA_x, dB_x
+
+
+class ValueAndGradient:
+    """A function ``f(p) -> (value, gradient)`` that assembles, solves and differentiates.
+
+    Made by `value_and_gradient`. Keeps the matrices' layout and the previous vectors
+    from call to call; a context manager, ``close`` frees the matrices.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        objective: Objective,
+        *,
+        adjoint: Mapping[str, Any] | None = None,
+        **solver: Any,
+    ) -> None:
+        self._model = model
+        self._objective = objective
+        self._settings = adjoint_settings(**dict(adjoint or {}))
+        self._solver = solver
+        self._refills = "out" in inspect.signature(model.assemble).parameters
+        self._pencil: Pencil | None = None
+        self._previous: Eigenpairs | None = None
+        self._structure: Parameters | None = None
+
+    def __call__(self, p: Parameters) -> tuple[float, Gradient]:
+        """Return value and gradient at p.
+
+        Collective. p is replicated or distributed as the model wants it; the gradient
+        has its structure and belongs to the caller.
+        """
+        self._structure = p
+        pencil = self._assembled(p)
+        solver = dict(self._solver)
+        if self._previous is not None:
+            solver.setdefault("like", self._previous)
+        with solve_eigenproblem(pencil, **solver) as pairs:
+            value, result = values_and_gradients(
+                self._model, p, pairs, [self._objective], self._settings
+            )[0]
+            self._previous = pairs
+        if not self._refills:
+            pencil.close()
+        return value, result
+
+    def flat(self, x: Block) -> tuple[float, Block]:
+        """Return value and flat gradient at flat parameters, for `scipy.optimize.minimize`.
+
+        Collective: every rank must call it with the same x.
+        """
+        value, result = self(self.unpack(x))
+        return value, params.pack(result)
+
+    def pack(self, p: Parameters) -> Block:
+        """Return p as one flat array and remember its structure.  (Not collective.)"""
+        self._structure = p
+        return params.pack(p)
+
+    def unpack(self, x: Block) -> Gradient:
+        """Return a flat array in the structure last packed or evaluated.  (Not collective.)
+
+        Raises
+        ------
+        InputError
+            When no structure is known yet, or the length does not fit.
+
+        """
+        if self._structure is None:
+            raise InputError(
+                "unpack needs the structure of the parameters, got no pack(p) or f(p) before; "
+                "start from x = f.pack(p)"
+            )
+        return params.unpack(np.asarray(x, dtype=float), self._structure)
+
+    def close(self) -> None:
+        """Free the matrices kept between calls.  (Collective.)"""
+        if self._pencil is not None:
+            self._pencil.close()
+        self._pencil = None
+        self._previous = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _assembled(self, p: Parameters) -> Pencil:
+        if not self._refills:
+            pencil: Pencil = self._model.assemble(p)
+            return pencil
+        self._pencil = self._model.assemble(p, out=self._pencil)
+        return self._pencil
+
+
+def value_and_gradient(
+    model: Model,
+    objective: Objective,
+    *,
+    adjoint: Mapping[str, Any] | None = None,
+    **solver: Any,
+) -> ValueAndGradient:
+    """Return a function ``f(p) -> (value, gradient)`` of the whole chain.
+
+    Not collective; calling the function is.
+
+    Parameters
+    ----------
+    model
+        The model.
+    objective
+        The objective.
+    adjoint
+        Keywords of `gradient` (strategy, rtol, ...).
+    **solver
+        Keywords of `solve_eigenproblem` (count, target, ...).
+
+    Returns
+    -------
+    ValueAndGradient
+        Call it, or use ``f.flat``, ``f.pack``, ``f.unpack`` with SciPy's optimisers.
+
+    """
+    return ValueAndGradient(model, objective, adjoint=adjoint, **solver)

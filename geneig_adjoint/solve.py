@@ -1,0 +1,285 @@
+"""`solve_eigenproblem`: right pairs, left vectors, scale, and the numbers that say how good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from slepc4py import SLEPc
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.clusters import group_values, nearest_gaps
+from geneig_adjoint.collective import check_equal_input, column_norms, raise_together
+from geneig_adjoint.eigenpairs import Eigenpairs, SolveInfo
+from geneig_adjoint.eigensolver import (
+    RightPairs,
+    Wanted,
+    convergence_problem,
+    extracted,
+    solve_right,
+    spectral_transformation,
+)
+from geneig_adjoint.errors import ConvergenceError, InputError
+from geneig_adjoint.left_vectors import LeftVectors, left_vectors
+from geneig_adjoint.normalization import choose_normalization, column_dots, normalized
+from geneig_adjoint.pencil import Pencil
+
+WARN_CONDITION = 1e6
+
+
+def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what is wanted)
+    pencil: Pencil,
+    count: int = 1,
+    *,
+    target: complex | None = None,
+    which: str | None = None,
+    interval: tuple[float, float] | None = None,
+    normalization: Any = None,
+    phase: str | None = "largest",
+    left: str | bool = "auto",
+    solver_parameters: Mapping[str, Any] | None = None,
+    like: Eigenpairs | None = None,
+    keep_factor: bool = True,
+    options_prefix: str = "",
+) -> Eigenpairs:
+    """Return eigenpairs of ``A x = lam B x`` with left vectors and error measures.
+
+    Collective. SLEPc's Krylov-Schur; left vectors of nonsymmetric pencils come from
+    the transposed problem on the same factor, each verified by its own residual.
+
+    Parameters
+    ----------
+    pencil
+        A and B. Must stay open and unchanged as long as the pairs are used.
+    count
+        Number of pairs; more come back when the last one is half of a conjugate pair
+        of a real pencil. Ignored with ``interval``.
+    target
+        Pairs nearest to this number, by shift-and-invert; sorted by distance. The
+        default, if neither ``which`` nor ``interval`` is given, is 0.
+    which
+        "largest_magnitude", "largest_real", "smallest_real", "largest_imaginary",
+        "smallest_imaginary": without a factor of A. "smallest_magnitude" is the same
+        as ``target=0`` for assembled matrices.
+    interval
+        All pairs of a real symmetric pencil in [a, b], by spectrum slicing.
+    normalization
+        "B" (x^H B x = +-1), "2" (x^H x = 1), ("component", k) (x_k = 1), ("linear", c)
+        (c^H x = 1, this rank's rows of c), "bilinear" (x^T B x = 1); None: "B" if B is
+        Hermitian and no vector is B-neutral, else "2".
+    phase
+        "largest": the largest entry is made real and positive; None: left as it comes.
+    left
+        True or "auto": with left vectors; False: without.
+    solver_parameters
+        PETSc options without the prefix ``ga_``, e.g. ``{"eps_tol": 1e-10}``. Options
+        from the command line win.
+    like
+        Earlier pairs: start vectors, normalization and phase rows are taken over.
+    keep_factor
+        Keep the factor for adjoint solves (the pairs own it).
+    options_prefix
+        In front of ``ga_``.
+
+    Returns
+    -------
+    Eigenpairs
+        Belong to the caller; ``close`` frees the factor.
+
+    Raises
+    ------
+    InputError
+        Contradictory arguments, or arguments that differ between ranks.
+    ConvergenceError
+        Fewer pairs than asked for, residuals too large, or no accurate left vector.
+
+    """
+    arguments = (count, target, which, interval, phase, left, dict(solver_parameters or {}))
+    check_equal_input(pencil.comm, "the arguments of solve_eigenproblem", arguments)
+    _check_words(phase, left)
+    wanted = Wanted(
+        count=count,
+        target=target,
+        which=which,
+        interval=interval,
+        options=dict(solver_parameters or {}),
+        prefix=options_prefix,
+        start=None if like is None else like.right,
+    ).checked(pencil)
+    try:
+        found = solve_right(pencil, wanted)
+    except ConvergenceError as error:
+        if error.pairs is not None:
+            error.pairs = _partial(pencil, error.pairs, phase)
+        raise
+    pairs = _finished(
+        pencil, found, wanted, with_left=bool(left), scale=(normalization, phase, like)
+    )
+    if not keep_factor:
+        pairs.close()
+    return pairs
+
+
+def pairs_from_eps(
+    eps: SLEPc.EPS,
+    pencil: Pencil,
+    *,
+    count: int | None = None,
+    normalization: Any = None,
+    phase: str | None = "largest",
+    left: str | bool = "auto",
+) -> Eigenpairs:
+    """Return the pairs of an EPS the user has solved; see `Eigenpairs.from_eps`."""
+    _check_words(phase, left)
+    raise_together(pencil.comm, _eps_error(eps, pencil))
+    converged = eps.getConverged()
+    if converged == 0:
+        raise ConvergenceError(
+            "the EPS must hold converged pairs, got none; call eps.solve() and look at "
+            "eps.getConvergedReason()"
+        )
+    wanted = _wanted_of(eps, count or min(converged, eps.getDimensions()[0]))
+    transformation = spectral_transformation(pencil, eps, owned=False)
+    found = extracted(eps, pencil, wanted, transformation)
+    problem = convergence_problem(found, wanted)
+    if problem is not None:
+        problem.pairs = _partial(pencil, found, phase)
+        raise problem
+    return _finished(
+        pencil, found, wanted, with_left=bool(left), scale=(normalization, phase, None)
+    )
+
+
+def _check_words(phase: str | None, left: str | bool) -> None:
+    if phase not in {"largest", None}:
+        raise InputError(f'phase must be "largest" or None, got {phase!r}; None leaves it free')
+    if left not in {"auto", True, False}:
+        raise InputError(f'left must be "auto", True or False, got {left!r}; "auto" is the default')
+
+
+def _eps_error(eps: SLEPc.EPS, pencil: Pencil) -> InputError | None:
+    A, B = (*eps.getOperators(), None)[:2]
+    same = A.handle == pencil.A.handle and (B is None) == (pencil.B is None)
+    if same and B is not None and pencil.B is not None:
+        same = B.handle == pencil.B.handle
+    if same:
+        return None
+    return InputError(
+        "the EPS must hold the matrices of the pencil, got others; make the pencil from "
+        "eps.getOperators()"
+    )
+
+
+def _wanted_of(eps: SLEPc.EPS, count: int) -> Wanted:
+    which = eps.getWhichEigenpairs()
+    names = {
+        getattr(SLEPc.EPS.Which, name.upper()): name
+        for name in ("largest_real", "smallest_real", "largest_magnitude", "largest_imaginary")
+    }
+    if which in names:
+        return Wanted(count=count, which=names[which])
+    if which == SLEPc.EPS.Which.ALL:
+        return Wanted(count=count, interval=eps.getInterval())
+    return Wanted(count=count, target=complex(eps.getTarget()))
+
+
+def _finished(
+    pencil: Pencil,
+    found: RightPairs,
+    wanted: Wanted,
+    *,
+    with_left: bool,
+    scale: tuple[Any, str | None, Eigenpairs | None],
+) -> Eigenpairs:
+    """Return scaled pairs with left vectors, conditions, error estimates and clusters."""
+    try:
+        normalization, phase, like = scale
+        if like is not None and normalization is None:
+            normalization = like.normalization
+        norm = choose_normalization(pencil, normalization, found.right)
+        kept_rows = None
+        if like is not None and like.count == len(found.values):
+            kept_rows = like.phase_rows
+        right, rows = normalized(pencil, norm, found.right, phase=phase, rows=kept_rows)
+        scaled = RightPairs(**{**vars(found), "right": right})
+        left = left_vectors(pencil, scaled, wanted) if with_left else None
+    except BaseException:
+        if found.transformation is not None:
+            found.transformation.close()
+        raise
+    return _assembled(pencil, scaled, left, norm, rows)
+
+
+def _assembled(
+    pencil: Pencil, found: RightPairs, left: LeftVectors | None, norm: Any, rows: Block | None
+) -> Eigenpairs:
+    vectors = None if left is None else left.vectors
+    condition, errors = _measures(pencil, found, vectors)
+    notes = found.notes + (left.notes if left else ())
+    large = np.flatnonzero(condition > WARN_CONDITION)
+    if large.size:
+        notes += (f"eigenvalue {large[0]} has condition number {condition[large[0]]:.1e}",)
+    transformation = found.transformation
+    return Eigenpairs(
+        pencil=pencil,
+        values=found.values,
+        right=found.right,
+        left=vectors,
+        residuals=found.residuals,
+        condition=condition,
+        errors=errors,
+        gaps=nearest_gaps(found.values),
+        clusters=group_values(found.values, errors),
+        normalization=norm,
+        phase_rows=rows,
+        info=SolveInfo(
+            reason=found.reason,
+            iterations=found.iterations,
+            converged=found.converged,
+            tolerance=found.tolerance,
+            sigma=None if transformation is None else transformation.sigma,
+            left_residuals=None if left is None else left.residuals,
+            notes=notes,
+        ),
+        factor=transformation,
+        version=pencil.version,
+    )
+
+
+def _measures(pencil: Pencil, found: RightPairs, left: Block | None) -> tuple[Block, Block]:
+    """Return condition numbers and error estimates of the eigenvalues."""
+    comm = pencil.comm
+    size = pencil.norms[0] + np.abs(found.values) * pencil.norms[1]
+    if left is None:
+        unknown = np.full(len(found.values), 1.0 if pencil.definite else np.nan)
+        return unknown, size * found.residuals
+    right = found.right
+    scale = np.maximum(
+        np.abs(column_dots(comm, left, pencil.multiply_b(right))), np.finfo(float).tiny
+    )
+    norms = column_norms(comm, right) * column_norms(comm, left)
+    # ||x|| ||y|| / |y^H B x| has the unit of 1 / B; products with B give the condition.
+    errors = norms * size * found.residuals / scale
+    if pencil.definite:
+        return np.ones(len(found.values)), errors
+    if pencil.B is None or not pencil.B_hermitian or not pencil.B_positive:
+        top = column_norms(comm, right) * column_norms(
+            comm, pencil.multiply_b(left, hermitian=True)
+        )
+    else:
+        top = np.sqrt(
+            np.abs(column_dots(comm, right, pencil.multiply_b(right)))
+            * np.abs(column_dots(comm, left, pencil.multiply_b(left)))
+        )
+    return np.asarray(top / scale), errors
+
+
+def _partial(pencil: Pencil, found: RightPairs, phase: str | None) -> Eigenpairs | None:
+    """Return what converged, without left vectors and without the factor."""
+    if not len(found.values):
+        return None
+    norm = choose_normalization(pencil, None, found.right)
+    right, rows = normalized(pencil, norm, found.right, phase=phase, rows=None)
+    scaled = RightPairs(**{**vars(found), "right": right, "transformation": None})
+    return _assembled(pencil, scaled, None, norm, rows)
