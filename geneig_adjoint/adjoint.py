@@ -38,7 +38,7 @@ class Contraction:
         for columns, new in zip(
             (self.left_a, self.left_b, self.right), (left_a, left_b, right), strict=True
         ):
-            columns.append(new.reshape(new.shape[0], -1))
+            columns.append(new if new.ndim == 2 else new[:, None])
 
     def blocks(self, n_local: int) -> tuple[Block, Block, Block]:
         """Return the three blocks, (n_local, j) each."""

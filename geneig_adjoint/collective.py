@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from geneig_adjoint.errors import InputError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+WAIT_SECONDS = 2.0
+"""How long a failed rank waits for the others to fail too."""
 
 
 def raise_together(comm: MPI.Comm, error: BaseException | None) -> None:
@@ -75,38 +79,71 @@ def guard(comm: MPI.Comm) -> Iterator[None]:
 
 @contextmanager
 def abort_on_failure(comm: MPI.Comm | None = None) -> Iterator[None]:
-    """End the whole MPI job when this rank fails, instead of leaving the others waiting.
+    """End the whole MPI job when one rank fails, instead of leaving the others waiting.
 
-    Not collective. For scripts: put everything a rank does inside it. An uncaught
-    exception prints one traceback and calls ``MPI_Abort(1)``; ``sys.exit(code)`` with
-    a code other than 0 aborts with that code. On one rank the exception passes
-    unchanged.
+    Collective on entry. For scripts: put everything a rank does inside it. When one
+    rank leaves with an exception (or ``sys.exit(code)``, code other than 0) and the
+    others do not follow within seconds, its traceback is printed and ``MPI_Abort``
+    ends the job. When all ranks fail, one traceback is printed and all exit.
 
     Parameters
     ----------
     comm
-        Communicator to abort; default ``MPI.COMM_WORLD``.
+        Communicator of the job; default ``MPI.COMM_WORLD``.
 
     """
+    if comm is None:
+        from mpi4py import MPI
+
+        comm = MPI.COMM_WORLD
+    if comm.size == 1:
+        yield
+        return
+    private = comm.Dup()
     try:
         yield
     except BaseException as error:
-        if comm is None:
-            from mpi4py import MPI
-
-            comm = MPI.COMM_WORLD
-        if comm.size == 1:
-            raise
         code = exit_code(error)
         if code == 0:
             raise
-        if not isinstance(error, SystemExit):
-            sys.stdout.flush()
-            text = "".join(traceback.format_exception(error))
-            # One write: lines of several failing ranks must not be mixed.
-            sys.stderr.write(f"rank {comm.rank} of {comm.size} failed:\n{text}")
-        sys.stderr.flush()
-        comm.Abort(code)
+        silent = isinstance(error, SystemExit)
+        text = "" if silent else "".join(traceback.format_exception(error))
+        end_together(private, code, text)
+        raise SystemExit(code) from None
+
+
+def end_together(private: MPI.Comm, code: int, text: str) -> None:
+    """Return when every rank has come here; abort the job when some do not.
+
+    Not collective: that is the point. The text is printed once.
+
+    Parameters
+    ----------
+    private
+        A communicator no other code uses, so that the wait cannot meet a foreign message.
+    code
+        Exit code of the job.
+    text
+        What to print on stderr.
+
+    """
+    sys.stdout.flush()
+    request = private.Ibarrier()
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not request.Test():
+        if time.monotonic() > deadline:
+            _say(f"rank {private.rank} of {private.size} failed, the others did not:\n{text}")
+            private.Abort(code)
+        time.sleep(0.01)
+    if private.rank == 0:
+        _say(text)
+
+
+def _say(text: str) -> None:
+    # One write: lines of several ranks must not be mixed.
+    if text:
+        sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 def exit_code(error: BaseException) -> int:

@@ -25,6 +25,10 @@ class InputError(GeneigError, ValueError):
     """An argument, a file or a model is not what it must be."""
 
 
+class StudyError(InputError):
+    """A study file or the command line says something that cannot be done."""
+
+
 class MissingPackageError(GeneigError, ImportError):
     """An optional package is needed and not there; the message says how to get it."""
 

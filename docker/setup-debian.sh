@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Give a Debian 12 machine (or image) everything this repository needs: PETSc, SLEPc and MPI from
+# Debian, the rest in the virtual environment .venv at the repository's root. Run it as often as
+# you like: it returns at once when nothing is missing.
+set -euo pipefail
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+stamp=$venv/.installed
+extras=mesh,plot,test,dev
+
+# All six petsc4py/slepc4py names: the plain ones make the modules importable, the others are the
+# two scalar builds.
+packages=(
+    python3-petsc4py python3-petsc4py-real python3-petsc4py-complex
+    python3-slepc4py python3-slepc4py-real python3-slepc4py-complex
+    python3-mpi4py openmpi-bin
+    python3-venv python3-pip python3-setuptools python3-wheel
+)
+
+fail() {
+    echo "setup-debian.sh: $*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        fail "expected to be root or to find sudo, got neither; run as root: $*"
+    fi
+}
+
+missing_packages() {
+    local package
+    for package in "${packages[@]}"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] \
+            || echo "$package"
+    done
+}
+
+install_packages() {
+    local missing
+    command -v apt-get >/dev/null || fail "expected Debian 12, found no apt-get; use docker/Dockerfile"
+    mapfile -t missing < <(missing_packages)
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    echo "installing Debian packages: ${missing[*]}"
+    as_root apt-get -qq -o Acquire::Retries=3 update
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 \
+        install -y --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+requirements_hash() {
+    {
+        echo "$root $extras"
+        /usr/bin/python3 --version
+        cat "$root/pyproject.toml" "$root/docker/constraints.txt"
+    } | sha256sum
+}
+
+# A folder without geneig_adjoint, so that the test is of what is installed.
+check_build() (
+    # shellcheck source=docker/env.sh
+    . "$root/docker/env.sh" "$1"
+    cd "$venv"
+    python - "$1" <<'PYTHON'
+import sys
+
+import h5py, numpy, scipy
+from mpi4py import MPI
+from petsc4py import PETSc
+from slepc4py import SLEPc
+
+import geneig_adjoint
+
+found = "complex" if issubclass(PETSc.ScalarType, complex) else "real"
+if found != sys.argv[1]:
+    sys.exit(f"expected the {sys.argv[1]} build of PETSc, got the {found} one")
+versions = ".".join(map(str, PETSc.Sys.getVersion())), ".".join(map(str, SLEPc.Sys.getVersion()))
+print(
+    f"{found}: PETSc {versions[0]}, SLEPc {versions[1]}, {MPI.Get_library_version().split(',')[0]},"
+    f" numpy {numpy.__version__}, scipy {scipy.__version__}, h5py {h5py.__version__}"
+)
+PYTHON
+)
+
+install_python_packages() {
+    local wanted
+    wanted=$(requirements_hash)
+    [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
+    echo "installing Python packages into $venv"
+    # A copied or moved environment still points to its old place, one of an older system to an
+    # interpreter that is gone.  Not plain python3: it may be another one than Debian's, for which
+    # Debian's petsc4py was not built.
+    { "$venv/bin/python" -c '' && grep -qF "$venv" "$venv/bin/activate"; } 2>/dev/null \
+        || /usr/bin/python3 -m venv --clear --system-site-packages "$venv"
+    (
+        # A build must be selected before pip, or pip does not see the system's petsc4py.
+        # shellcheck source=docker/env.sh
+        . "$root/docker/env.sh" real
+        python -m pip --disable-pip-version-check install --quiet --no-build-isolation \
+            --constraint "$root/docker/constraints.txt" --editable "${root}[$extras]"
+    )
+    check_build real
+    check_build complex
+    # Last: whatever failed above is tried again next time.
+    echo "$wanted" >"$stamp"
+}
+
+install_packages
+install_python_packages

@@ -1,0 +1,128 @@
+"""Matrices from files: Matrix Market (also gzipped) and PETSc binary."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.io
+import scipy.sparse
+from petsc4py import PETSc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint.assembly import equal_layout
+from geneig_adjoint.collective import raise_together
+from geneig_adjoint.errors import InputError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+PETSC_MATRIX_ID = 1211216
+
+
+def read_matrix(path: str | Path, comm: MPI.Comm) -> PETSc.Mat:
+    """Return a distributed matrix read from a file.
+
+    Collective. Matrix Market (``.mtx``, ``.mtx.gz``) is read on rank 0 and distributed;
+    anything else is taken as PETSc binary, whose header and size are verified on rank 0
+    before any rank loads it.
+
+    Raises
+    ------
+    InputError
+        Missing or unreadable files, NaN or Inf entries (with their place), complex
+        entries in the real build, PETSc files of another scalar type or cut short.
+
+    """
+    path = Path(path)
+    if path.name.endswith((".mtx", ".mtx.gz")):
+        return _distributed(comm, _read_on_root(comm, path))
+    error = _binary_error(path) if comm.rank == 0 else None
+    raise_together(comm, error)
+    viewer = PETSc.Viewer().createBinary(str(path), mode="r", comm=comm)
+    mat = PETSc.Mat().create(comm)
+    mat.setType(PETSc.Mat.Type.AIJ)
+    mat.load(viewer)
+    viewer.destroy()
+    return mat
+
+
+def _read_on_root(comm: MPI.Comm, path: Path) -> Any:
+    error: Exception | None = None
+    matrix = None
+    if comm.rank == 0:
+        try:
+            matrix = scipy.sparse.csr_matrix(scipy.io.mmread(path))
+            error = _entries_error(path, matrix)
+        except (OSError, ValueError, OverflowError, EOFError) as caught:
+            error = InputError(
+                f"{path} must be a Matrix Market file, got {type(caught).__name__}: {caught}; "
+                "check name and format"
+            )
+    raise_together(comm, error)
+    return matrix
+
+
+def _entries_error(path: Path, matrix: Any) -> InputError | None:
+    bad = np.flatnonzero(~np.isfinite(matrix.data))
+    if bad.size:
+        entries = matrix.tocoo()
+        place = (int(entries.row[bad[0]]) + 1, int(entries.col[bad[0]]) + 1)
+        return InputError(
+            f"{path} must hold finite numbers, got {bad.size} NaN or Inf, the first at row and "
+            f"column {place}; correct the file"
+        )
+    if np.iscomplexobj(matrix.data) and _petsc.REAL_SCALARS:
+        return _petsc.real_scalar_error(f"the entries of {path}")
+    return None
+
+
+def _distributed(comm: MPI.Comm, matrix: Any) -> PETSc.Mat:
+    shape = comm.bcast(None if matrix is None else matrix.shape, root=0)
+    local_rows = equal_layout(comm, shape[0])[0]
+    bounds = np.concatenate([[0], np.cumsum(comm.allgather(local_rows))])
+    parts = None
+    if matrix is not None:
+        slices = [matrix[bounds[r] : bounds[r + 1]] for r in range(comm.size)]
+        parts = [(part.indptr, part.indices, part.data) for part in slices]
+    offsets, columns, values = comm.scatter(parts, root=0)
+    csr = (
+        offsets.astype(PETSc.IntType),
+        columns.astype(PETSc.IntType),
+        values.astype(PETSc.ScalarType),
+    )
+    sizes = ((local_rows, shape[0]), equal_layout(comm, shape[1]))
+    mat = PETSc.Mat().createAIJ(sizes, csr=csr, comm=comm)
+    mat.assemble()
+    return mat
+
+
+def _binary_error(path: Path) -> InputError | None:
+    """Return what is wrong with a PETSc binary file, judged by its header and size."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            header = stream.read(16)
+    except OSError as error:
+        return InputError(f"{path} must be readable, got {error.strerror}; check name and rights")
+    if len(header) < 16:
+        return InputError(f"{path} must be a PETSc matrix, got {size} bytes; the file is cut short")
+    identity, rows, columns, entries = struct.unpack(">4i", header)
+    if identity != PETSC_MATRIX_ID or min(rows, columns) < 1 or entries < 0:
+        return InputError(
+            f"{path} must be a PETSc binary matrix with 32-bit indices (class id "
+            f"{PETSC_MATRIX_ID}), got id {identity}, {rows} x {columns}, {entries} entries; "
+            "Matrix Market files must end in .mtx or .mtx.gz"
+        )
+    scalar = np.dtype(PETSc.ScalarType).itemsize
+    expected = 16 + 4 * rows + (4 + scalar) * entries
+    if size == expected:
+        return None
+    other = 16 + 4 * rows + (4 + 24 - scalar) * entries
+    reason = "the file was written by the other scalar build" if size == other else "it is cut short"
+    return InputError(
+        f"{path} must have {expected} bytes for {entries} entries in the {_petsc.SCALAR_NAME} "
+        f"build, got {size}; {reason}"
+    )

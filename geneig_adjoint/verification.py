@@ -1,0 +1,303 @@
+"""`verify_gradient`: Taylor orders, differences and the dot-product identity of a whole chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from geneig_adjoint import _petsc
+from geneig_adjoint import parameters as params
+from geneig_adjoint.collective import allreduce_same
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
+from geneig_adjoint.models import Model
+from geneig_adjoint.objectives import Objective, evaluate
+from geneig_adjoint.parameters import Gradient, Parameters
+from geneig_adjoint.sensitivity import adjoint_settings, jvp, values_and_gradients
+from geneig_adjoint.solve import solve_eigenproblem
+
+TAYLOR_STEPS = tuple(2e-2 / 2**i for i in range(5))
+DIFFERENCE_STEP = 2e-3
+"""Fourth-order error h^4 and rounding eps_tol / h meet near here."""
+LOWEST_ORDER = 1.95
+LARGEST_DIFFERENCE = 1e-6
+LARGEST_DOT_ERROR = 1e-8
+NOISE = 1e-11
+"""Remainders below this, relative to the value, are solver noise and carry no order."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Directional derivative in one parameter: from the gradient and from differences.
+
+    Attributes
+    ----------
+    parameter : str
+    derivative, difference, relative_error : float
+        ``relative_error`` is relative to the larger of the two and to the size of the
+        gradient, so that a parameter without effect compares well.
+
+    """
+
+    parameter: str
+    derivative: float
+    difference: float
+    relative_error: float
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """What `verify_gradient` found; prints as a table.
+
+    Attributes
+    ----------
+    value : float
+    gradient : dict
+        In the structure of the parameters.
+    steps, remainders, orders : tuple of float
+        Taylor test |g(p + h d) - g(p) - h g'd|; orders between successive steps, nan
+        where the remainder is noise.
+    comparisons : tuple of Comparison
+        Per parameter, against fourth-order central differences.
+    dot_product_error : float or None
+        |<cotangent, tangent> - <gradient, direction>|, relative; None if the model has
+        no ``tangent``.
+    residual, left_residual : float
+        Worst backward errors of the pairs.
+
+    """
+
+    value: float
+    gradient: Gradient
+    steps: tuple[float, ...]
+    remainders: tuple[float, ...]
+    orders: tuple[float, ...]
+    comparisons: tuple[Comparison, ...]
+    dot_product_error: float | None
+    residual: float
+    left_residual: float
+    failures: tuple[str, ...] = field(default=())
+
+    @property
+    def passed(self) -> bool:
+        """Whether every test is within its bound."""
+        return not self.failures
+
+    def __str__(self) -> str:
+        lines = [f"value               {self.value:.12g}"]
+        lines.append(f"residuals           {self.residual:.1e} right, {self.left_residual:.1e} left")
+        lines.append("Taylor test         step        remainder   order (2 expected)")
+        for i, (step, remainder) in enumerate(zip(self.steps, self.remainders, strict=True)):
+            order = "" if i == 0 else _order_text(self.orders[i - 1])
+            lines.append(f"                    {step:<11.3e} {remainder:<11.3e} {order}")
+        lines.append("differences         from gradient      from differences   relative error")
+        for item in self.comparisons:
+            lines.append(
+                f"  {item.parameter:<17.17} {item.derivative:<18.10e} {item.difference:<18.10e} "
+                f"{item.relative_error:.1e}"
+            )
+        dot = "no tangent in the model"
+        if self.dot_product_error is not None:
+            dot = f"{self.dot_product_error:.1e}"
+        lines.append(f"dot-product error   {dot}")
+        lines.append("verdict             " + ("passed" if self.passed else "FAILED"))
+        lines += [f"  {failure}" for failure in self.failures]
+        return "\n".join(lines)
+
+
+def _order_text(order: float) -> str:
+    return "exact (remainder is rounding)" if np.isnan(order) else f"{order:.2f}"
+
+
+def verify_gradient(
+    model: Model,
+    p: Parameters,
+    objective: Objective,
+    *,
+    adjoint: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    **solver: Any,
+) -> GradientReport:
+    """Test the gradient of a study against everything it can be tested against.
+
+    Collective. Solves about 10 + 4 x (number of parameter names) eigenproblems, all in
+    the normalization and with the phase rows of the first; closes all it makes.
+
+    Parameters
+    ----------
+    model
+        The model; with ``tangent`` the dot-product identity is tested too.
+    p
+        Where to test. Not changed.
+    objective
+        The objective.
+    adjoint
+        Keywords of `gradient`.
+    seed
+        Of the random direction, whose entries are scaled like those of p.
+    **solver
+        Keywords of `solve_eigenproblem`.
+
+    Returns
+    -------
+    GradientReport
+        ``report.passed``, and a table when printed. PETSc vectors in
+        ``report.gradient`` belong to the caller.
+
+    Raises
+    ------
+    InputError, ConvergenceError, DegenerateEigenvalueError, GaugeError
+        As in `solve_eigenproblem` and `gradient`.
+
+    """
+    settings = adjoint_settings(**dict(adjoint or {}))
+    direction = random_direction(p, seed)
+    with model.assemble(p) as pencil, solve_eigenproblem(pencil, **solver) as pairs:
+        value, gradient = values_and_gradients(model, p, pairs, [objective], settings)[0]
+        dot_error = None
+        if hasattr(model, "tangent"):
+            tangent = jvp(model, p, pairs, direction, **dict(adjoint or {}))
+            cotangent = evaluate(objective, pairs, p)[1]
+            dot_error = _dot_error(pairs, cotangent, tangent, gradient, direction)
+
+        def value_at(step: float, along: Parameters) -> float:
+            return _value_at(model, params.moved(p, step, along), objective, pairs, solver)
+
+        slope = params.dot(gradient, direction)
+        remainders = tuple(
+            abs(value_at(h, direction) - value - h * slope) for h in TAYLOR_STEPS
+        )
+        size = abs(value) + abs(slope)
+        comparisons = tuple(
+            _comparison(name, gradient, _only(direction, name), value_at) for name in p
+        )
+        left = pairs.info.left_residuals
+        residuals = (float(pairs.residuals.max()), float(left.max() if left is not None else 0.0))
+    orders = _orders(remainders, size)
+    return GradientReport(
+        value=value,
+        gradient=gradient,
+        steps=TAYLOR_STEPS,
+        remainders=remainders,
+        orders=orders,
+        comparisons=comparisons,
+        dot_product_error=dot_error,
+        residual=residuals[0],
+        left_residual=residuals[1],
+        failures=_failures(orders, comparisons, dot_error),
+    )
+
+
+def random_direction(p: Parameters, seed: int) -> Gradient:
+    """Return random numbers of the size of the entries of p, the same on any rank count."""
+    result: Gradient = {}
+    for index, (name, value) in enumerate(p.items()):
+        distributed = params.is_distributed(value)
+        rows = value.getOwnershipRange() if distributed else (0, len(value))
+        signs = _petsc.deterministic_block(rows, 1, seed=100 * seed + index + 1)[:, 0]
+        entries = signs * _scales(np.abs(params.local_values(value)))
+        if distributed:
+            result[name] = value.duplicate()
+            result[name].array[:] = entries
+        else:
+            result[name] = entries
+    return result
+
+
+def _scales(sizes: Any) -> Any:
+    # An entry that is zero moves by the typical size of the others, or by 1.
+    typical = sizes.mean() if sizes.size and sizes.any() else 1.0
+    return np.where(sizes > 0, sizes, typical)
+
+
+def _only(direction: Parameters, name: str) -> Gradient:
+    zero = params.zeros_like(direction)
+    return {**zero, name: direction[name]}
+
+
+def _value_at(
+    model: Model, p: Parameters, objective: Objective, like: Eigenpairs, solver: Mapping[str, Any]
+) -> float:
+    chosen = {**solver, "like": like, "keep_factor": True}
+    with model.assemble(p) as pencil, solve_eigenproblem(pencil, **chosen) as pairs:
+        return evaluate(objective, pairs, p)[0]
+
+
+def _comparison(name: str, gradient: Gradient, along: Gradient, value_at: Any) -> Comparison:
+    h = DIFFERENCE_STEP
+    inner, outer = (value_at(s, along) - value_at(-s, along) for s in (h, 2 * h))
+    difference = (8 * inner - outer) / (12 * h)
+    derivative = params.dot(gradient, along)
+    # |g_i d_i| summed: what the parts of this derivative amount to before they cancel.
+    size = max(abs(derivative), abs(difference), _absolute_dot(gradient, along) * 1e-3)
+    error = abs(derivative - difference) / size if size > 0 else 0.0
+    return Comparison(name, derivative, difference, error)
+
+
+def _absolute_dot(p: Parameters, q: Parameters) -> float:
+    total = 0.0
+    for name, value in p.items():
+        part = float(np.abs(params.local_values(value) * params.local_values(q[name])).sum())
+        if params.is_distributed(value):
+            part = float(allreduce_same(value.comm.tompi4py(), np.array([part]))[0])
+        total += part
+    return total
+
+
+def _orders(remainders: tuple[float, ...], size: float) -> tuple[float, ...]:
+    orders = []
+    for coarse, fine in zip(remainders, remainders[1:], strict=False):
+        usable = min(coarse, fine) > NOISE * size
+        orders.append(float(np.log2(coarse / fine)) if usable else float("nan"))
+    return tuple(orders)
+
+
+def _dot_error(
+    pairs: Eigenpairs,
+    cotangent: EigenCotangent,
+    tangent: EigenTangent,
+    gradient: Gradient,
+    direction: Parameters,
+) -> float | None:
+    """Return |<cotangent, tangent> - <gradient, direction>| relative to its largest term."""
+    if cotangent.matrices is not None or (cotangent.left is not None and tangent.left is None):
+        return None
+    terms = [params.dot(gradient, direction)]
+    if cotangent.values is not None:
+        terms.append(-float(np.vdot(cotangent.values, tangent.values).real))
+    for bar, dot in ((cotangent.right, tangent.right), (cotangent.left, tangent.left)):
+        if bar is not None and dot is not None:
+            local = np.array([np.vdot(bar, dot).real])
+            terms.append(-float(allreduce_same(pairs.comm, local)[0]))
+    if cotangent.parameters is not None:
+        explicit = {name: direction[name] for name in cotangent.parameters}
+        terms.append(-params.dot(cotangent.parameters, explicit))
+    largest = max(abs(term) for term in terms)
+    return abs(sum(terms)) / largest if largest > 0 else 0.0
+
+
+def _failures(
+    orders: tuple[float, ...], comparisons: tuple[Comparison, ...], dot_error: float | None
+) -> tuple[str, ...]:
+    found = []
+    known = [order for order in orders if not np.isnan(order)]
+    if known and max(known) < LOWEST_ORDER:
+        found.append(
+            f"the Taylor order must reach {LOWEST_ORDER}, got {max(known):.2f}; a term of the "
+            "derivative is missing or the objective is not smooth here"
+        )
+    found += [
+        f"the derivative in {item.parameter!r} must agree with differences to "
+        f"{LARGEST_DIFFERENCE:.0e}, got {item.relative_error:.1e}; check what the model or the "
+        "objective says about this parameter"
+        for item in comparisons
+        if not item.relative_error <= LARGEST_DIFFERENCE
+    ]
+    if dot_error is not None and not dot_error <= LARGEST_DOT_ERROR:
+        found.append(
+            f"the dot-product identity must hold to {LARGEST_DOT_ERROR:.0e}, got {dot_error:.1e}; "
+            "contract and tangent of the model contradict each other"
+        )
+    return tuple(found)

@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# Set up this machine if need be and run every test: serially, then on 1, 2 and 3 ranks, with the
+# real and the complex build of PETSc.
+set -uo pipefail
+
+usage() {
+    cat <<'TEXT'
+usage: bash tests/run.sh [options] [-- pytest arguments]
+
+  --build real|complex   only this build (default: both)
+  --ranks "1 2 3"        rank counts of the parallel tests; "" for none
+  --no-serial            only the parallel tests
+  -x, --fail-fast        stop at the first stage that fails
+  -h, --help             this text
+
+Arguments after -- go to every pytest, for instance: -- -k adjoint
+TEXT
+}
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+builds=(real complex)
+ranks="1 2 3"
+serial=yes
+fail_fast=no
+pytest_arguments=()
+# Only for what no timeout of a single test catches.
+stage_seconds=${STAGE_SECONDS:-600}
+
+usage_error() {
+    echo "tests/run.sh: $*" >&2
+    usage >&2
+    exit 2
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        --build)
+            case ${2-} in
+                real | complex) builds=("$2") ;;
+                *) usage_error "--build expects real or complex, got '${2-}'" ;;
+            esac
+            shift
+            ;;
+        --ranks)
+            [[ ${2-x} =~ ^[0-9\ ]*$ ]] || usage_error "--ranks expects numbers, got '${2-}'"
+            ranks=$2
+            shift
+            ;;
+        --no-serial) serial=no ;;
+        -x | --fail-fast) fail_fast=yes ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        --)
+            shift
+            pytest_arguments=("$@")
+            break
+            ;;
+        *) usage_error "unknown argument '$1'" ;;
+    esac
+    shift
+done
+
+bash "$root/docker/setup-debian.sh" || exit 1
+cd "$root" || exit 1
+
+log=$(mktemp)
+summary=()
+failures=0
+trap 'rm -f "$log"' EXIT
+trap 'echo "interrupted" >&2; exit 130' INT TERM
+# Output goes through a pipe (and mpirun always gives its ranks a terminal): decide for pytest.
+color=no
+[ -t 1 ] && color=yes
+
+# "10 passed, 1 skipped in 3.21s", also "... in 75.02s (0:01:15)".
+closing_line() {
+    sed -E -e 's/\x1b\[[0-9;]*m//g' -e 's/\r$//' -e 's/^=+ //' -e 's/ =+$//' "$log" \
+        | grep -E '^(([0-9]+ [a-z]+(, )?)+|no tests ran) in [0-9.]+s( \([0-9:]+\))?$' | tail -n 1
+}
+
+# The test that made the ranks abort, as mpi_tests/conftest.py prints it.
+last_words() {
+    grep -a -o -E '(FAILED|TIMEOUT) [^ ]+::[^ ]+' "$log" | tail -n 1 | grep -o '.*[^:]' || echo "see above"
+}
+
+# stage TITLE BUILD FOLDER [LAUNCHER...]
+stage() {
+    local title="$1" build="$2" folder="$3"
+    shift 3
+    echo
+    echo "=== $title"
+    # --foreground: an interrupt from the keyboard shall reach pytest and mpirun.
+    (
+        # shellcheck source=docker/env.sh
+        . docker/env.sh "$build" || exit
+        exec timeout --foreground --kill-after=10 "$stage_seconds" \
+            "$@" python -m pytest --color="$color" "$folder" "${pytest_arguments[@]}" </dev/null
+    ) 2>&1 | tee "$log"
+    local code=${PIPESTATUS[0]} verdict=FAILED closing
+    closing=$(closing_line)
+    # 5: no tests, which is what a selection by hand may leave of a stage.
+    if [ -n "$closing" ]; then
+        if [ "$code" -eq 0 ] || { [ "$code" -eq 5 ] && [ "${#pytest_arguments[@]}" -gt 0 ]; }; then
+            verdict=ok
+        fi
+    elif [ "$code" -eq 124 ]; then
+        closing="stopped after $stage_seconds s"
+    else
+        closing="ended early with exit code $code: $(last_words)"
+    fi
+    [ "$verdict" = ok ] || failures=$((failures + 1))
+    summary+=("$(printf '%-6s  %-18s  %s' "$verdict" "$title" "$closing")")
+    [ "$verdict" = ok ]
+}
+
+run_stages() {
+    local build count
+    for build in "${builds[@]}"; do
+        if [ "$serial" = yes ]; then
+            stage "$build, serial" "$build" tests || [ "$fail_fast" = no ] || return
+        fi
+        for count in $ranks; do
+            stage "$build, ranks: $count" "$build" mpi_tests mpirun -n "$count" \
+                || [ "$fail_fast" = no ] || return
+        done
+    done
+}
+
+run_stages
+
+# Adds up pytest's closing lines: "2 failed, 10 passed in 3.1s" and so on.
+total() {
+    printf '%s\n' "${summary[@]}" | awk '
+        match($0, /[0-9]+ [a-z]+(, [0-9]+ [a-z]+)* in [0-9.]+s/) {
+            split(substr($0, RSTART, RLENGTH), halves, " in ")
+            seconds += halves[2]
+            count = split(halves[1], parts, ", ")
+            for (i = 1; i <= count; i++) {
+                split(parts[i], words, " ")
+                sub(/s$/, "", words[2])
+                sums[words[2]] += words[1]
+            }
+            next
+        }
+        /(ended early|stopped after)/ { early++ }
+        END {
+            number = split("failed error passed skipped xfailed xpassed warning", order, " ")
+            for (i = 1; i <= number; i++)
+                if (sums[order[i]]) line = line (line ? ", " : "") sums[order[i]] " " order[i]
+            if (early) line = line (line ? ", " : "") early " stage(s) ended early"
+            printf "%s in %.2fs\n", (line ? line : "no tests ran"), seconds
+        }'
+}
+
+echo
+echo "=== summary"
+verdict=ok
+[ "$failures" -eq 0 ] || verdict=FAILED
+summary+=("$(printf '%-6s  %-18s  %s' "$verdict" all "$(total)")")
+printf '%s\n' "${summary[@]}" | tee "${SUMMARY_FILE:-/dev/null}"
+[ "$failures" -eq 0 ]
