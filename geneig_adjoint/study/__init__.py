@@ -1,0 +1,1 @@
+"""Study files: what to solve, what to differentiate, where to write."""

@@ -1,0 +1,277 @@
+"""From a study to a model, parameters and objectives."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geneig_adjoint import objectives as ready
+from geneig_adjoint._types import Block
+from geneig_adjoint.collective import raise_together
+from geneig_adjoint.errors import InputError, StudyError
+from geneig_adjoint.io import Mesh, read_elements, read_matrix
+from geneig_adjoint.models import MatrixModel
+from geneig_adjoint.objectives import Objective
+from geneig_adjoint.study.settings import Study
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+    from petsc4py import PETSc
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a study is about, built.
+
+    Attributes
+    ----------
+    model : Model
+    p : dict
+        Parameters at which it is solved.
+    mesh : Mesh or None
+    matrices : tuple of PETSc.Mat
+        Matrices read for the model; freed by `close`.
+
+    """
+
+    model: Any
+    p: dict[str, Any]
+    mesh: Mesh | None
+    matrices: tuple[PETSc.Mat, ...] = ()
+
+    def close(self) -> None:
+        """Free model and matrices.  (Collective.)"""
+        if hasattr(self.model, "close"):
+            self.model.close()
+        for mat in self.matrices:
+            mat.destroy()
+
+
+def build_problem(study: Study, comm: MPI.Comm) -> Problem:
+    """Return the model, parameters and mesh a study names.
+
+    Collective.
+
+    Raises
+    ------
+    StudyError
+        A Python file or function that does not exist or returns something else.
+    InputError
+        Bad input files.
+
+    """
+    if "elements" in study.model:
+        return Problem(*read_elements(study.folder / study.model["elements"], comm))
+    if "python" in study.model:
+        return _from_python(study, comm)
+    return _from_matrices(study, comm)
+
+
+def _from_python(study: Study, comm: MPI.Comm) -> Problem:
+    function = load_function(study, study.model["python"], comm)
+    result = function(comm, dict(study.model.get("options", {})))
+    if not isinstance(result, tuple) or len(result) not in {2, 3}:
+        raise StudyError(
+            f"{study.model['python']} must return (model, p) or (model, p, mesh), got "
+            f"{type(result).__name__}; see the documentation of study files"
+        )
+    mesh = result[2] if len(result) == 3 else None
+    return Problem(result[0], result[1], mesh)
+
+
+def _from_matrices(study: Study, comm: MPI.Comm) -> Problem:
+    read: list[PETSc.Mat] = []
+
+    def matrix(table: Mapping[str, Any], key: str) -> PETSc.Mat | None:
+        if key not in table:
+            return None
+        read.append(read_matrix(study.folder / table[key], comm))
+        return read[-1]
+
+    A, B = matrix(study.model, "A"), matrix(study.model, "B")
+    derivatives: dict[str, list[tuple[Any, Any]]] = {}
+    for table in study.derivatives:
+        entries = derivatives.setdefault(table["name"], [])
+        entries.append((matrix(table, "A"), matrix(table, "B")))
+    assert A is not None
+    p = {name: np.zeros(len(entries)) for name, entries in derivatives.items()}
+    return Problem(MatrixModel(A, B, derivatives), p, None, tuple(read))
+
+
+def load_function(study: Study, reference: str, comm: MPI.Comm) -> Callable[..., Any]:
+    """Return the function that "file.py:function" names.
+
+    Collective. The folder of the file can be imported from while it is loaded.
+
+    Raises
+    ------
+    StudyError
+        A reference of another form, or a file or function that does not exist.
+
+    """
+    error: Exception | None = None
+    function: Any = None
+    try:
+        function = _loaded(study.folder, reference)
+    except StudyError as caught:
+        error = caught
+    raise_together(comm, error)
+    return function  # type: ignore[no-any-return]
+
+
+def _loaded(folder: Path, reference: str) -> Any:
+    file, colon, name = reference.rpartition(":")
+    path = (folder / file).resolve()
+    if not colon or not name.isidentifier():
+        raise StudyError(
+            f'python must be "file.py:function", got {reference!r}; name file and function'
+        )
+    if not path.is_file():
+        raise StudyError(f"{reference!r} must name an existing file, got no {path}; correct it")
+    module = _module(path)
+    if not hasattr(module, name):
+        raise StudyError(f"{path} must define {name!r}, got no such name; correct the study")
+    return getattr(module, name)
+
+
+def _module(path: Path) -> Any:
+    key = f"geneig_adjoint_study_{path.stem}_{abs(hash(path))}"
+    if key in sys.modules:
+        return sys.modules[key]
+    spec = importlib.util.spec_from_file_location(key, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[key] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[key]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def build_objectives(
+    study: Study, problem: Problem, rows: tuple[int, int], comm: MPI.Comm
+) -> dict[str, Objective]:
+    """Return the objectives of a study by name.
+
+    Collective.
+
+    Parameters
+    ----------
+    study, problem
+        The study and what was built from it.
+    rows
+        Row range of this rank.
+    comm
+        Communicator.
+
+    Raises
+    ------
+    StudyError
+        Missing keys, unknown options of a Python objective.
+    InputError
+        Bad files.
+
+    """
+    found = {}
+    for table in study.objectives:
+        if "python" in table:
+            found[table["name"]] = _python_objective(study, table, problem, comm)
+        else:
+            found[table["name"]] = _ready_objective(study, table, rows, comm)
+    return found
+
+
+def _python_objective(
+    study: Study, table: Mapping[str, Any], problem: Problem, comm: MPI.Comm
+) -> Objective:
+    factory = load_function(study, table["python"], comm)
+    options = dict(table.get("options", {}))
+    try:
+        inspect.signature(factory).bind(problem.model, **options)
+    except TypeError as error:
+        raise StudyError(
+            f"objective {table['name']!r}: {table['python']} is called as function(model, "
+            f"**options), got {error}; correct [objective.options]"
+        ) from error
+    return factory(problem.model, **options)  # type: ignore[no-any-return]
+
+
+def _ready_objective(
+    study: Study, table: Mapping[str, Any], rows: tuple[int, int], comm: MPI.Comm
+) -> Objective:
+    kind = table["kind"]
+    simple = {
+        "eigenvalue": ready.Eigenvalue,
+        "frequency": ready.Frequency,
+        "keff": ready.KEffective,
+        "ks": ready.KSMinimum,
+    }
+    options = {key: value for key, value in table.items() if key not in {"name", "kind"}}
+    if kind in simple:
+        return simple[kind](**options)
+    if kind == "mode_shape":
+        reference = _reference(study, table, rows, comm)
+        return ready.ModeShapeMatch(reference, options.get("pair", 0))
+    if kind == "linear":
+        pair, part = options.get("pair", 0), options.get("part", "real")
+        return ready.LinearOutput(_local_weights(table, rows), pair, part)
+    pairs = tuple(options.get("pairs", (0,)))
+    if "matrix" in table:
+        return ready.QuadraticForm(read_matrix(study.folder / table["matrix"], comm), pairs)
+    return ready.QuadraticForm(_local_weights(table, rows), pairs)
+
+
+def _local_weights(table: Mapping[str, Any], rows: tuple[int, int]) -> Block:
+    name = table["name"]
+    if "rows" not in table:
+        raise StudyError(
+            f"objective {name!r} needs rows = [...], the global dofs it looks at; add them"
+        )
+    chosen = np.asarray(table["rows"], dtype=int)
+    weights = np.asarray(table.get("weights", np.ones(chosen.size)), dtype=float)
+    if weights.shape != chosen.shape:
+        raise StudyError(
+            f"objective {name!r} must have one weight per row, got {weights.size} weights for "
+            f"{chosen.size} rows; leave weights out for ones"
+        )
+    local = np.zeros(rows[1] - rows[0])
+    mine = (chosen >= rows[0]) & (chosen < rows[1])
+    np.add.at(local, chosen[mine] - rows[0], weights[mine])
+    return local
+
+
+def _reference(
+    study: Study, table: Mapping[str, Any], rows: tuple[int, int], comm: MPI.Comm
+) -> Block:
+    error: Exception | None = None
+    whole = np.zeros(0)
+    try:
+        if "reference" not in table:
+            raise StudyError(
+                f'objective {table["name"]!r} needs reference = "shape.npy", a global vector; add it'
+            )
+        whole = np.load(study.folder / table["reference"])
+        if whole.ndim != 1:
+            raise InputError(
+                f"{table['reference']} must hold one vector, got shape {whole.shape}; save (n,)"
+            )
+    except InputError as caught:
+        error = caught
+    except (OSError, ValueError) as caught:
+        error = InputError(
+            f"{table['reference']} must be a NumPy file, got {caught}; write it with numpy.save"
+        )
+    raise_together(comm, error)
+    return np.asarray(whole[rows[0] : rows[1]])

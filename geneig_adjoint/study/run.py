@@ -1,0 +1,322 @@
+"""`geneig-adjoint run` and `check`: solve, differentiate, write."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+import geneig_adjoint
+from geneig_adjoint import _petsc
+from geneig_adjoint import parameters as params
+from geneig_adjoint.collective import raise_together
+from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.errors import (
+    DefectiveEigenvalueError,
+    DegenerateEigenvalueError,
+    GaugeError,
+    StudyError,
+)
+from geneig_adjoint.io import atomic_path, gathered, write_json, write_vtu
+from geneig_adjoint.objectives import Objective, evaluate
+from geneig_adjoint.sensitivity import adjoint_settings, values_and_gradients
+from geneig_adjoint.solve import solve_eigenproblem
+from geneig_adjoint.study.build import Problem, build_objectives, build_problem
+from geneig_adjoint.study.progress import Progress
+from geneig_adjoint.study.settings import Study
+from geneig_adjoint.verification import GradientReport, verify_gradient
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+INLINE_ENTRIES = 1000
+MISSING = (DegenerateEigenvalueError, DefectiveEigenvalueError, GaugeError)
+"""Errors that mean: this derivative does not exist; the others are still worth having."""
+
+
+@dataclass
+class Outcome:
+    """Results of a run, whole on rank 0.
+
+    Attributes
+    ----------
+    values : dict
+        Objective -> value.
+    gradients : dict
+        Objective -> parameter -> array.
+    failures : dict
+        Objective -> why it has no gradient.
+
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    gradients: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def run_study(study: Study, comm: MPI.Comm) -> Outcome:
+    """Solve a study, differentiate its objectives and write the results.
+
+    Collective. Objectives whose gradient does not exist are listed under ``failures``
+    and the others are written.
+
+    Raises
+    ------
+    StudyError
+        Results that exist already, things a study cannot do.
+    InputError, ConvergenceError
+        As in `solve_eigenproblem` and `gradient`.
+
+    """
+    progress = Progress(comm)
+    raise_together(comm, _prepared_directory(study) if comm.rank == 0 else None)
+    with progress.step("build model"):
+        problem = build_problem(study, comm)
+    with progress.step("assemble"):
+        pencil = problem.model.assemble(problem.p)
+    try:
+        with progress.step("solve eigenproblem"):
+            pairs = solve_eigenproblem(pencil, **study.solver_arguments())
+        with pairs:
+            objectives = build_objectives(study, problem, pairs.rows, comm)
+            with progress.step(f"differentiate {len(objectives)} objectives"):
+                outcome = _differentiated(study, problem, pairs, objectives)
+            with progress.step("write results"):
+                _write(study, problem, pairs, outcome, progress)
+            if comm.rank == 0:
+                print(summary(pairs, outcome, study.directory))
+    finally:
+        pencil.close()
+        problem.close()
+    return outcome
+
+
+def check_study(study: Study, comm: MPI.Comm) -> dict[str, GradientReport]:
+    """Test the gradient of every objective of a study; see `verify_gradient`.
+
+    Collective. Prints one table per objective on rank 0.
+    """
+    progress = Progress(comm)
+    with progress.step("build model"):
+        problem = build_problem(study, comm)
+    reports = {}
+    try:
+        with problem.model.assemble(problem.p) as pencil:
+            rows = pencil.rows
+        for name, objective in build_objectives(study, problem, rows, comm).items():
+            with progress.step(f"check {name}"):
+                reports[name] = verify_gradient(
+                    problem.model,
+                    problem.p,
+                    objective,
+                    adjoint=study.adjoint_arguments(),
+                    **study.solver_arguments(),
+                )
+            if comm.rank == 0:
+                print(f"\n{name}\n{'-' * len(name)}\n{reports[name]}")
+            params.release(reports[name].gradient)
+    finally:
+        problem.close()
+    return reports
+
+
+def _prepared_directory(study: Study) -> StudyError | None:
+    """Make the output folder, or say why results cannot be written there."""
+    directory = study.directory
+    if (directory / "result.json").exists() and not study.output.get("overwrite", False):
+        return StudyError(
+            f"results must not be overwritten by accident, got {directory} with a result.json; "
+            "give --overwrite, or another output.directory"
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return StudyError(
+            f"the output folder must be writable, got {error.strerror} for {directory}; "
+            "choose another output.directory"
+        )
+    return None
+
+
+def _differentiated(
+    study: Study, problem: Problem, pairs: Eigenpairs, objectives: dict[str, Objective]
+) -> Outcome:
+    settings = adjoint_settings(**study.adjoint_arguments())
+    try:
+        groups = [list(objectives)]
+        results = [
+            values_and_gradients(
+                problem.model, problem.p, pairs, list(objectives.values()), settings
+            )
+        ]
+        failures: dict[str, str] = {}
+    except MISSING:
+        groups, results, failures = _one_by_one(problem, pairs, objectives, settings)
+    outcome = Outcome(failures=failures)
+    for names, found in zip(groups, results, strict=True):
+        for name, (value, gradient) in zip(names, found, strict=True):
+            outcome.values[name] = value
+            outcome.gradients[name] = {key: whole(part) for key, part in gradient.items()}
+            params.release(gradient)
+    for name in failures:
+        outcome.values[name] = evaluate(objectives[name], pairs, problem.p)[0]
+    return outcome
+
+
+def _one_by_one(
+    problem: Problem, pairs: Eigenpairs, objectives: dict[str, Objective], settings: Any
+) -> tuple[list[list[str]], list[Any], dict[str, str]]:
+    groups, results, failures = [], [], {}
+    for name, objective in objectives.items():
+        try:
+            found = values_and_gradients(problem.model, problem.p, pairs, [objective], settings)
+        except MISSING as error:
+            failures[name] = f"{type(error).__name__}: {error}"
+        else:
+            groups.append([name])
+            results.append(found)
+    return groups, results, failures
+
+
+def whole(value: Any) -> Any:
+    """Return a gradient entry as one array on rank 0 (None elsewhere if distributed)."""
+    if params.is_distributed(value):
+        return gathered(value.comm.tompi4py(), params.local_values(value))
+    return value
+
+
+def _write(
+    study: Study, problem: Problem, pairs: Eigenpairs, outcome: Outcome, progress: Progress
+) -> None:
+    right = gathered(pairs.comm, pairs.right)
+    left = None if pairs.left is None else gathered(pairs.comm, pairs.left)
+    error: Exception | None = None
+    if pairs.comm.rank == 0:
+        try:
+            _write_files(study, problem, pairs, (right, left), outcome)
+            content = _json_content(pairs, outcome, progress)
+            write_json(study.directory / "result.json", content)
+        except OSError as caught:
+            error = StudyError(
+                f"results must be writable, got {caught.strerror or caught} in {study.directory}; "
+                "make room, or choose another output.directory"
+            )
+        except Exception as caught:
+            error = caught
+    raise_together(pairs.comm, error)
+
+
+def _write_files(
+    study: Study,
+    problem: Problem,
+    pairs: Eigenpairs,
+    vectors: tuple[Any, Any],
+    outcome: Outcome,
+) -> None:
+    right, left = vectors
+    with (
+        atomic_path(study.directory / "result.h5") as temporary,
+        h5py.File(temporary, "w") as file,
+    ):
+        file["values"] = pairs.values
+        if study.output.get("vectors", True):
+            file["right"] = right
+            if left is not None:
+                file["left"] = left
+        for name, gradient in outcome.gradients.items():
+            for parameter, entries in gradient.items():
+                file[f"gradients/{name}/{parameter}"] = entries
+        for parameter, entries in problem.p.items():
+            if not params.is_distributed(entries):
+                file[f"parameters/{parameter}"] = entries
+    if problem.mesh is not None:
+        _write_mesh_fields(study.directory / "modes.vtu", problem, pairs, right, outcome)
+
+
+def _write_mesh_fields(
+    path: Path, problem: Problem, pairs: Eigenpairs, right: Any, outcome: Outcome
+) -> None:
+    mesh = problem.mesh
+    assert mesh is not None
+    points = {}
+    if mesh.dofs.ndim == 2 and mesh.dofs.shape[1] > 0:
+        points = {f"mode_{j}": mesh.point_field(right[:, j]) for j in range(pairs.count)}
+    cells = {
+        f"{name}_{parameter}": entries
+        for name, gradient in outcome.gradients.items()
+        for parameter, entries in gradient.items()
+        if len(entries) == mesh.cell_count
+    }
+    write_vtu(path, mesh, point_data=points, cell_data=cells)
+
+
+def _json_content(pairs: Eigenpairs, outcome: Outcome, progress: Progress) -> dict[str, Any]:
+    return {
+        "values": list(pairs.values),
+        "residuals": pairs.residuals,
+        "left_residuals": pairs.info.left_residuals,
+        "condition": pairs.condition,
+        "clusters": pairs.clusters,
+        "normalization": str(pairs.normalization),
+        "notes": pairs.info.notes,
+        "objectives": outcome.values,
+        "gradients": {
+            name: {
+                parameter: _reference(name, parameter, entries)
+                for parameter, entries in gradient.items()
+            }
+            for name, gradient in outcome.gradients.items()
+        },
+        "failures": outcome.failures,
+        "timings": progress.timings,
+        "versions": versions(),
+        "ranks": pairs.comm.size,
+    }
+
+
+def _reference(name: str, parameter: str, entries: Any) -> dict[str, Any]:
+    reference = {"path": f"gradients/{name}/{parameter}", "size": len(entries)}
+    if len(entries) <= INLINE_ENTRIES:
+        reference["entries"] = entries
+    return reference
+
+
+def versions() -> dict[str, str]:
+    """Return the versions a result depends on.  (Not collective.)"""
+    found = {"geneig_adjoint": geneig_adjoint.__version__, "python": platform.python_version()}
+    for name in ("numpy", "scipy", "petsc4py", "slepc4py", "mpi4py", "h5py"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return {**found, "scalars": _petsc.SCALAR_NAME}
+
+
+def summary(pairs: Eigenpairs, outcome: Outcome, directory: Path) -> str:
+    """Return the closing table of a run.  (Not collective.)"""
+    lines = ["", "pair  eigenvalue                        residual  condition  cluster"]
+    cluster = {j: index for index, group in enumerate(pairs.clusters) for j in group}
+    for j, value in enumerate(pairs.values):
+        text = f"{value.real:.10g}" + (f" {value.imag:+.10g}i" if value.imag else "")
+        lines.append(
+            f"{j:>4}  {text:<32}  {pairs.residuals[j]:<8.1e}  {pairs.condition[j]:<9.3g}  "
+            f"{cluster[j]}"
+        )
+    lines += ["", "objective             value               gradient norm, by parameter"]
+    for name, value in outcome.values.items():
+        gradient = outcome.gradients.get(name, {})
+        norms = ", ".join(
+            f"{key} {float(np.linalg.norm(part)):.4g}" for key, part in gradient.items()
+        )
+        lines.append(f"{name:<20}  {value:<18.12g}  {norms or 'does not exist, see below'}")
+    lines += [f"{name}: {reason}" for name, reason in outcome.failures.items()]
+    lines += [f"note: {note}" for note in pairs.info.notes]
+    return "\n".join([*lines, "", f"results in {directory}"])

@@ -1,0 +1,225 @@
+"""A study file as checked data."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geneig_adjoint.errors import StudyError
+
+SOLVER_KEYS = (
+    "count", "target", "which", "interval", "normalization", "phase", "left", "options",
+)  # fmt: skip
+KEYS: dict[str, tuple[str, ...]] = {
+    "model": ("elements", "python", "A", "B", "options"),
+    "solver": SOLVER_KEYS,
+    "adjoint": ("strategy", "rtol", "options"),
+    "output": ("directory", "overwrite", "vectors"),
+}
+OBJECTIVE_KEYS: dict[str, tuple[str, ...]] = {
+    "eigenvalue": ("pair", "part"),
+    "frequency": ("pair",),
+    "keff": ("pair",),
+    "ks": ("rho", "pairs", "of"),
+    "quadratic": ("rows", "weights", "matrix", "pairs"),
+    "linear": ("rows", "weights", "pair", "part"),
+    "mode_shape": ("reference", "pair"),
+}
+DERIVATIVE_KEYS = ("name", "A", "B")
+
+
+@dataclass(frozen=True)
+class Study:
+    """The tables of a study file; paths are relative to `folder`.
+
+    Attributes
+    ----------
+    path : Path
+        The study file.
+    model, solver, adjoint, output : dict
+        Its tables.
+    derivatives, objectives : list of dict
+        Its ``[[derivative]]`` and ``[[objective]]`` tables.
+
+    """
+
+    path: Path
+    model: dict[str, Any]
+    solver: dict[str, Any] = field(default_factory=dict)
+    adjoint: dict[str, Any] = field(default_factory=dict)
+    output: dict[str, Any] = field(default_factory=dict)
+    derivatives: list[dict[str, Any]] = field(default_factory=list)
+    objectives: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the study file."""
+        return self.path.parent
+
+    @property
+    def directory(self) -> Path:
+        """Folder of the results."""
+        return self.folder / self.output.get("directory", "out")
+
+    def solver_arguments(self) -> dict[str, Any]:
+        """Return the keywords of `solve_eigenproblem`."""
+        arguments = {key: value for key, value in self.solver.items() if key != "options"}
+        for key in ("interval", "normalization"):
+            if isinstance(arguments.get(key), list):
+                arguments[key] = tuple(arguments[key])
+        if isinstance(arguments.get("target"), list):
+            arguments["target"] = complex(*arguments["target"])
+        arguments["solver_parameters"] = dict(self.solver.get("options", {}))
+        return arguments
+
+    def adjoint_arguments(self) -> dict[str, Any]:
+        """Return the keywords of `gradient`."""
+        arguments = {key: value for key, value in self.adjoint.items() if key != "options"}
+        arguments["solver_parameters"] = dict(self.adjoint.get("options", {}))
+        return arguments
+
+
+def read_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
+    """Return a checked study.
+
+    Not collective. Reads the file only, not what it names.
+
+    Parameters
+    ----------
+    path
+        TOML file.
+    changes
+        "table.key=value" items that replace what the file says; values as in TOML,
+        bare words are strings.
+
+    Raises
+    ------
+    StudyError
+        Unreadable files, unknown or missing keys (with a suggestion), contradictions.
+
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(
+            f"the study file must be readable, got {error.strerror} for {path}; check the name"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} must be TOML, got a syntax error: {error}; correct it") from error
+    for change in changes:
+        _apply(tables, change)
+    _check_keys(path, tables)
+    study = Study(
+        path=path,
+        model=tables.get("model", {}),
+        solver=tables.get("solver", {}),
+        adjoint=tables.get("adjoint", {}),
+        output=tables.get("output", {}),
+        derivatives=tables.get("derivative", []),
+        objectives=tables.get("objective", []),
+    )
+    _check_content(study)
+    return study
+
+
+def _apply(tables: dict[str, Any], change: str) -> None:
+    name, equals, text = change.partition("=")
+    keys = name.strip().split(".")
+    if not equals or len(keys) < 2:
+        raise StudyError(
+            f"--set must be table.key=value, got {change!r}; write for example solver.count=20"
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    place: Any = tables
+    for key in keys[:-1]:
+        place = place.setdefault(key, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise StudyError(
+                f"--set must name a table, got {name!r} where {key!r} is none; lists such as "
+                "[[objective]] are changed in the file"
+            )
+    place[keys[-1]] = value
+
+
+def _check_keys(path: Path, tables: Mapping[str, Any]) -> None:
+    known = [*KEYS, "derivative", "objective"]
+    for table, content in tables.items():
+        _check_known(f"table [{table}] of {path.name}", table, known)
+        if table in KEYS:
+            if not isinstance(content, dict):
+                raise StudyError(
+                    f"[{table}] must be a table, got {type(content).__name__}; write [{table}] on a "
+                    "line of its own"
+                )
+            for key in content:
+                _check_known(f"key {key!r} of [{table}]", key, KEYS[table])
+        elif not isinstance(content, list):
+            raise StudyError(
+                f"[{table}] must be a list of tables; write [[{table}]] with two brackets"
+            )
+
+
+def _check_known(what: str, name: str, known: Sequence[str]) -> None:
+    if name in known:
+        return
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+    raise StudyError(f"{what} must be a known name, got {name!r}; {hint}")
+
+
+def _check_content(study: Study) -> None:
+    kinds = [key for key in ("elements", "python", "A") if key in study.model]
+    if len(kinds) != 1:
+        raise StudyError(
+            "[model] must have exactly one of elements, python and A, got "
+            f"{' and '.join(kinds) or 'none'}; say where the matrices come from"
+        )
+    if not study.objectives:
+        raise StudyError(
+            "a study needs at least one [[objective]], got none; add for example "
+            '[[objective]] with name = "f1" and kind = "frequency"'
+        )
+    for derivative in study.derivatives:
+        for key in derivative:
+            _check_known(f"key {key!r} of [[derivative]]", key, DERIVATIVE_KEYS)
+        if "name" not in derivative or not {"A", "B"} & set(derivative):
+            raise StudyError(
+                f"[[derivative]] must have name and A or B (files), got {sorted(derivative)}; "
+                "add what is missing"
+            )
+    names = [_checked_objective(objective) for objective in study.objectives]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise StudyError(
+            f"objectives must have different names, got {twice[0]!r} twice; rename one of them"
+        )
+
+
+def _checked_objective(objective: Mapping[str, Any]) -> str:
+    name = objective.get("name")
+    if not isinstance(name, str) or not name or "/" in name:
+        raise StudyError(
+            f"every [[objective]] needs a name without '/', got {name!r}; it names the results"
+        )
+    if ("kind" in objective) == ("python" in objective):
+        raise StudyError(
+            f"objective {name!r} must have either kind or python, got "
+            f"{'both' if 'kind' in objective else 'neither'}; kinds are "
+            f"{', '.join(OBJECTIVE_KEYS)}"
+        )
+    if "python" in objective:
+        allowed: tuple[str, ...] = ("name", "python", "options")
+    else:
+        _check_known(f"kind of objective {name!r}", objective["kind"], list(OBJECTIVE_KEYS))
+        allowed = ("name", "kind", *OBJECTIVE_KEYS[objective["kind"]])
+    for key in objective:
+        _check_known(f"key {key!r} of objective {name!r}", key, allowed)
+    return name
