@@ -8,12 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from geneig_adjoint._version import __version__ as __version__
 from geneig_adjoint.errors import MissingPackageError
 
-__version__ = "0.1.0"
-
 _MODULE_OF = {
-    "AdjointSettings": "bordered",
+    "AdjointSettings": "adjoint_settings",
     "BorderedSystem": "bordered",
     "ConvergenceError": "errors",
     "DefectiveEigenvalueError": "errors",
@@ -21,7 +20,7 @@ _MODULE_OF = {
     "EigenCotangent": "eigenpairs",
     "EigenTangent": "eigenpairs",
     "Eigenpairs": "eigenpairs",
-    "ElementBlock": "elements",
+    "ElementBlock": "element_blocks",
     "ElementModel": "elements",
     "GaugeError": "errors",
     "GeneigError": "errors",
@@ -31,7 +30,7 @@ _MODULE_OF = {
     "MatrixModel": "models",
     "Model": "models",
     "NumpyKernel": "kernels",
-    "OperatorModel": "models",
+    "OperatorModel": "operators",
     "Pencil": "pencil",
     "PowerLaw": "kernels",
     "ScaledKernel": "kernels",
@@ -46,7 +45,7 @@ _MODULE_OF = {
 }
 _SUBMODULES = {"errors", "io", "objectives"}
 
-__all__ = sorted([*_MODULE_OF, *_SUBMODULES])  # noqa: PLE0605
+__all__ = sorted([*_MODULE_OF, *_SUBMODULES, "__version__"])  # noqa: PLE0605
 
 _REMEDY = {
     "petsc4py": "apt install python3-petsc4py, or pip install 'geneig-adjoint[petsc]'",
@@ -73,7 +72,8 @@ def _loaded(module: str) -> Any:
         if missing not in _REMEDY:
             raise
         raise MissingPackageError(
-            f"geneig_adjoint.{module} needs {missing}, which is not installed; {_REMEDY[missing]}",
+            f"geneig_adjoint.{module} needs {missing}, which cannot be found; {_REMEDY[missing]}. On "
+            "Debian, PETSC_DIR and SLEPC_DIR must name a build (here: . docker/env.sh real)",
             name=missing,
         ) from error
 

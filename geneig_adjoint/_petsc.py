@@ -100,7 +100,9 @@ def _columnwise(mat: PETSc.Mat, operation: Any, block: Block) -> Block:
     source, target = mat.createVecs()
     try:
         if REAL_SCALARS and np.iscomplexobj(block):
-            halves = (_columns(operation, half, source, target) for half in (block.real, block.imag))
+            halves = (
+                _columns(operation, half, source, target) for half in (block.real, block.imag)
+            )
             real, imag = halves
             return np.asarray(real + 1j * imag)
         return _columns(operation, block, source, target)

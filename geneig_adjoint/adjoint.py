@@ -17,7 +17,8 @@ import numpy as np
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.bordered import AdjointSettings, BorderedSystem
+from geneig_adjoint.adjoint_settings import AdjointSettings
+from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import check_value_cotangent, check_vector_cotangent
 from geneig_adjoint.collective import allreduce_same
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
@@ -138,7 +139,7 @@ def _add_solved(
     for dual, result in parts:
         x_bar = dual.x_bar.get(j, np.zeros_like(x))
         if j in dual.y_bar:
-            x_bar = _add_left_cotangent(pairs, j, system, dual.y_bar[j], x_bar, result)
+            x_bar = x_bar + _left_cotangent(pairs, j, system, dual.y_bar[j], result)
         projected.append(project_cotangent(pairs, j, x_bar))
     rhs = np.column_stack([item.x_eff for item in projected])
     rho = -np.array([dual.lam_bar[j] for dual, _ in parts])
@@ -150,13 +151,8 @@ def _add_solved(
         result.add(a, -_conj_value(lam, a) * a + projected[column].left_b, x)
 
 
-def _add_left_cotangent(
-    pairs: Eigenpairs,
-    j: int,
-    system: BorderedSystem,
-    y_bar: Block,
-    x_bar: Block,
-    result: Contraction,
+def _left_cotangent(
+    pairs: Eigenpairs, j: int, system: BorderedSystem, y_bar: Block, result: Contraction
 ) -> Block:
     """Add the part of y_bar that moves y, and return what it adds to x_bar.
 
@@ -171,7 +167,7 @@ def _add_left_cotangent(
     v = v[:, 0] - x * column_dots(pairs.comm, Bh_y[:, None], v)[0]
     result.add(-y, _conj_value(lam, y) * y, v)
     result.add(np.zeros_like(y), -np.conj(nu) * y, x)
-    return np.asarray(x_bar - np.conj(nu) * Bh_y)
+    return np.asarray(-np.conj(nu) * Bh_y)
 
 
 def _bordered(pairs: Eigenpairs, j: int, settings: AdjointSettings) -> BorderedSystem:

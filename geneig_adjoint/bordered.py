@@ -10,55 +10,34 @@ size of A - lam B, so that nothing changes when A or B is multiplied by a number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self, TypeAlias
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.adjoint_settings import AdjointSettings, chosen_strategy
 from geneig_adjoint.bordered_matrix import bordered_matrix
 from geneig_adjoint.collective import allreduce_same, column_norms
-from geneig_adjoint.errors import ConvergenceError, InputError
+from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
-
-OwnSolver: TypeAlias = Callable[[PETSc.Mat, PETSc.Vec, PETSc.Vec], None]
 
 REFINEMENTS = 3
 ROUNDING = 100 * np.finfo(float).eps
 """A residual of this size, relative to the matrix and the solution, is rounding."""
 
-DIRECT_OPTIONS = {"ksp_type": "preonly", "pc_type": "lu", "pc_factor_mat_solver_type": "mumps"}
+DIRECT_OPTIONS = {
+    "ksp_type": "preonly",
+    "pc_type": "lu",
+    "pc_factor_mat_solver_type": "mumps",
+    # The border fills a row and a column. This ordering (QAMD) sets nearly dense rows aside;
+    # with the others the analysis alone takes longer than the factorisation.
+    "mat_mumps_icntl_7": 6,
+}
 KRYLOV_OPTIONS = {"ksp_type": "gmres", "ksp_gmres_restart": 60, "ksp_max_it": 500}
-
-
-@dataclass(frozen=True)
-class AdjointSettings:
-    """How bordered systems are solved.
-
-    Attributes
-    ----------
-    strategy : str, PETSc.KSP, callable or None
-        "direct": assembled and factored; "ksp": operator, Krylov method and
-        preconditioner from the options; a KSP (its operators are replaced) or a callable
-        ``solve(operator, rhs, solution)`` of the user's own; None: "ksp" where the
-        eigensolver left a factor or nothing can be factored, else "direct".
-    rtol : float
-        Bound on the true relative residual.
-    options : mapping
-        PETSc options without prefix, e.g. ``{"ksp_type": "bcgs"}``.
-    prefix : str
-        In front of ``ga_adjoint_``.
-
-    """
-
-    strategy: str | PETSc.KSP | OwnSolver | None = None
-    rtol: float = 1e-10
-    options: Mapping[str, Any] = field(default_factory=dict)
-    prefix: str = ""
 
 
 class BorderedSystem:
@@ -103,7 +82,7 @@ class BorderedSystem:
         self.name = name
         self.settings = settings or AdjointSettings()
         self.transformation = transformation if transformation and transformation.inverts else None
-        self.strategy = _chosen_strategy(self.settings.strategy, pencil, self.transformation)
+        self.strategy = chosen_strategy(self.settings.strategy, pencil, self.transformation)
         imaginary = bool(np.any(np.imag(x))) or np.imag(lam) != 0
         self._complex = bool(self.comm.allreduce(int(imaginary)))
         self.lam = complex(lam) if self._complex else complex(lam).real
@@ -353,9 +332,7 @@ class BorderedSystem:
         return mat
 
     def _assembled(self, hermitian: bool) -> PETSc.Mat:
-        mat = bordered_matrix(
-            self.pencil, complex(self.lam), self.b, self.c, halves=self._halves
-        )
+        mat = bordered_matrix(self.pencil, complex(self.lam), self.b, self.c, halves=self._halves)
         if hermitian:
             mat.hermitianTranspose()
         self._mats.append(mat)
@@ -365,9 +342,7 @@ class BorderedSystem:
 class _Context:
     """Python context of an operator (mult) or a preconditioner (apply) on packed vectors."""
 
-    def __init__(
-        self, system: BorderedSystem, action: Callable[..., Any], hermitian: bool
-    ) -> None:
+    def __init__(self, system: BorderedSystem, action: Callable[..., Any], hermitian: bool) -> None:
         self.system = system
         self.action = action
         self.hermitian = hermitian
@@ -377,22 +352,3 @@ class _Context:
         target.array[:] = self.system._packed(*self.action(v, nu, hermitian=self.hermitian))
 
     apply = mult
-
-
-def _chosen_strategy(
-    requested: Any, pencil: Pencil, transformation: SpectralTransformation | None
-) -> str | PETSc.KSP | OwnSolver:
-    if requested is None:
-        return "ksp" if transformation is not None or pencil.matrix_free else "direct"
-    if isinstance(requested, str) and requested not in {"direct", "ksp"}:
-        raise InputError(
-            f'strategy must be "direct", "ksp", a KSP, a callable or None, got {requested!r}; '
-            "None chooses by what the eigensolver left"
-        )
-    if requested == "direct" and pencil.matrix_free:
-        raise InputError(
-            'strategy "direct" needs assembled matrices, got an operator without entries; '
-            'use strategy="ksp"'
-        )
-    chosen: str | PETSc.KSP | OwnSolver = requested
-    return chosen

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from geneig_adjoint import __version__
+from geneig_adjoint._version import __version__
 from geneig_adjoint.errors import (
     ConvergenceError,
     DefectiveEigenvalueError,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,146 +10,15 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import Block
+from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.collective import column_norms
-from geneig_adjoint.errors import ConvergenceError, InputError
+from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.wanted import WHICH, Wanted, completed_count
 
 DEFAULT_TOLERANCE = 1e-12
 """Eigenvector derivatives are of first order in the error of the vectors."""
-RELATIVE_TIE = 1e-10
-
-WHICH = {
-    name: getattr(SLEPc.EPS.Which, name.upper())
-    for name in (
-        "largest_magnitude",
-        "smallest_magnitude",
-        "largest_real",
-        "smallest_real",
-        "largest_imaginary",
-        "smallest_imaginary",
-    )
-}
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which eigenpairs are wanted, and how they are looked for.
-
-    Attributes
-    ----------
-    count : int
-    target : complex or None
-        Nearest to this value, by shift-and-invert.
-    which : str or None
-        One of SLEPc's names, without a factor of A.
-    interval : tuple of float or None
-        All eigenvalues of a real symmetric pencil in [a, b].
-    options : mapping
-        PETSc options without the prefix ``ga_``.
-    prefix : str
-        In front of ``ga_``.
-    start : ndarray or None
-        This rank's rows (n_local, j) of vectors to start from.
-
-    """
-
-    count: int
-    target: complex | None = None
-    which: str | None = None
-    interval: tuple[float, float] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    prefix: str = ""
-    start: Block | None = None
-
-    def checked(self, pencil: Pencil) -> Wanted:
-        """Return the request with its defaults filled in.  (Not collective.)
-
-        Raises
-        ------
-        InputError
-            Contradictory or impossible requests.
-
-        """
-        given = [name for name in ("target", "which", "interval") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise InputError(
-                f"give one of target, which and interval, got {' and '.join(given)}; they exclude "
-                "each other"
-            )
-        if not isinstance(self.count, int | np.integer) or not 1 <= self.count <= pencil.n:
-            raise InputError(
-                f"count must be in 1 ... {pencil.n} (the number of rows), got {self.count!r}; "
-                "ask for fewer pairs"
-            )
-        if self.which is not None and self.which not in WHICH:
-            raise InputError(
-                f"which must be one of {', '.join(WHICH)}, got {self.which!r}; or give a target"
-            )
-        _check_interval(self.interval, pencil)
-        if self.which == "smallest_magnitude" or not given:
-            # The same values as those nearest to 0, which a factor finds quickly.
-            if not pencil.matrix_free:
-                return _replaced(self, target=0.0, which=None)
-            if not given:
-                return _replaced(self, which="largest_magnitude")
-        return _with_checked_target(self, pencil)
-
-    def order(self, values: Block) -> Block:
-        """Return the indices that sort values as asked, ties by larger imaginary part."""
-        keys = self._keys(values)
-        scale = np.abs(values).max(initial=0.0)
-        by_key = np.argsort(keys, kind="stable")
-        # Keys equal up to rounding (conjugates, +-lam) must not be ordered by rounding.
-        steps = np.diff(keys[by_key], prepend=keys[by_key][:1]) > RELATIVE_TIE * scale
-        level = np.empty(len(values), dtype=int)
-        level[by_key] = np.cumsum(steps)
-        return np.lexsort((-values.real, -values.imag, level))
-
-    def _keys(self, values: Block) -> Block:
-        if self.target is not None:
-            return np.abs(values - self.target)
-        if self.interval is not None:
-            return np.asarray(values.real)
-        size, part = (self.which or "").split("_")
-        key = {"magnitude": np.abs(values), "real": values.real, "imaginary": values.imag}[part]
-        return np.asarray(key if size == "smallest" else -key)
-
-
-def _replaced(wanted: Wanted, **changes: Any) -> Wanted:
-    from dataclasses import replace
-
-    return replace(wanted, **changes)
-
-
-def _check_interval(interval: tuple[float, float] | None, pencil: Pencil) -> None:
-    if interval is None:
-        return
-    if len(interval) != 2 or not interval[0] < interval[1]:
-        raise InputError(f"interval must be (a, b) with a < b, got {interval!r}; exchange the ends")
-    if not (_petsc.REAL_SCALARS and pencil.definite) or pencil.matrix_free:
-        raise InputError(
-            "an interval needs an assembled real symmetric pencil with B definite in PETSc's real "
-            f"build, got problem type {pencil.problem_type} in the {_petsc.SCALAR_NAME} build; "
-            "use target= instead"
-        )
-
-
-def _with_checked_target(wanted: Wanted, pencil: Pencil) -> Wanted:
-    if wanted.target is None:
-        return wanted
-    if pencil.matrix_free:
-        raise InputError(
-            "a target needs assembled matrices (A - sigma B is factored), got an operator without "
-            'entries; use which="largest_real" or another end of the spectrum'
-        )
-    target = complex(wanted.target)
-    if not np.isfinite(target):
-        raise InputError(f"target must be finite, got {wanted.target!r}; give a number")
-    if target.imag != 0 and _petsc.REAL_SCALARS:
-        raise _petsc.real_scalar_error(f"target={target}")
-    return _replaced(wanted, target=target if target.imag else target.real)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,21 +73,15 @@ def solve_right(pencil: Pencil, wanted: Wanted) -> RightPairs:
         moved = moved_shift(pencil, wanted.target)
         found = _solve_once(pencil, wanted, moved)
         note = f"the shift was moved from {wanted.target} to {moved}: it hits an eigenvalue"
-        return _replaced_pairs(found, notes=(*found.notes, note))
+        return replace(found, notes=(*found.notes, note))
     return found
-
-
-def _replaced_pairs(found: RightPairs, **changes: Any) -> RightPairs:
-    from dataclasses import replace
-
-    return replace(found, **changes)
 
 
 def moved_shift(pencil: Pencil, target: complex) -> complex:
     """Return a shift next to the target, by a relative 1e-3, or scaled by the pencil at 0."""
     if target != 0:
         return target * (1 - 1e-3)
-    return -1e-8 * pencil.norms[0] / max(pencil.norms[1], np.finfo(float).tiny)
+    return -1e-8 * pencil.norms[0] / max(pencil.norms[1], TINY)
 
 
 def _solve_once(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> RightPairs:
@@ -348,7 +210,7 @@ def extracted(
         values = values.real.astype(complex)
     finite = np.flatnonzero(np.isfinite(values))
     chosen = finite[wanted.order(values[finite])]
-    chosen = chosen[: _completed_count(values[chosen], wanted)]
+    chosen = chosen[: completed_count(values[chosen], wanted)]
     values, right = values[chosen], np.asfortranarray(right[:, chosen])
     return RightPairs(
         values=values,
@@ -362,22 +224,7 @@ def extracted(
     )
 
 
-def _completed_count(values: Block, wanted: Wanted) -> int:
-    """Return how many of the ordered values to keep so that no conjugate is cut off."""
-    if wanted.interval is not None:
-        return len(values)
-    count = min(wanted.count, len(values))
-    if _petsc.REAL_SCALARS and 0 < count < len(values):
-        last, following = values[count - 1], values[count]
-        conjugate = abs(following - last.conjugate()) <= RELATIVE_TIE * abs(last)
-        if last.imag > 0 and conjugate:
-            count += 1
-    return count
-
-
-def backward_errors(
-    pencil: Pencil, values: Block, vectors: Block, *, left: bool = False
-) -> Block:
+def backward_errors(pencil: Pencil, values: Block, vectors: Block, *, left: bool = False) -> Block:
     """Return ||A x - lam B x|| / ((||A|| + |lam| ||B||) ||x||), or the same of y^H.
 
     Collective. For left vectors A^H y - conj(lam) B^H y is meant.
@@ -389,7 +236,7 @@ def backward_errors(
     defect = defect - shifts * pencil.multiply_b(vectors, hermitian=left)
     a_norm, b_norm = pencil.norms
     sizes = (a_norm + np.abs(values) * b_norm) * column_norms(pencil.comm, vectors)
-    return np.asarray(column_norms(pencil.comm, defect) / np.maximum(sizes, np.finfo(float).tiny))
+    return np.asarray(column_norms(pencil.comm, defect) / np.maximum(sizes, TINY))
 
 
 def residual_limit(tolerance: float) -> float:

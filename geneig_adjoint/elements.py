@@ -1,9 +1,8 @@
-"""`ElementModel`: A(p) and B(p) summed from element matrices, and their derivatives, in parallel."""
+"""`ElementModel`: A(p) and B(p) summed from element matrices, and their derivatives."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -13,10 +12,11 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import Pattern, equal_layout
 from geneig_adjoint.collective import check_equal_input, guard, raise_together
+from geneig_adjoint.element_blocks import ElementBlock, check_matrices, first_block_error
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import row_ranges
-from geneig_adjoint.ghosts import Ghosts, dof_range_error
-from geneig_adjoint.kernels import Kernel, NumpyKernel, ScaledKernel, unit_directions
+from geneig_adjoint.ghosts import Ghosts
+from geneig_adjoint.kernels import unit_directions
 from geneig_adjoint.parameters import (
     Gradient,
     IdAccess,
@@ -34,30 +34,6 @@ if TYPE_CHECKING:
 
 BATCH_ENTRIES = 4_000_000
 """Element-matrix entries evaluated at once: 32 MB per real array."""
-
-
-@dataclass(frozen=True)
-class ElementBlock:
-    """Elements of one kind that this rank owns.
-
-    Parameters
-    ----------
-    matrix
-        ``"A"`` or ``"B"``: where the element matrices are added.
-    dofs
-        Global row numbers (n_elements, nd), of any rank's rows; -1: constrained.
-    kernel
-        The element matrices as functions of the parameters.
-    parameters
-        Name -> index of the element's entry in that parameter, (n_elements,), or
-        (n_elements, q) for kernels that take q entries of it.
-
-    """
-
-    matrix: str
-    dofs: Block
-    kernel: Kernel
-    parameters: Mapping[str, Block] = field(default_factory=dict)
 
 
 class ElementModel:
@@ -100,7 +76,7 @@ class ElementModel:
         kinds = [(block.matrix, sorted(block.parameters)) for block in self.blocks]
         check_equal_input(self.comm, "the kinds of element blocks (matrix, parameters)", kinds)
         self.rows = _own_rows(self.comm, n, n_local)
-        raise_together(self.comm, _first_error(self.blocks, n))
+        raise_together(self.comm, first_block_error(self.blocks, n))
         self._access = [
             {name: IdAccess(np.asarray(ids)) for name, ids in block.parameters.items()}
             for block in self.blocks
@@ -172,10 +148,8 @@ class ElementModel:
 
         """
         total = zeros_like(p)
-        k = right.shape[1]
         with _petsc.log_stage("ga contract"):
-            stacked = np.hstack([left_a, left_b, right])
-            tables = [ghosts.table(stacked) for ghosts in self._ghosts]
+            tables = [ghosts.table(np.hstack([left_a, left_b, right])) for ghosts in self._ghosts]
             values = [self._values(index, p) for index in range(len(self.blocks))]
             sums = [
                 {name: np.zeros(ids.shape) for name, ids in access.items()}
@@ -183,21 +157,12 @@ class ElementModel:
             ]
             with guard(self.comm):
                 for index, rows in self._batches():
-                    local = self._ghosts[self._mesh_of[index]].at(
-                        tables[self._mesh_of[index]], rows
-                    )
-                    first = 0 if self.blocks[index].matrix == "A" else k
-                    parts = self.blocks[index].kernel.vjp(
-                        _cut(values[index], rows),
-                        local[:, :, first : first + k],
-                        local[:, :, 2 * k :],
-                        rows,
-                    )
+                    parts = self._contracted(index, rows, tables, values[index])
                     for name, part in parts.items():
                         sums[index][name][rows] = part
-            for index, access in enumerate(self._access):
+            for access, found in zip(self._access, sums, strict=True):
                 for name, ids in access.items():
-                    ids.add(total[name], sums[index][name])
+                    ids.add(total[name], found[name])
             return finish(self.comm, total)
 
     def tangent(
@@ -262,8 +227,8 @@ class ElementModel:
         for matrix in ("A", "B"):
             chosen = [
                 (dofs, column_of[ids], values)
-                for (block, dofs, ids, values) in products
-                if block.matrix == matrix
+                for (side, dofs, ids, values) in products
+                if side == matrix
             ]
             pattern = Pattern(
                 self.comm,
@@ -286,31 +251,44 @@ class ElementModel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _contracted(
+        self, index: int, rows: slice, tables: list[Block], values: dict[str, Block]
+    ) -> dict[str, Block]:
+        """Return the contraction of one batch with every value of its elements."""
+        mesh, block = self._mesh_of[index], self.blocks[index]
+        left_a, left_b, right = np.split(self._ghosts[mesh].at(tables[mesh], rows), 3, axis=2)
+        left = left_a if block.matrix == "A" else left_b
+        return block.kernel.vjp(_cut(values, rows), left, right, rows)
+
     def _element_products(
         self, p: Parameters, x: Block, name: str
-    ) -> list[tuple[ElementBlock, Block, Block, Block]]:
-        """Return (block, dofs, ids, (dK_e/dp_i) x_e) with a common shape (ne, nd) each."""
-        found = []
+    ) -> list[tuple[str, Block, Block, Block]]:
+        """Return (matrix, dofs, ids, (dK_e/dp_i) x_e) for every id of an element."""
         tables = [ghosts.table(x) for ghosts in self._ghosts]
         values = [self._values(index, p) for index in range(len(self.blocks))]
+        found = []
         with guard(self.comm):
             for index, block in enumerate(self.blocks):
-                if name not in block.parameters:
-                    continue
-                ids = np.asarray(block.parameters[name])
-                mesh = self._mesh_of[index]
-                columns = ids.reshape(ids.shape[0], -1).shape[1] if ids.ndim > 1 else 1
-                for column in range(columns):
-                    out = np.zeros(block.dofs.shape, dtype=x.dtype)
-                    for rows in _slices(block.dofs):
-                        cut = _cut(values[index], rows)
-                        dots = unit_directions(cut, name, column)
-                        derivative = block.kernel.derivative(cut, dots, rows)
-                        local = self._ghosts[mesh].at(tables[mesh], rows)
-                        out[rows] = np.einsum("edf,ef->ed", derivative, local)
-                    column_ids = ids if ids.ndim == 1 else ids.reshape(ids.shape[0], -1)[:, column]
-                    found.append((block, block.dofs, column_ids[:, None], out))
+                if name in block.parameters:
+                    ids = np.asarray(block.parameters[name]).reshape(len(block.dofs), -1)
+                    for column in range(ids.shape[1]):
+                        one = (name, column)
+                        products = self._column_products(index, one, tables, values[index])
+                        found.append((block.matrix, block.dofs, ids[:, [column]], products))
         return found
+
+    def _column_products(
+        self, index: int, one: tuple[str, int], tables: list[Block], values: dict[str, Block]
+    ) -> Block:
+        """Return (dK_e/dp_i) x_e for the parameter entry that ``one`` (name, column) names."""
+        block, mesh = self.blocks[index], self._mesh_of[index]
+        products = np.zeros(block.dofs.shape, dtype=tables[mesh].dtype)
+        for rows in _slices(block.dofs):
+            cut = _cut(values, rows)
+            derivative = block.kernel.derivative(cut, unit_directions(cut, *one), rows)
+            local = self._ghosts[mesh].at(tables[mesh], rows)[:, :, 0]
+            products[rows] = np.einsum("edf,ef->ed", derivative, local)
+        return products
 
     def _assembled(self, matrix: str, p: Parameters, out: PETSc.Mat | None) -> PETSc.Mat:
         sums = self._pattern.sums(PETSc.ScalarType)
@@ -321,7 +299,7 @@ class ElementModel:
                 if block.matrix != matrix:
                     continue
                 matrices = block.kernel.matrices(_cut(values[index], rows), rows)
-                _check_matrices(matrices, index, block, rows)
+                check_matrices(matrices, index, block, rows)
                 self._pattern.collect(sums, self._mesh_of[index], rows, matrices)
         return self._pattern.matrix(sums, out)
 
@@ -346,8 +324,8 @@ class ElementModel:
         if missing.size == 0:
             return None
         return InputError(
-            f"every dof must belong to an element, got dof {missing[0]} and {missing.size - 1} more "
-            "of this rank's that no element touches; renumber the free dofs without gaps"
+            f"every dof must belong to an element, got dof {missing[0]} and {missing.size - 1} "
+            "more of this rank's that no element touches; renumber the free dofs without gaps"
         )
 
 
@@ -374,92 +352,7 @@ def equal_layout_of(n: int, size: int, rank: int) -> int:
     return n // size + (rank < n % size)
 
 
-def _first_error(blocks: Sequence[ElementBlock], n: int) -> InputError | None:
-    if not any(block.matrix == "A" for block in blocks):
-        return InputError(
-            'the blocks must fill A, got none with matrix="A"; name the matrix of each ElementBlock'
-        )
-    for index, block in enumerate(blocks):
-        error = _block_error(index, block) or dof_range_error(block.dofs, n)
-        if error is not None:
-            error.add_note(f"in element block {index}")
-            return error
-    return None
-
-
-def _block_error(index: int, block: ElementBlock) -> InputError | None:
-    where = f"element block {index}"
-    if block.matrix not in {"A", "B"}:
-        return InputError(f'{where}: matrix must be "A" or "B", got {block.matrix!r}; correct it')
-    if block.dofs.ndim != 2:
-        return InputError(
-            f"{where}: dofs must have shape (n_elements, nd), got {block.dofs.shape}; "
-            "pass one row per element"
-        )
-    count, nd = block.dofs.shape
-    for name, ids in block.parameters.items():
-        ids = np.asarray(ids)
-        if ids.dtype.kind not in "iu" or ids.shape[:1] != (count,):
-            return InputError(
-                f"{where}: ids of {name!r} must be integers, one row per element ({count}), got "
-                f"shape {ids.shape} and dtype {ids.dtype}; pass the index of the parameter's entry"
-            )
-        if ids.size and ids.min() < 0:
-            row = int(np.argmin(ids.reshape(count, -1).min(axis=1)))
-            return InputError(
-                f"{where}: ids of {name!r} must not be negative, got {ids.min()} at element {row}; "
-                "number parameters from 0"
-            )
-    return _kernel_error(where, block, count, nd)
-
-
-def _kernel_error(where: str, block: ElementBlock, count: int, nd: int) -> InputError | None:
-    kernel = block.kernel
-    if isinstance(kernel, ScaledKernel):
-        shape = kernel.base.shape
-        if shape not in {(nd, nd), (count, nd, nd)}:
-            return InputError(
-                f"{where}: K0 must have shape {(nd, nd)} or {(count, nd, nd)}, got {shape}; "
-                "its size is set by the columns of dofs"
-            )
-        ids = [np.ndim(found) for found in block.parameters.values()]
-        if ids != [1]:
-            return InputError(
-                f"{where}: a ScaledKernel takes one parameter with one id per element, got "
-                f"{sorted(block.parameters)}; use a NumpyKernel for more"
-            )
-    if isinstance(kernel, NumpyKernel):
-        for name, array in kernel.data.items():
-            if np.shape(array)[:1] != (count,):
-                return InputError(
-                    f"{where}: data {name!r} must have {count} rows, one per element, got shape "
-                    f"{np.shape(array)}; repeat constants per element or bind them in the function"
-                )
-    return None
-
-
-def _check_matrices(matrices: Block, index: int, block: ElementBlock, rows: slice) -> None:
-    nd = block.dofs.shape[1]
-    count = len(range(*rows.indices(block.dofs.shape[0])))
-    if matrices.shape != (count, nd, nd):
-        raise InputError(
-            f"the kernel of element block {index} must return shape {(count, nd, nd)}, got "
-            f"{matrices.shape}; the first axis is the element"
-        )
-    if np.iscomplexobj(matrices) and _petsc.REAL_SCALARS:
-        raise _petsc.real_scalar_error(f"the matrices of element block {index}")
-    bad = np.flatnonzero(~np.isfinite(matrices).all(axis=(1, 2)))
-    if bad.size:
-        raise InputError(
-            f"element matrices must be finite, got NaN or Inf in {bad.size} elements of block "
-            f"{index}, the first is element {rows.start + int(bad[0])} of this rank; "
-            "check its geometry and its parameters"
-        )
-
-
-def _distinct_dofs(
-    comm: MPI.Comm, blocks: Sequence[ElementBlock]
-) -> tuple[list[Block], list[int]]:
+def _distinct_dofs(comm: MPI.Comm, blocks: Sequence[ElementBlock]) -> tuple[list[Block], list[int]]:
     """Return the different dof tables, and for each block which one it uses, alike on all ranks."""
     tables: list[Block] = []
     mesh_of: list[int] = []

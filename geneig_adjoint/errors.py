@@ -122,5 +122,3 @@ class GaugeError(GeneigError, RuntimeError):
     def __init__(self, message: str, *, defect: float) -> None:
         super().__init__(message)
         self.defect = defect
-
-

@@ -78,9 +78,7 @@ class Ghosts:
         """
         result = np.zeros((self._size + 1, *block.shape[1:]), dtype=block.dtype)
         result[self._slice(self.comm.rank)] = block[self._own]
-        owned = {
-            rank: block[rows - self.rows[0]] for rank, rows in self._exchange.answers.items()
-        }
+        owned = {rank: block[rows - self.rows[0]] for rank, rows in self._exchange.answers.items()}
         for rank, values in self._exchange.forward(owned, block).items():
             result[self._slice(rank)] = values
         return result
@@ -124,7 +122,9 @@ class Ghosts:
 def dof_range_error(dofs: Block, n: int) -> InputError | None:
     """Return an error that names the first dof outside of -1 ... n - 1."""
     if dofs.dtype.kind not in "iu":
-        return InputError(f"dofs must be integers, got dtype {dofs.dtype}; convert them with astype")
+        return InputError(
+            f"dofs must be integers, got dtype {dofs.dtype}; convert them with astype"
+        )
     bad = np.flatnonzero((dofs < -1) | (dofs >= n))
     if bad.size == 0:
         return None

@@ -1,4 +1,4 @@
-"""Element kernels: matrices of a batch of elements as functions of parameters, and their derivatives.
+"""Element kernels: matrices of batches of elements, and their derivatives in the parameters.
 
 A kernel works on batches: all arrays have the element as leading axis. Values of a
 parameter have shape (batch,) or (batch, q), as the ids of the element block.
@@ -183,13 +183,9 @@ class NumpyKernel:
     ) -> dict[str, Block]:
         """Contract the derivative with respect to each value in turn."""
         outer = np.einsum("edk,efk->edf", left.conj(), right).real
-        return {
-            name: self._partials(name, values, outer, rows) for name in values
-        }
+        return {name: self._partials(name, values, outer, rows) for name in values}
 
-    def _partials(
-        self, name: str, values: Mapping[str, Block], outer: Block, rows: slice
-    ) -> Block:
+    def _partials(self, name: str, values: Mapping[str, Block], outer: Block, rows: slice) -> Block:
         partials = np.zeros(values[name].shape)
         columns = partials.reshape(partials.shape[0], -1)
         for column in range(columns.shape[1]):

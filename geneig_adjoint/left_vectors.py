@@ -10,21 +10,21 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import Block
-from geneig_adjoint.bordered import AdjointSettings, BorderedSystem
+from geneig_adjoint._types import TINY, Block
+from geneig_adjoint.adjoint_settings import AdjointSettings
+from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import group_values
 from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.eigensolver import (
     DEFAULT_TOLERANCE,
-    WHICH,
     RightPairs,
-    Wanted,
     backward_errors,
     residual_limit,
 )
 from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.wanted import WHICH, Wanted
 
 EXTRA_CANDIDATES = 2
 """Left pairs asked for beyond the right ones: the two solves may cut the spectrum differently."""
@@ -161,7 +161,7 @@ def _extracted(
     if transformation.sigma is not None and count:
         # One more application removes what rounding left in the null space of B^H.
         vectors = transformation.apply_hermitian(vectors)
-        vectors = vectors / np.maximum(column_norms(pencil.comm, vectors), np.finfo(float).tiny)
+        vectors = vectors / np.maximum(column_norms(pencil.comm, vectors), TINY)
     return transformation.eigenvalue(theta.conj()), vectors
 
 
@@ -177,7 +177,7 @@ def _matched(
     scale = np.maximum(np.abs(found.values), np.abs(found.values).max() * 1e-8)
     distance = np.abs(found.values[:, None] - values[None, :]) / scale[:, None]
     overlap = np.abs(inner(pencil.comm, vectors, pencil.multiply_b(found.right))).T
-    overlap = overlap / np.maximum(overlap.max(axis=1, keepdims=True), np.finfo(float).tiny)
+    overlap = overlap / np.maximum(overlap.max(axis=1, keepdims=True), TINY)
     # Eigenvalues decide; biorthogonality decides among eigenvalues that agree.
     cost = np.minimum(distance, 1.0) + 1e-6 * (1.0 - overlap)
     rows, columns = scipy.optimize.linear_sum_assignment(cost)
@@ -215,5 +215,5 @@ def _biorthonormal(pencil: Pencil, found: RightPairs, left: Block) -> Block:
 
 
 def _nonzero(gram: Block) -> Block:
-    tiny = np.finfo(float).tiny ** 0.5
+    tiny = TINY**0.5
     return np.where(np.abs(gram) > tiny, gram, tiny)

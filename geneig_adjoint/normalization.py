@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geneig_adjoint._types import Block
+from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.collective import (
     allreduce_same,
     column_norms,
@@ -105,7 +105,7 @@ def _relative_square(pencil: Pencil, left: Block, right: Block) -> Block:
     product = pencil.multiply_b(right)
     squares = column_dots(pencil.comm, left, product)
     sizes = column_norms(pencil.comm, right) * column_norms(pencil.comm, product)
-    return np.asarray(squares / np.maximum(sizes, np.finfo(float).tiny))
+    return np.asarray(squares / np.maximum(sizes, TINY))
 
 
 def _checked_b(pencil: Pencil, right: Block) -> Normalization:
@@ -150,11 +150,11 @@ def _linear(pencil: Pencil, requested: tuple[Any, Any], right: Block) -> Normali
     else:
         raise InputError(
             'a normalization pair must start with "component" or "linear", got '
-            f"{name!r}; write for example (\"component\", 0)"
+            f'{name!r}; write for example ("component", 0)'
         )
     sizes = np.abs(column_dots(pencil.comm, functional[:, None], right))
-    limit = NEUTRAL * column_norms(pencil.comm, right) * column_norms(
-        pencil.comm, functional[:, None]
+    limit = (
+        NEUTRAL * column_norms(pencil.comm, right) * column_norms(pencil.comm, functional[:, None])
     )
     bad = np.flatnonzero(sizes <= limit)
     if bad.size:
@@ -204,8 +204,9 @@ def normalized(
         values = column_dots(pencil.comm, norm.functional[:, None], right)
         return np.asfortranarray(right / values), None
     if norm.kind == "bilinear":
-        root = np.sqrt(column_dots(pencil.comm, right.conj(), product).astype(complex))
-        right = right / root
+        squares = column_dots(pencil.comm, right.conj(), product)
+        # Real blocks belong to a positive B.
+        right = right / np.sqrt(squares.astype(right.dtype))
     elif norm.kind == "B":
         right = right / np.sqrt(np.abs(column_dots(pencil.comm, right, product)))
     else:
@@ -216,7 +217,9 @@ def normalized(
     values = row_values(pencil, right, rows)
     turn = values.conj() / np.abs(values)
     if norm.kind == "bilinear":  # only the sign is free
-        turn = np.where(turn.real < 0, -1.0, 1.0)
+        # x^T B x = 1 with x^H B x < 0 makes an entry imaginary: rounding must not choose the sign.
+        part = np.where(np.abs(turn.real) > NEUTRAL, turn.real, -turn.imag)
+        turn = np.where(part < 0, -1.0, 1.0)
     if right.dtype.kind == "f":
         turn = turn.real
     return np.asfortranarray(right * turn), rows
@@ -303,7 +306,7 @@ def _phase_term(pairs: Eigenpairs, j: int, x_bar: Block, t: complex) -> Block:
     term = np.zeros(x_bar.shape, dtype=complex)
     if pairs.phase_rows is None:
         sizes = column_norms(pairs.comm, np.column_stack([x_bar, pairs.right[:, j]]))
-        defect = abs(t.imag) / max(float(sizes[0] * sizes[1]), np.finfo(float).tiny)
+        defect = abs(t.imag) / max(float(sizes[0] * sizes[1]), TINY)
         if defect > GAUGE_TOLERANCE:
             raise GaugeError(
                 "the objective must not depend on the phase of an eigenvector when phase=None, "

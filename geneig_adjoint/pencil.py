@@ -10,7 +10,7 @@ import scipy.linalg
 from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import Block
+from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.collective import column_norms, inner, largest_over_ranks, raise_together
 from geneig_adjoint.errors import InputError, StaleError
 
@@ -234,8 +234,8 @@ def _layout_error(A: PETSc.Mat, B: PETSc.Mat | None) -> InputError | None:
 def _type_error(problem_type: str | None, B: PETSc.Mat | None) -> InputError | None:
     if problem_type is not None and problem_type not in PROBLEM_TYPES:
         return InputError(
-            f"problem_type must be one of {', '.join(PROBLEM_TYPES)} or None, got {problem_type!r}; "
-            "leave it out to have the matrices measured"
+            f"problem_type must be one of {', '.join(PROBLEM_TYPES)} or None, got "
+            f"{problem_type!r}; leave it out to have the matrices measured"
         )
     if problem_type is not None and problem_type.startswith("g") != (B is not None):
         return InputError(
@@ -259,11 +259,11 @@ def hermitian_defect(mat: PETSc.Mat) -> float:
     if _petsc.is_shell(mat):
         gram = inner(comm, probes, product)
         sizes = column_norms(comm, probes) * column_norms(comm, product)
-        return float(np.abs(gram - gram.conj().T).max() / max(sizes.max(), np.finfo(float).tiny))
+        return float(np.abs(gram - gram.conj().T).max() / max(sizes.max(), TINY))
     difference = product - _petsc.multiply(mat, probes, hermitian=True)
     largest = [np.abs(part).max(initial=0.0) for part in (difference, product)]
     worst, scale = largest_over_ranks(comm, np.array(largest))
-    return float(worst / max(scale, np.finfo(float).tiny))
+    return float(worst / max(scale, TINY))
 
 
 def _asymmetry_error(declared: str | None, name: str, mat: PETSc.Mat) -> InputError:
@@ -333,6 +333,4 @@ def _smallest_ritz_ratio(pencil: Pencil, steps: int = 30) -> float:
         v = v - basis @ coefficients
         v = v - basis @ inner(pencil.comm, basis, v)
     values = scipy.linalg.eigvalsh_tridiagonal(np.array(diagonal), np.array(off_diagonal))
-    return float(values[0] / max(abs(values[0]), abs(values[-1]), np.finfo(float).tiny))
-
-
+    return float(values[0] / max(abs(values[0]), abs(values[-1]), TINY))

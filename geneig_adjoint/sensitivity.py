@@ -13,7 +13,7 @@ from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint import adjoint_vectors, tangents
-from geneig_adjoint.bordered import AdjointSettings, OwnSolver
+from geneig_adjoint.adjoint_settings import AdjointSettings, Strategy
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.models import Model
@@ -21,8 +21,6 @@ from geneig_adjoint.objectives import Objective, evaluate
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.solve import solve_eigenproblem
-
-Strategy = str | PETSc.KSP | OwnSolver | None
 
 
 @overload
@@ -90,11 +88,10 @@ def gradient(
         When the pairs no longer belong to their pencil.
 
     """
-    single = callable(objective)
-    wanted = [objective] if single else list(objective)  # type: ignore[arg-type]
+    wanted = [objective] if callable(objective) else list(objective)
     results = values_and_gradients(model, p, pairs, wanted, adjoint_settings(**settings))
     gradients = [result for _, result in results]
-    return gradients[0] if single else gradients
+    return gradients[0] if callable(objective) else gradients
 
 
 def adjoint_settings(
@@ -182,9 +179,9 @@ def jvp(
         )
     products = model.tangent(p, p_dot, pairs.right)
     left_products = None
-    if pairs.left is not None and not pairs.pencil.definite:
-        if "hermitian" in inspect.signature(model.tangent).parameters:
-            left_products = model.tangent(p, p_dot, pairs.left, hermitian=True)
+    able = "hermitian" in inspect.signature(model.tangent).parameters
+    if able and pairs.left is not None and not pairs.pencil.definite:
+        left_products = model.tangent(p, p_dot, pairs.left, hermitian=True)
     return tangents(pairs, products, left_products, adjoint_settings(**settings))
 
 
@@ -228,7 +225,9 @@ def derivative_products(
             f"{type(model).__name__}; use jvp for directions"
         )
     if name not in p:
-        raise InputError(f"the parameter must be one of {sorted(p)}, got {name!r}; correct the name")
+        raise InputError(
+            f"the parameter must be one of {sorted(p)}, got {name!r}; correct the name"
+        )
     size = params.length(p[name]) or 0
     if indices is not None and np.size(indices):
         indices = np.asarray(indices)

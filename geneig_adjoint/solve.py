@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from slepc4py import SLEPc
 
-from geneig_adjoint._types import Block
+from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.clusters import group_values, nearest_gaps
 from geneig_adjoint.collective import check_equal_input, column_norms, raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs, SolveInfo
 from geneig_adjoint.eigensolver import (
     RightPairs,
-    Wanted,
     convergence_problem,
     extracted,
     solve_right,
@@ -24,6 +23,7 @@ from geneig_adjoint.errors import ConvergenceError, InputError
 from geneig_adjoint.left_vectors import LeftVectors, left_vectors
 from geneig_adjoint.normalization import choose_normalization, column_dots, normalized
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.wanted import Wanted
 
 WARN_CONDITION = 1e6
 
@@ -255,9 +255,7 @@ def _measures(pencil: Pencil, found: RightPairs, left: Block | None) -> tuple[Bl
         unknown = np.full(len(found.values), 1.0 if pencil.definite else np.nan)
         return unknown, size * found.residuals
     right = found.right
-    scale = np.maximum(
-        np.abs(column_dots(comm, left, pencil.multiply_b(right))), np.finfo(float).tiny
-    )
+    scale = np.maximum(np.abs(column_dots(comm, left, pencil.multiply_b(right))), TINY)
     norms = column_norms(comm, right) * column_norms(comm, left)
     # ||x|| ||y|| / |y^H B x| has the unit of 1 / B; products with B give the condition.
     errors = norms * size * found.residuals / scale

@@ -87,7 +87,9 @@ class GradientReport:
 
     def __str__(self) -> str:
         lines = [f"value               {self.value:.12g}"]
-        lines.append(f"residuals           {self.residual:.1e} right, {self.left_residual:.1e} left")
+        lines.append(
+            f"residuals           {self.residual:.1e} right, {self.left_residual:.1e} left"
+        )
         lines.append("Taylor test         step        remainder   order (2 expected)")
         for i, (step, remainder) in enumerate(zip(self.steps, self.remainders, strict=True)):
             order = "" if i == 0 else _order_text(self.orders[i - 1])
@@ -166,9 +168,7 @@ def verify_gradient(
             return _value_at(model, params.moved(p, step, along), objective, pairs, solver)
 
         slope = params.dot(gradient, direction)
-        remainders = tuple(
-            abs(value_at(h, direction) - value - h * slope) for h in TAYLOR_STEPS
-        )
+        remainders = tuple(abs(value_at(h, direction) - value - h * slope) for h in TAYLOR_STEPS)
         size = abs(value) + abs(slope)
         comparisons = tuple(
             _comparison(name, gradient, _only(direction, name), value_at) for name in p

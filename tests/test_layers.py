@@ -10,11 +10,13 @@ ROOT = "geneig_adjoint"
 
 # Lowest first.  io, adapters and study are packages: one layer each, free inside.
 LAYERS = [
-    {"errors", "_types"},
+    {"errors", "_types", "_version"},
     {"collective", "_petsc", "exchange"},
     {"pencil", "parameters", "kernels", "ghosts", "assembly"},
-    {"elements", "models", "maps", "eigenpairs"},
-    {"normalization", "clusters", "factorization", "bordered_matrix"},
+    {"element_blocks"},
+    {"elements", "models", "operators", "maps", "eigenpairs"},
+    {"normalization", "clusters", "factorization", "bordered_matrix", "wanted"},
+    {"adjoint_settings"},
     {"objectives", "eigensolver", "completeness", "bordered", "block_krylov"},
     {"left_vectors"},
     {"solve", "adjoint", "tracking"},

@@ -56,7 +56,9 @@ def test_declaration_against_hermitian_a_names_the_worst_entry(comm):
     A = stiffness(5)
     A[1, 4] = 0.25
     A[0, 1] += 0.125
-    with pytest.raises(ga.InputError, match=r"'hep' needs A Hermitian.*2.500e-01 at entry \((1, 4|4, 1)\).*nhep"):
+    with pytest.raises(
+        ga.InputError, match=r"'hep' needs A Hermitian.*2.500e-01 at entry \((1, 4|4, 1)\).*nhep"
+    ):
         ga.Pencil(matrix(A, comm), problem_type="hep")
 
 
@@ -66,7 +68,7 @@ def test_declaration_against_nonsymmetric_b_names_b(comm):
 
 
 def test_declaration_against_indefinite_b(comm):
-    with pytest.raises(ga.InputError, match="needs B positive semidefinite.*gnhep"):
+    with pytest.raises(ga.InputError, match=r"needs B positive semidefinite.*gnhep"):
         ga.Pencil(matrix(stiffness(4), comm), matrix(INDEFINITE, comm), problem_type="ghep")
 
 
@@ -77,21 +79,23 @@ def test_declared_nonsymmetric_is_believed(comm):
 
 
 def test_unknown_problem_type(comm):
-    with pytest.raises(ga.InputError, match="one of hep, ghep, nhep, gnhep or None, got 'gep'"):
+    with pytest.raises(ga.InputError, match=r"one of hep, ghep, nhep, gnhep or None, got 'gep'"):
         ga.Pencil(matrix(stiffness(4), comm), problem_type="gep")
 
 
-@pytest.mark.parametrize(("kind", "B", "word"), [("hep", mass(4), "with"), ("ghep", None, "without")])
+@pytest.mark.parametrize(
+    ("kind", "B", "word"), [("hep", mass(4), "with"), ("ghep", None, "without")]
+)
 def test_problem_type_must_fit_b(comm, kind, B, word):
     B = B if B is None else matrix(B, comm)
-    with pytest.raises(ga.InputError, match=f"does not fit a pencil {word} B"):
+    with pytest.raises(ga.InputError, match=rf"does not fit a pencil {word} B"):
         ga.Pencil(matrix(stiffness(4), comm), B, problem_type=kind)
 
 
 def test_matrix_must_be_square(comm):
     wide = PETSc.Mat().createAIJ((3, 4), nnz=1, comm=comm)
     wide.assemble()
-    with pytest.raises(ga.InputError, match="A must be square.*got 3 x 4"):
+    with pytest.raises(ga.InputError, match=r"A must be square.*got 3 x 4"):
         ga.Pencil(wide)
 
 
@@ -127,7 +131,7 @@ def test_refilled_matrices_are_checked_again(comm):
     assert not pencil.hermitian
     A.setValue(0, 1, np.nan)
     A.assemble()
-    with pytest.raises(ga.InputError, match="A must be finite"):
+    with pytest.raises(ga.InputError, match=r"A must be finite"):
         pencil.entries_changed()
 
 
@@ -136,7 +140,7 @@ def test_declaration_is_checked_again(comm):
     pencil = ga.Pencil(A, problem_type="hep")
     A.setValue(0, 1, 7.0)
     A.assemble()
-    with pytest.raises(ga.InputError, match="needs A Hermitian"):
+    with pytest.raises(ga.InputError, match=r"needs A Hermitian"):
         pencil.entries_changed()
 
 
@@ -145,7 +149,7 @@ def test_closed_pencil_does_not_multiply(comm):
     pencil.close()
     pencil.close()
     for action in (pencil.multiply_a, pencil.multiply_b, pencil.shifted):
-        with pytest.raises(ga.StaleError, match="the pencil must be open.*solve again"):
+        with pytest.raises(ga.StaleError, match=r"the pencil must be open.*solve again"):
             action(np.ones((4, 1)))
 
 
@@ -170,7 +174,7 @@ def test_norms_and_shifted_are_those_of_the_arrays(comm):
 @pytest.mark.parametrize("kind", ["dense", "baij"])
 def test_matrix_type_that_cannot_be_factored_is_named(comm, kind):
     # "PETSc error 92 or 56, choose another target" helps nobody.
-    with pytest.raises(ga.InputError, match=f"{kind}.*aij"):
+    with pytest.raises(ga.InputError, match=rf"{kind}.*aij"):
         ga.Pencil(matrix(stiffness(4), comm).convert(kind))
 
 
@@ -187,5 +191,5 @@ class Product:
 def test_operator_declared_hermitian_that_is_not(comm):
     mat = PETSc.Mat().createPython((4, 4), Product(nonsymmetric(4)), comm=comm)
     mat.setUp()
-    with pytest.raises(ga.InputError, match="needs A Hermitian, got an operator with u"):
+    with pytest.raises(ga.InputError, match=r"needs A Hermitian, got an operator with u"):
         ga.Pencil(mat, problem_type="hep")

@@ -24,7 +24,8 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import raise_together
-from geneig_adjoint.elements import ElementBlock, ElementModel
+from geneig_adjoint.element_blocks import ElementBlock
+from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io.mesh import Mesh
 from geneig_adjoint.io.results import atomic_path
@@ -90,6 +91,11 @@ def _write_block(group: Any, index: int, block: ElementBlock) -> None:
             f"block {index} must have a ScaledKernel with a Linear or PowerLaw, got "
             f"{type(kernel).__name__} ({law!r}); other kernels need a Python model"
         )
+    if len(block.parameters) != 1:
+        raise InputError(
+            f"block {index} must have one parameter, got {sorted(block.parameters)}; "
+            "name the one that scales its matrices"
+        )
     name, ids = next(iter(block.parameters.items()))
     group.attrs.update({"matrix": block.matrix, "parameter": name})
     if isinstance(law, PowerLaw):
@@ -119,7 +125,7 @@ def read_elements(
             content = _content(file, comm)
     except InputError as caught:
         error = caught
-    except (OSError, KeyError, ValueError, TypeError) as caught:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError) as caught:
         error = InputError(
             f"{path} must be an element table, got {type(caught).__name__}: {caught}; write it "
             "with geneig_adjoint.io.write_elements"
@@ -157,7 +163,7 @@ def _read_block(group: Any, comm: MPI.Comm) -> ElementBlock:
     first, last = (count * (comm.rank + i) // comm.size for i in (0, 1))
     matrices = group["matrices"]
     shared = matrices.ndim == 2
-    if not shared and matrices.shape[0] != count or group["ids"].shape != (count,):
+    if (not shared and matrices.shape[0] != count) or group["ids"].shape != (count,):
         raise InputError(
             f"{group.name} must have {count} elements in every dataset, got matrices "
             f"{matrices.shape} and ids {group['ids'].shape}; write the table again"

@@ -54,15 +54,29 @@ def _read_on_root(comm: MPI.Comm, path: Path) -> Any:
     matrix = None
     if comm.rank == 0:
         try:
-            matrix = scipy.sparse.csr_matrix(scipy.io.mmread(path))
-            error = _entries_error(path, matrix)
-        except (OSError, ValueError, OverflowError, EOFError) as caught:
+            entries = scipy.sparse.coo_matrix(scipy.io.mmread(path))
+            matrix = entries.tocsr()
+            error = _repeated_error(path, entries, matrix) or _entries_error(path, matrix)
+        except Exception as caught:  # also zlib's, and MemoryError for an absurd header
             error = InputError(
                 f"{path} must be a Matrix Market file, got {type(caught).__name__}: {caught}; "
                 "check name and format"
             )
     raise_together(comm, error)
     return matrix
+
+
+def _repeated_error(path: Path, entries: Any, matrix: Any) -> InputError | None:
+    """Refuse what would be added up: repeated entries, both triangles of a symmetric file."""
+    if matrix.nnz == entries.nnz:
+        return None
+    keys = entries.row.astype(np.int64) * entries.shape[1] + entries.col
+    keys.sort()
+    row, column = divmod(int(keys[:-1][keys[1:] == keys[:-1]][0]), entries.shape[1])
+    return InputError(
+        f"{path} must give every entry once, got {entries.nnz - matrix.nnz} repeated, the first at "
+        f"row and column {(row + 1, column + 1)}; a symmetric file holds one triangle only"
+    )
 
 
 def _entries_error(path: Path, matrix: Any) -> InputError | None:
@@ -83,10 +97,11 @@ def _distributed(comm: MPI.Comm, matrix: Any) -> PETSc.Mat:
     shape = comm.bcast(None if matrix is None else matrix.shape, root=0)
     local_rows = equal_layout(comm, shape[0])[0]
     bounds = np.concatenate([[0], np.cumsum(comm.allgather(local_rows))])
-    parts = None
+    parts: list[Any] = []
     if matrix is not None:
         slices = [matrix[bounds[r] : bounds[r + 1]] for r in range(comm.size)]
         parts = [(part.indptr, part.indices, part.data) for part in slices]
+    # Only the root's list is looked at.
     offsets, columns, values = comm.scatter(parts, root=0)
     csr = (
         offsets.astype(PETSc.IntType),
@@ -100,7 +115,7 @@ def _distributed(comm: MPI.Comm, matrix: Any) -> PETSc.Mat:
 
 
 def _binary_error(path: Path) -> InputError | None:
-    """Return what is wrong with a PETSc binary file, judged by its header and size."""
+    """Return what is wrong with a PETSc binary file: header, size, row lengths, columns."""
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -119,10 +134,31 @@ def _binary_error(path: Path) -> InputError | None:
     scalar = np.dtype(PETSc.ScalarType).itemsize
     expected = 16 + 4 * rows + (4 + scalar) * entries
     if size == expected:
-        return None
+        return _indices_error(path, rows, columns, entries)
     other = 16 + 4 * rows + (4 + 24 - scalar) * entries
-    reason = "the file was written by the other scalar build" if size == other else "it is cut short"
+    reason = "it is cut short, or not one matrix alone"
+    if size == other:
+        reason = "the file was written by the other scalar build"
     return InputError(
         f"{path} must have {expected} bytes for {entries} entries in the {_petsc.SCALAR_NAME} "
         f"build, got {size}; {reason}"
+    )
+
+
+def _indices_error(path: Path, rows: int, columns: int, entries: int) -> InputError | None:
+    """Return what PETSc would find while loading, where one rank alone would fail."""
+    lengths = np.memmap(path, dtype=">i4", mode="r", offset=16, shape=(rows,))
+    if lengths.min() < 0 or int(lengths.sum(dtype=np.int64)) != entries:
+        return InputError(
+            f"{path} must have row lengths that add up to {entries}, got "
+            f"{int(lengths.sum(dtype=np.int64))}; the file is damaged, write it again"
+        )
+    if entries == 0:
+        return None
+    numbers = np.memmap(path, dtype=">i4", mode="r", offset=16 + 4 * rows, shape=(entries,))
+    if numbers.min() >= 0 and numbers.max() < columns:
+        return None
+    return InputError(
+        f"{path} must have column numbers in 0 ... {columns - 1}, got {numbers.min()} ... "
+        f"{numbers.max()}; the file is damaged, write it again"
     )

@@ -40,6 +40,23 @@ class Mesh:
         """Number of cells of all types."""
         return sum(len(numbers) for _, numbers in self.cells)
 
+    def error(self, n: int) -> InputError | None:
+        """Return what is wrong with the mesh of a model with n rows.  (Not collective.)"""
+        count = len(self.points)
+        if np.shape(self.points) != (count, 3) or np.shape(self.dofs)[:-1] != (count,):
+            return InputError(
+                f"a mesh must have points (n_points, 3) and dofs (n_points, d), got "
+                f"{np.shape(self.points)} and {np.shape(self.dofs)}; give one row per point"
+            )
+        numbers = [("dofs", self.dofs, -1, n), *((kind, c, 0, count) for kind, c in self.cells)]
+        for what, array, low, limit in numbers:
+            if np.size(array) and not low <= np.min(array) <= np.max(array) < limit:
+                return InputError(
+                    f"the {what} of a mesh must lie in {low} ... {limit - 1}, got "
+                    f"{np.min(array)} ... {np.max(array)}; count from 0"
+                )
+        return None
+
     def point_field(self, vector: Block) -> Block:
         """Return a global vector (n,) as (n_points, d), zero at constrained dofs."""
         extended = np.append(vector, 0.0)

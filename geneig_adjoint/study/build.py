@@ -123,7 +123,7 @@ def load_function(study: Study, reference: str, comm: MPI.Comm) -> Callable[...,
     except StudyError as caught:
         error = caught
     raise_together(comm, error)
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _loaded(folder: Path, reference: str) -> Any:
@@ -146,7 +146,8 @@ def _module(path: Path) -> Any:
     if key in sys.modules:
         return sys.modules[key]
     spec = importlib.util.spec_from_file_location(key, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[key] = module
     sys.path.insert(0, str(path.parent))
@@ -205,7 +206,7 @@ def _python_objective(
             f"objective {table['name']!r}: {table['python']} is called as function(model, "
             f"**options), got {error}; correct [objective.options]"
         ) from error
-    return factory(problem.model, **options)  # type: ignore[no-any-return]
+    return factory(problem.model, **options)
 
 
 def _ready_objective(
@@ -226,14 +227,14 @@ def _ready_objective(
         return ready.ModeShapeMatch(reference, options.get("pair", 0))
     if kind == "linear":
         pair, part = options.get("pair", 0), options.get("part", "real")
-        return ready.LinearOutput(_local_weights(table, rows), pair, part)
+        return ready.LinearOutput(_local_weights(table, rows, comm), pair, part)
     pairs = tuple(options.get("pairs", (0,)))
     if "matrix" in table:
         return ready.QuadraticForm(read_matrix(study.folder / table["matrix"], comm), pairs)
-    return ready.QuadraticForm(_local_weights(table, rows), pairs)
+    return ready.QuadraticForm(_local_weights(table, rows, comm), pairs)
 
 
-def _local_weights(table: Mapping[str, Any], rows: tuple[int, int]) -> Block:
+def _local_weights(table: Mapping[str, Any], rows: tuple[int, int], comm: MPI.Comm) -> Block:
     name = table["name"]
     if "rows" not in table:
         raise StudyError(
@@ -246,6 +247,13 @@ def _local_weights(table: Mapping[str, Any], rows: tuple[int, int]) -> Block:
             f"objective {name!r} must have one weight per row, got {weights.size} weights for "
             f"{chosen.size} rows; leave weights out for ones"
         )
+    n = comm.allreduce(rows[1] - rows[0])
+    outside = chosen[(chosen < 0) | (chosen >= n)]
+    if outside.size:
+        raise StudyError(
+            f"objective {name!r} must have rows in 0 ... {n - 1}, got {outside[0]}; "
+            "count the free dofs from 0"
+        )
     local = np.zeros(rows[1] - rows[0])
     mine = (chosen >= rows[0]) & (chosen < rows[1])
     np.add.at(local, chosen[mine] - rows[0], weights[mine])
@@ -257,19 +265,22 @@ def _reference(
 ) -> Block:
     error: Exception | None = None
     whole = np.zeros(0)
+    n = comm.allreduce(rows[1] - rows[0])
     try:
         if "reference" not in table:
             raise StudyError(
-                f'objective {table["name"]!r} needs reference = "shape.npy", a global vector; add it'
+                f'objective {table["name"]!r} needs reference = "shape.npy", a global vector; '
+                "add it"
             )
         whole = np.load(study.folder / table["reference"])
-        if whole.ndim != 1:
+        if np.shape(whole) != (n,):
             raise InputError(
-                f"{table['reference']} must hold one vector, got shape {whole.shape}; save (n,)"
+                f"{table['reference']} must hold one vector of {n} rows, got shape "
+                f"{np.shape(whole)}; save it with numpy.save"
             )
     except InputError as caught:
         error = caught
-    except (OSError, ValueError) as caught:
+    except (OSError, ValueError, EOFError, TypeError) as caught:
         error = InputError(
             f"{table['reference']} must be a NumPy file, got {caught}; write it with numpy.save"
         )

@@ -36,7 +36,12 @@ class Progress:
         begin = time.perf_counter()
         if self._live:
             self._write(f"\r\033[K[{begin - self._start:7.1f} s] {name} ...")
-        yield
+        try:
+            yield
+        except BaseException:
+            # What is printed next must not continue the live line.
+            self._write("\n" if self._live else "")
+            raise
         self.timings[name] = time.perf_counter() - begin
         head = "\r\033[K" if self._live else ""
         self._write(

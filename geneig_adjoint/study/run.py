@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
-import geneig_adjoint
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
+from geneig_adjoint._version import __version__
+from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.errors import (
     DefectiveEigenvalueError,
     DegenerateEigenvalueError,
     GaugeError,
+    InputError,
     StudyError,
 )
-from geneig_adjoint.io import atomic_path, gathered, write_json, write_vtu
+from geneig_adjoint.io import Mesh, atomic_path, gathered, write_json, write_vtu
 from geneig_adjoint.objectives import Objective, evaluate
 from geneig_adjoint.sensitivity import adjoint_settings, values_and_gradients
 from geneig_adjoint.solve import solve_eigenproblem
@@ -74,26 +79,42 @@ def run_study(study: Study, comm: MPI.Comm) -> Outcome:
 
     """
     progress = Progress(comm)
+    with _about_the_study():
+        settings = adjoint_settings(**study.adjoint_arguments())
     raise_together(comm, _prepared_directory(study) if comm.rank == 0 else None)
-    with progress.step("build model"):
-        problem = build_problem(study, comm)
-    with progress.step("assemble"):
-        pencil = problem.model.assemble(problem.p)
-    try:
-        with progress.step("solve eigenproblem"):
-            pairs = solve_eigenproblem(pencil, **study.solver_arguments())
-        with pairs:
-            objectives = build_objectives(study, problem, pairs.rows, comm)
-            with progress.step(f"differentiate {len(objectives)} objectives"):
-                outcome = _differentiated(study, problem, pairs, objectives)
-            with progress.step("write results"):
-                _write(study, problem, pairs, outcome, progress)
-            if comm.rank == 0:
-                print(summary(pairs, outcome, study.directory))
-    finally:
-        pencil.close()
-        problem.close()
+    with ExitStack() as opened:
+        with progress.step("build model"):
+            problem = build_problem(study, comm)
+            opened.callback(problem.close)
+        with progress.step("assemble"):
+            pencil = opened.enter_context(problem.model.assemble(problem.p))
+        # Before the long part: a typing error should not cost a solve.
+        objectives = build_objectives(study, problem, pencil.rows, comm)
+        raise_together(comm, _mesh_error(problem.mesh, pencil.n))
+        with progress.step("solve eigenproblem"), _about_the_study():
+            pairs = opened.enter_context(solve_eigenproblem(pencil, **study.solver_arguments()))
+        with progress.step(f"differentiate {len(objectives)} objectives"), _about_the_study():
+            outcome = _differentiated(problem, pairs, objectives, settings)
+        with progress.step("write results"):
+            notes = _write(study, problem, pairs, outcome=outcome, timings=progress.timings)
+        if comm.rank == 0:
+            print(summary(pairs, outcome, notes, directory=study.directory))
     return outcome
+
+
+@contextmanager
+def _about_the_study() -> Iterator[None]:
+    """Mark wrong arguments as what they are here: something the study says."""
+    try:
+        yield
+    except StudyError:
+        raise
+    except InputError as error:
+        raise StudyError(*error.args) from error
+
+
+def _mesh_error(mesh: Mesh | None, n: int) -> InputError | None:
+    return None if mesh is None else mesh.error(n)
 
 
 def check_study(study: Study, comm: MPI.Comm) -> dict[str, GradientReport]:
@@ -102,14 +123,15 @@ def check_study(study: Study, comm: MPI.Comm) -> dict[str, GradientReport]:
     Collective. Prints one table per objective on rank 0.
     """
     progress = Progress(comm)
-    with progress.step("build model"):
-        problem = build_problem(study, comm)
     reports = {}
-    try:
+    with ExitStack() as opened:
+        with progress.step("build model"):
+            problem = build_problem(study, comm)
+            opened.callback(problem.close)
         with problem.model.assemble(problem.p) as pencil:
             rows = pencil.rows
         for name, objective in build_objectives(study, problem, rows, comm).items():
-            with progress.step(f"check {name}"):
+            with progress.step(f"check {name}"), _about_the_study():
                 reports[name] = verify_gradient(
                     problem.model,
                     problem.p,
@@ -117,11 +139,9 @@ def check_study(study: Study, comm: MPI.Comm) -> dict[str, GradientReport]:
                     adjoint=study.adjoint_arguments(),
                     **study.solver_arguments(),
                 )
+            params.release(reports[name].gradient)
             if comm.rank == 0:
                 print(f"\n{name}\n{'-' * len(name)}\n{reports[name]}")
-            params.release(reports[name].gradient)
-    finally:
-        problem.close()
     return reports
 
 
@@ -147,9 +167,11 @@ def _prepared_directory(study: Study) -> StudyError | None:
 
 
 def _differentiated(
-    study: Study, problem: Problem, pairs: Eigenpairs, objectives: dict[str, Objective]
+    problem: Problem,
+    pairs: Eigenpairs,
+    objectives: dict[str, Objective],
+    settings: AdjointSettings,
 ) -> Outcome:
-    settings = adjoint_settings(**study.adjoint_arguments())
     try:
         groups = [list(objectives)]
         results = [
@@ -172,7 +194,7 @@ def _differentiated(
 
 
 def _one_by_one(
-    problem: Problem, pairs: Eigenpairs, objectives: dict[str, Objective], settings: Any
+    problem: Problem, pairs: Eigenpairs, objectives: dict[str, Objective], settings: AdjointSettings
 ) -> tuple[list[list[str]], list[Any], dict[str, str]]:
     groups, results, failures = [], [], {}
     for name, objective in objectives.items():
@@ -194,16 +216,25 @@ def whole(value: Any) -> Any:
 
 
 def _write(
-    study: Study, problem: Problem, pairs: Eigenpairs, outcome: Outcome, progress: Progress
-) -> None:
-    right = gathered(pairs.comm, pairs.right)
-    left = None if pairs.left is None else gathered(pairs.comm, pairs.left)
+    study: Study,
+    problem: Problem,
+    pairs: Eigenpairs,
+    *,
+    outcome: Outcome,
+    timings: dict[str, float],
+) -> tuple[str, ...]:
+    """Write all files and return what there is to note."""
+    vectors = {"right": gathered(pairs.comm, pairs.right)}
+    if pairs.left is not None:
+        vectors["left"] = gathered(pairs.comm, pairs.left)
+    notes = pairs.info.notes
+    if problem.mesh is not None and find_spec("meshio") is None:
+        notes += ("modes.vtu needs meshio: pip install 'geneig-adjoint[mesh]'",)
     error: Exception | None = None
     if pairs.comm.rank == 0:
+        content = _json_content(pairs, outcome, timings, notes)
         try:
-            _write_files(study, problem, pairs, (right, left), outcome)
-            content = _json_content(pairs, outcome, progress)
-            write_json(study.directory / "result.json", content)
+            _write_files(study, problem, vectors, outcome=outcome, content=content)
         except OSError as caught:
             error = StudyError(
                 f"results must be writable, got {caught.strerror or caught} in {study.directory}; "
@@ -212,61 +243,65 @@ def _write(
         except Exception as caught:
             error = caught
     raise_together(pairs.comm, error)
+    return notes
 
 
 def _write_files(
     study: Study,
     problem: Problem,
-    pairs: Eigenpairs,
-    vectors: tuple[Any, Any],
+    vectors: Mapping[str, Any],
+    *,
     outcome: Outcome,
+    content: Mapping[str, Any],
 ) -> None:
-    right, left = vectors
-    with (
-        atomic_path(study.directory / "result.h5") as temporary,
-        h5py.File(temporary, "w") as file,
-    ):
-        file["values"] = pairs.values
-        if study.output.get("vectors", True):
-            file["right"] = right
-            if left is not None:
-                file["left"] = left
-        for name, gradient in outcome.gradients.items():
-            for parameter, entries in gradient.items():
-                file[f"gradients/{name}/{parameter}"] = entries
-        for parameter, entries in problem.p.items():
-            if not params.is_distributed(entries):
-                file[f"parameters/{parameter}"] = entries
-    if problem.mesh is not None:
-        _write_mesh_fields(study.directory / "modes.vtu", problem, pairs, right, outcome)
+    """Write all files, then move them into place together, result.json last."""
+    with ExitStack() as files:
+
+        def place(name: str) -> Path:
+            return files.enter_context(atomic_path(study.directory / name))
+
+        summary_path = place("result.json")
+        with h5py.File(place("result.h5"), "w") as file:
+            file["values"] = content["values"]
+            for side, block in vectors.items() if study.output.get("vectors", True) else ():
+                file[side] = block
+            for name, gradient in outcome.gradients.items():
+                for parameter, entries in gradient.items():
+                    file[f"gradients/{name}/{parameter}"] = entries
+            for parameter, entries in problem.p.items():
+                if not params.is_distributed(entries):
+                    file[f"parameters/{parameter}"] = entries
+        if problem.mesh is not None and find_spec("meshio") is not None:
+            points, cells = _mesh_fields(problem.mesh, vectors["right"], outcome)
+            write_vtu(place("modes.vtu"), problem.mesh, point_data=points, cell_data=cells)
+        write_json(summary_path, content)
 
 
-def _write_mesh_fields(
-    path: Path, problem: Problem, pairs: Eigenpairs, right: Any, outcome: Outcome
-) -> None:
-    mesh = problem.mesh
-    assert mesh is not None
+def _mesh_fields(mesh: Mesh, right: Any, outcome: Outcome) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the modes as point data and gradients by cell as cell data."""
     points = {}
-    if mesh.dofs.ndim == 2 and mesh.dofs.shape[1] > 0:
-        points = {f"mode_{j}": mesh.point_field(right[:, j]) for j in range(pairs.count)}
+    if mesh.dofs.shape[1] > 0:
+        points = {f"mode_{j}": mesh.point_field(mode) for j, mode in enumerate(right.T)}
     cells = {
         f"{name}_{parameter}": entries
         for name, gradient in outcome.gradients.items()
         for parameter, entries in gradient.items()
         if len(entries) == mesh.cell_count
     }
-    write_vtu(path, mesh, point_data=points, cell_data=cells)
+    return points, cells
 
 
-def _json_content(pairs: Eigenpairs, outcome: Outcome, progress: Progress) -> dict[str, Any]:
+def _json_content(
+    pairs: Eigenpairs, outcome: Outcome, timings: dict[str, float], notes: tuple[str, ...]
+) -> dict[str, Any]:
     return {
-        "values": list(pairs.values),
+        "values": pairs.values,
         "residuals": pairs.residuals,
         "left_residuals": pairs.info.left_residuals,
         "condition": pairs.condition,
         "clusters": pairs.clusters,
         "normalization": str(pairs.normalization),
-        "notes": pairs.info.notes,
+        "notes": notes,
         "objectives": outcome.values,
         "gradients": {
             name: {
@@ -276,7 +311,7 @@ def _json_content(pairs: Eigenpairs, outcome: Outcome, progress: Progress) -> di
             for name, gradient in outcome.gradients.items()
         },
         "failures": outcome.failures,
-        "timings": progress.timings,
+        "timings": timings,
         "versions": versions(),
         "ranks": pairs.comm.size,
     }
@@ -291,7 +326,7 @@ def _reference(name: str, parameter: str, entries: Any) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions a result depends on.  (Not collective.)"""
-    found = {"geneig_adjoint": geneig_adjoint.__version__, "python": platform.python_version()}
+    found = {"geneig_adjoint": __version__, "python": platform.python_version()}
     for name in ("numpy", "scipy", "petsc4py", "slepc4py", "mpi4py", "h5py"):
         try:
             found[name] = metadata.version(name)
@@ -300,7 +335,7 @@ def versions() -> dict[str, str]:
     return {**found, "scalars": _petsc.SCALAR_NAME}
 
 
-def summary(pairs: Eigenpairs, outcome: Outcome, directory: Path) -> str:
+def summary(pairs: Eigenpairs, outcome: Outcome, notes: Sequence[str], *, directory: Path) -> str:
     """Return the closing table of a run.  (Not collective.)"""
     lines = ["", "pair  eigenvalue                        residual  condition  cluster"]
     cluster = {j: index for index, group in enumerate(pairs.clusters) for j in group}
@@ -312,11 +347,13 @@ def summary(pairs: Eigenpairs, outcome: Outcome, directory: Path) -> str:
         )
     lines += ["", "objective             value               gradient norm, by parameter"]
     for name, value in outcome.values.items():
-        gradient = outcome.gradients.get(name, {})
-        norms = ", ".join(
-            f"{key} {float(np.linalg.norm(part)):.4g}" for key, part in gradient.items()
-        )
-        lines.append(f"{name:<20}  {value:<18.12g}  {norms or 'does not exist, see below'}")
+        norms = "does not exist, see below"
+        if name not in outcome.failures:
+            gradient = outcome.gradients[name]
+            norms = ", ".join(
+                f"{key} {float(np.linalg.norm(part)):.4g}" for key, part in gradient.items()
+            )
+        lines.append(f"{name:<20}  {value:<18.12g}  {norms or 'no parameters'}")
     lines += [f"{name}: {reason}" for name, reason in outcome.failures.items()]
-    lines += [f"note: {note}" for note in pairs.info.notes]
+    lines += [f"note: {note}" for note in notes]
     return "\n".join([*lines, "", f"results in {directory}"])

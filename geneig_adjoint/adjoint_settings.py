@@ -1,0 +1,62 @@
+"""How bordered systems are solved: the user's choice and what it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from petsc4py import PETSc
+
+from geneig_adjoint.errors import InputError
+from geneig_adjoint.factorization import SpectralTransformation
+from geneig_adjoint.pencil import Pencil
+
+OwnSolver: TypeAlias = Callable[[PETSc.Mat, PETSc.Vec, PETSc.Vec], None]
+Strategy: TypeAlias = str | PETSc.KSP | OwnSolver | None
+
+
+@dataclass(frozen=True)
+class AdjointSettings:
+    """How bordered systems are solved.
+
+    Attributes
+    ----------
+    strategy : str, PETSc.KSP, callable or None
+        "direct": assembled and factored; "ksp": operator, Krylov method and
+        preconditioner from the options; a KSP (its operators are replaced) or a callable
+        ``solve(operator, rhs, solution)`` of the user's own; None: "ksp" where the
+        eigensolver left a factor or nothing can be factored, else "direct".
+    rtol : float
+        Bound on the true relative residual.
+    options : mapping
+        PETSc options without prefix, e.g. ``{"ksp_type": "bcgs"}``.
+    prefix : str
+        In front of ``ga_adjoint_``.
+
+    """
+
+    strategy: str | PETSc.KSP | OwnSolver | None = None
+    rtol: float = 1e-10
+    options: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+
+
+def chosen_strategy(
+    requested: Any, pencil: Pencil, transformation: SpectralTransformation | None
+) -> str | PETSc.KSP | OwnSolver:
+    """Return the strategy in force: never None.  (Not collective.)"""
+    if requested is None:
+        return "ksp" if transformation is not None or pencil.matrix_free else "direct"
+    if isinstance(requested, str) and requested not in {"direct", "ksp"}:
+        raise InputError(
+            f'strategy must be "direct", "ksp", a KSP, a callable or None, got {requested!r}; '
+            "None chooses by what the eigensolver left"
+        )
+    if requested == "direct" and pencil.matrix_free:
+        raise InputError(
+            'strategy "direct" needs assembled matrices, got an operator without entries; '
+            'use strategy="ksp"'
+        )
+    chosen: str | PETSc.KSP | OwnSolver = requested
+    return chosen

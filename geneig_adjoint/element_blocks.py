@@ -1,0 +1,123 @@
+"""`ElementBlock`: elements of one kind, and what can be wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import Block
+from geneig_adjoint.errors import InputError
+from geneig_adjoint.ghosts import dof_range_error
+from geneig_adjoint.kernels import Kernel, NumpyKernel, ScaledKernel
+
+
+@dataclass(frozen=True)
+class ElementBlock:
+    """Elements of one kind that this rank owns.
+
+    Parameters
+    ----------
+    matrix
+        ``"A"`` or ``"B"``: where the element matrices are added.
+    dofs
+        Global row numbers (n_elements, nd), of any rank's rows; -1: constrained.
+    kernel
+        The element matrices as functions of the parameters.
+    parameters
+        Name -> index of the element's entry in that parameter, (n_elements,), or
+        (n_elements, q) for kernels that take q entries of it.
+
+    """
+
+    matrix: str
+    dofs: Block
+    kernel: Kernel
+    parameters: Mapping[str, Block] = field(default_factory=dict)
+
+
+def first_block_error(blocks: Sequence[ElementBlock], n: int) -> InputError | None:
+    """Return what is wrong with this rank's blocks, None if nothing is.  (Not collective.)"""
+    if not any(block.matrix == "A" for block in blocks):
+        return InputError(
+            'the blocks must fill A, got none with matrix="A"; name the matrix of each ElementBlock'
+        )
+    for index, block in enumerate(blocks):
+        error = _block_error(index, block) or dof_range_error(block.dofs, n)
+        if error is not None:
+            error.add_note(f"in element block {index}")
+            return error
+    return None
+
+
+def _block_error(index: int, block: ElementBlock) -> InputError | None:
+    where = f"element block {index}"
+    if block.matrix not in {"A", "B"}:
+        return InputError(f'{where}: matrix must be "A" or "B", got {block.matrix!r}; correct it')
+    if block.dofs.ndim != 2:
+        return InputError(
+            f"{where}: dofs must have shape (n_elements, nd), got {block.dofs.shape}; "
+            "pass one row per element"
+        )
+    count, nd = block.dofs.shape
+    for name, given in block.parameters.items():
+        ids = np.asarray(given)
+        if ids.dtype.kind not in "iu" or ids.shape[:1] != (count,):
+            return InputError(
+                f"{where}: ids of {name!r} must be integers, one row per element ({count}), got "
+                f"shape {ids.shape} and dtype {ids.dtype}; pass the index of the parameter's entry"
+            )
+        if ids.size and ids.min() < 0:
+            row = int(np.argmin(ids.reshape(count, -1).min(axis=1)))
+            return InputError(
+                f"{where}: ids of {name!r} must not be negative, got {ids.min()} at element {row}; "
+                "number parameters from 0"
+            )
+    return _kernel_error(where, block, count, nd)
+
+
+def _kernel_error(where: str, block: ElementBlock, count: int, nd: int) -> InputError | None:
+    kernel = block.kernel
+    if isinstance(kernel, ScaledKernel):
+        shape = kernel.base.shape
+        if shape not in {(nd, nd), (count, nd, nd)}:
+            return InputError(
+                f"{where}: K0 must have shape {(nd, nd)} or {(count, nd, nd)}, got {shape}; "
+                "its size is set by the columns of dofs"
+            )
+        ids = [np.ndim(found) for found in block.parameters.values()]
+        if ids != [1]:
+            return InputError(
+                f"{where}: a ScaledKernel takes one parameter with one id per element, got "
+                f"{sorted(block.parameters)}; use a NumpyKernel for more"
+            )
+    if isinstance(kernel, NumpyKernel):
+        for name, array in kernel.data.items():
+            if np.shape(array)[:1] != (count,):
+                return InputError(
+                    f"{where}: data {name!r} must have {count} rows, one per element, got shape "
+                    f"{np.shape(array)}; repeat constants per element or bind them in the function"
+                )
+    return None
+
+
+def check_matrices(matrices: Block, index: int, block: ElementBlock, rows: slice) -> None:
+    """Raise unless a kernel returned finite matrices of the right shape.  (Not collective.)"""
+    nd = block.dofs.shape[1]
+    count = len(range(*rows.indices(block.dofs.shape[0])))
+    if matrices.shape != (count, nd, nd):
+        raise InputError(
+            f"the kernel of element block {index} must return shape {(count, nd, nd)}, got "
+            f"{matrices.shape}; the first axis is the element"
+        )
+    if np.iscomplexobj(matrices) and _petsc.REAL_SCALARS:
+        raise _petsc.real_scalar_error(f"the matrices of element block {index}")
+    bad = np.flatnonzero(~np.isfinite(matrices).all(axis=(1, 2)))
+    if bad.size:
+        raise InputError(
+            f"element matrices must be finite, got NaN or Inf in {bad.size} elements of block "
+            f"{index}, the first is element {rows.start + int(bad[0])} of this rank; "
+            "check its geometry and its parameters"
+        )

@@ -1,0 +1,220 @@
+"""`OperatorModel`: A(p) and B(p) as functions that multiply; no matrix exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from petsc4py import PETSc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import Block
+from geneig_adjoint.assembly import equal_layout
+from geneig_adjoint.collective import check_equal_input, raise_together
+from geneig_adjoint.errors import InputError
+from geneig_adjoint.parameters import Gradient, Parameters, length
+from geneig_adjoint.pencil import Pencil
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+ApplyFunction = Callable[[Parameters, Block], Block]
+
+
+class OperatorModel:
+    """A(p) and B(p) as functions that multiply blocks of vectors; no matrix exists.
+
+    Collective.
+
+    Parameters
+    ----------
+    n
+        Global number of rows.
+    apply_a
+        ``apply_a(p, block)``: this rank's rows of A(p) @ block, (n_local, k) in and out,
+        called on every rank together; it communicates as it needs to.
+    vjp
+        ``vjp(p, left_a, left_b, right)``: Re sum_j left_a_j^H A_i right_j +
+        left_b_j^H B_i right_j for every parameter, in the structure of p, summed over
+        the ranks.
+    apply_b
+        Likewise for B; None: the identity.
+    apply_a_hermitian, apply_b_hermitian
+        Products with A^H, B^H; None: A, B are Hermitian.
+    jvp
+        ``jvp(p, p_dot, right)``: (dA @ right, dB @ right); needed for tangents only.
+    comm
+        Communicator; default ``MPI.COMM_WORLD``.
+    n_local
+        Rows of this rank; None: PETSc's default.
+
+    """
+
+    def __init__(  # noqa: PLR0913  (one keyword per product a user may bring)
+        self,
+        n: int,
+        apply_a: ApplyFunction,
+        vjp: Callable[[Parameters, Block, Block, Block], Mapping[str, Any]],
+        *,
+        apply_b: ApplyFunction | None = None,
+        apply_a_hermitian: ApplyFunction | None = None,
+        apply_b_hermitian: ApplyFunction | None = None,
+        jvp: Callable[[Parameters, Parameters, Block], tuple[Block, Block]] | None = None,
+        comm: MPI.Comm | None = None,
+        n_local: int | None = None,
+    ) -> None:
+        if comm is None:
+            from mpi4py import MPI
+
+            comm = MPI.COMM_WORLD
+        self.comm = comm
+        self.n = n
+        check_equal_input(comm, "n", n)
+        self.n_local = equal_layout(comm, n)[0] if n_local is None else n_local
+        if comm.allreduce(self.n_local) != n:
+            raise InputError(
+                f"n_local must add up to n = {n} over the ranks, got {comm.allgather(n_local)}; "
+                "pass the number of rows each rank owns"
+            )
+        self._a = (apply_a, apply_a_hermitian or apply_a)
+        self._b = None if apply_b is None else (apply_b, apply_b_hermitian or apply_b)
+        self._vjp = vjp
+        self._jvp = jvp
+
+    def assemble(self, p: Parameters) -> Pencil:
+        """Return a pencil of operators at p (a copy of the values is kept).  (Collective.)"""
+        frozen = {name: value.copy() for name, value in p.items()}
+        A = self._shell(frozen, *self._a, name="apply_a")
+        B = None if self._b is None else self._shell(frozen, *self._b, name="apply_b")
+        return Pencil(A, B, owned=True)
+
+    def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Gradient:
+        """Return the user's vjp, checked and made the same on all ranks.  (Collective.)"""
+        result: dict[str, Any] = {}
+        error: Exception | None = None
+        with _petsc.log_stage("ga contract"):
+            try:
+                result = dict(self._vjp(p, left_a, left_b, right))
+                error = _structure_error(p, result)
+            except Exception as caught:
+                error = caught
+            raise_together(self.comm, error)
+        # The user's own reduction may differ in the last bits between ranks.
+        return {
+            name: value
+            if isinstance(value, PETSc.Vec)
+            else self.comm.bcast(np.asarray(value, dtype=float), root=0)
+            for name, value in result.items()
+        }
+
+    def tangent(self, p: Parameters, p_dot: Parameters, right: Block) -> tuple[Block, Block]:
+        """Return (dA @ right, dB @ right) along p_dot by the user's jvp.  (Collective.)
+
+        Raises
+        ------
+        InputError
+            When the model was made without ``jvp``.
+
+        """
+        if self._jvp is None:
+            raise InputError(
+                "tangents need the derivative of the products, got an OperatorModel without jvp; "
+                "pass jvp=function(p, p_dot, right) -> (dA @ right, dB @ right)"
+            )
+        return self._jvp(p, p_dot, right)
+
+    def close(self) -> None:
+        """Release what the model holds: nothing.  (Collective.)"""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _shell(
+        self, p: Parameters, apply: ApplyFunction, hermitian: ApplyFunction, name: str
+    ) -> PETSc.Mat:
+        size = (self.n_local, self.n)
+        context = _Product(self.comm, p, (apply, hermitian), name)
+        mat = PETSc.Mat().createPython((size, size), context, comm=self.comm)
+        mat.setUp()
+        return mat
+
+
+def _structure_error(p: Parameters, result: Mapping[str, Any]) -> InputError | None:
+    expected = {name: length(value) for name, value in p.items()}
+    got = {
+        name: length(value if isinstance(value, PETSc.Vec) else np.asarray(value))
+        for name, value in result.items()
+    }
+    if got == expected:
+        return None
+    return InputError(
+        f"vjp must return the structure of p, {expected} (name: length), got {got}; "
+        "return one entry per parameter, zeros where there is no effect"
+    )
+
+
+class _Product:
+    """Python context of an operator given by a user's function.
+
+    The function runs inside a PETSc callback: an exception on one rank is shared before
+    anyone leaves, or the others would wait in PETSc's next reduction.
+    """
+
+    def __init__(
+        self,
+        comm: MPI.Comm,
+        p: Parameters,
+        functions: tuple[ApplyFunction, ApplyFunction],
+        name: str,
+    ) -> None:
+        self.comm = comm
+        self.p = p
+        self.functions = functions
+        self.name = name
+
+    def mult(self, _: PETSc.Mat, source: PETSc.Vec, target: PETSc.Vec) -> None:
+        self._run(self.functions[0], source, target)
+
+    def multHermitian(  # noqa: N802  (PETSc looks for these names)
+        self, _: PETSc.Mat, source: PETSc.Vec, target: PETSc.Vec
+    ) -> None:
+        self._run(self.functions[1], source, target)
+
+    def multTranspose(  # noqa: N802
+        self, _: PETSc.Mat, source: PETSc.Vec, target: PETSc.Vec
+    ) -> None:
+        source.conjugate()
+        self._run(self.functions[1], source, target)
+        source.conjugate()
+        target.conjugate()
+
+    def _run(self, function: ApplyFunction, source: PETSc.Vec, target: PETSc.Vec) -> None:
+        error: Exception | None = None
+        try:
+            block = np.array(source.array_r)[:, None]
+            result = np.asarray(function(self.p, block))
+            error = self._result_error(result, block)
+            if error is None:
+                target.array[:] = result[:, 0]
+        except Exception as caught:
+            error = caught
+        raise_together(self.comm, error)
+
+    def _result_error(self, result: Block, block: Block) -> InputError | None:
+        if result.shape != block.shape:
+            return InputError(
+                f"{self.name} must return this rank's rows {block.shape}, got {result.shape}; "
+                "it gets and returns (n_local, k) blocks"
+            )
+        if not np.isfinite(result).all():
+            return InputError(
+                f"{self.name} must return finite numbers, got "
+                f"{np.count_nonzero(~np.isfinite(result))} NaN or Inf; check the parameters"
+            )
+        if _petsc.REAL_SCALARS and np.iscomplexobj(result):
+            return _petsc.real_scalar_error(f"the result of {self.name}")
+        return None

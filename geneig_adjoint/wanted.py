@@ -1,0 +1,158 @@
+"""Which eigenpairs a user wants: checked once, and the order they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from slepc4py import SLEPc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import Block
+from geneig_adjoint.errors import InputError
+from geneig_adjoint.pencil import Pencil
+
+RELATIVE_TIE = 1e-10
+
+WHICH = {
+    name: getattr(SLEPc.EPS.Which, name.upper())
+    for name in (
+        "largest_magnitude",
+        "smallest_magnitude",
+        "largest_real",
+        "smallest_real",
+        "largest_imaginary",
+        "smallest_imaginary",
+    )
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which eigenpairs are wanted, and how they are looked for.
+
+    Attributes
+    ----------
+    count : int
+    target : complex or None
+        Nearest to this value, by shift-and-invert.
+    which : str or None
+        One of SLEPc's names, without a factor of A.
+    interval : tuple of float or None
+        All eigenvalues of a real symmetric pencil in [a, b].
+    options : mapping
+        PETSc options without the prefix ``ga_``.
+    prefix : str
+        In front of ``ga_``.
+    start : ndarray or None
+        This rank's rows (n_local, j) of vectors to start from.
+
+    """
+
+    count: int
+    target: complex | None = None
+    which: str | None = None
+    interval: tuple[float, float] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+    start: Block | None = None
+
+    def checked(self, pencil: Pencil) -> Wanted:
+        """Return the request with its defaults filled in.  (Not collective.)
+
+        Raises
+        ------
+        InputError
+            Contradictory or impossible requests.
+
+        """
+        given = [
+            name for name in ("target", "which", "interval") if getattr(self, name) is not None
+        ]
+        if len(given) > 1:
+            raise InputError(
+                f"give one of target, which and interval, got {' and '.join(given)}; they exclude "
+                "each other"
+            )
+        if not isinstance(self.count, int | np.integer) or not 1 <= self.count <= pencil.n:
+            raise InputError(
+                f"count must be in 1 ... {pencil.n} (the number of rows), got {self.count!r}; "
+                "ask for fewer pairs"
+            )
+        if self.which is not None and self.which not in WHICH:
+            raise InputError(
+                f"which must be one of {', '.join(WHICH)}, got {self.which!r}; or give a target"
+            )
+        _check_interval(self.interval, pencil)
+        if self.which == "smallest_magnitude" or not given:
+            # The same values as those nearest to 0, which a factor finds quickly.
+            if not pencil.matrix_free:
+                return replace(self, target=0.0, which=None)
+            if not given:
+                return replace(self, which="largest_magnitude")
+        return _with_checked_target(self, pencil)
+
+    def order(self, values: Block) -> Block:
+        """Return the indices that sort values as asked, ties by larger imaginary part."""
+        keys = self._keys(values)
+        by_key = np.argsort(keys, kind="stable")
+        # Keys equal up to rounding (conjugates, +-lam) must not be ordered by rounding; relative
+        # to each value, because a singular B adds some of size 1e16.
+        size = np.abs(values[by_key])
+        steps = np.diff(keys[by_key], prepend=keys[by_key][:1]) > RELATIVE_TIE * size
+        level = np.empty(len(values), dtype=int)
+        level[by_key] = np.cumsum(steps)
+        return np.lexsort((-values.real, -values.imag, level))
+
+    def _keys(self, values: Block) -> Block:
+        if self.target is not None:
+            return np.abs(values - self.target)
+        if self.interval is not None:
+            return np.asarray(values.real)
+        size, part = (self.which or "").split("_")
+        key = {"magnitude": np.abs(values), "real": values.real, "imaginary": values.imag}[part]
+        return np.asarray(key if size == "smallest" else -key)
+
+
+def _check_interval(interval: tuple[float, float] | None, pencil: Pencil) -> None:
+    if interval is None:
+        return
+    if len(interval) != 2 or not interval[0] < interval[1]:
+        raise InputError(f"interval must be (a, b) with a < b, got {interval!r}; exchange the ends")
+    if not (_petsc.REAL_SCALARS and pencil.definite) or pencil.matrix_free:
+        raise InputError(
+            "an interval needs an assembled real symmetric pencil with B definite in PETSc's real "
+            f"build, got problem type {pencil.problem_type} in the {_petsc.SCALAR_NAME} build; "
+            "use target= instead"
+        )
+
+
+def _with_checked_target(wanted: Wanted, pencil: Pencil) -> Wanted:
+    if wanted.target is None:
+        return wanted
+    if pencil.matrix_free:
+        raise InputError(
+            "a target needs assembled matrices (A - sigma B is factored), got an operator without "
+            'entries; use which="largest_real" or another end of the spectrum'
+        )
+    target = complex(wanted.target)
+    if not np.isfinite(target):
+        raise InputError(f"target must be finite, got {wanted.target!r}; give a number")
+    if target.imag != 0 and _petsc.REAL_SCALARS:
+        raise _petsc.real_scalar_error(f"target={target}")
+    return replace(wanted, target=target if target.imag else target.real)
+
+
+def completed_count(values: Block, wanted: Wanted) -> int:
+    """Return how many of the ordered values to keep so that no conjugate is cut off."""
+    if wanted.interval is not None:
+        return len(values)
+    count = min(wanted.count, len(values))
+    if _petsc.REAL_SCALARS and 0 < count < len(values):
+        last, following = values[count - 1], values[count]
+        conjugate = abs(following - last.conjugate()) <= RELATIVE_TIE * abs(last)
+        if last.imag > 0 and conjugate:
+            count += 1
+    return count
