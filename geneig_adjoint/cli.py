@@ -6,7 +6,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from geneig_adjoint._version import __version__
 from geneig_adjoint.errors import (
@@ -57,19 +57,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     own, petsc_options = _split(given)
-    chosen = _parser().parse_args(own)
+    chosen: Any = None
+    usage: StudyError | None = None
+    try:
+        chosen = _parser().parse_args(own)
+    except StudyError as error:
+        usage = error
     try:
         comm = _initialised(petsc_options)
     except ImportError as error:
-        sys.stderr.write(f"geneig-adjoint: {_petsc_remedy(error)}\n")
+        sys.stderr.write(f"geneig-adjoint: {usage or _petsc_remedy(error)}\n")
         return EXIT_STUDY
     # Errors are agreed upon over a communicator that no other code uses.
     private = comm.Dup()
     try:
+        if usage is not None:
+            raise usage
         return _run(chosen, comm)
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else EXIT_INTERNAL
-    except BaseException as error:
+    except BaseException as error:  # SystemExit too: user code may call sys.exit on one rank
         from geneig_adjoint.collective import end_together
 
         code, text = described(error)
@@ -84,8 +89,16 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:place], arguments[place + 1 :]
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that leaves it to `main` to say what is wrong, once for all ranks."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing and exiting."""
+        raise StudyError(f"{message}\n{self.format_usage().rstrip()}")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="geneig-adjoint",
         description="Derivatives of eigenvalues and eigenvectors of A(p) x = lam B(p) x.",
         epilog=EPILOG,

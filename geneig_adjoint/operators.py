@@ -81,6 +81,7 @@ class OperatorModel:
         self._b = None if apply_b is None else (apply_b, apply_b_hermitian or apply_b)
         self._vjp = vjp
         self._jvp = jvp
+        self.has_tangent = jvp is not None
 
     def assemble(self, p: Parameters) -> Pencil:
         """Return a pencil of operators at p (a copy of the values is kept).  (Collective.)"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint.collective import allreduce_same
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
+from geneig_adjoint.errors import DefectiveEigenvalueError, DegenerateEigenvalueError
 from geneig_adjoint.models import Model
 from geneig_adjoint.objectives import Objective, evaluate
 from geneig_adjoint.parameters import Gradient, Parameters
@@ -63,7 +65,7 @@ class GradientReport:
         Per parameter, against fourth-order central differences.
     dot_product_error : float or None
         |<cotangent, tangent> - <gradient, direction>|, relative; None if the model has
-        no ``tangent``.
+        no ``tangent``, or if vectors of a cluster have none.
     residual, left_residual : float
         Worst backward errors of the pairs.
 
@@ -95,12 +97,12 @@ class GradientReport:
             order = "" if i == 0 else _order_text(self.orders[i - 1])
             lines.append(f"                    {step:<11.3e} {remainder:<11.3e} {order}")
         lines.append("differences         from gradient      from differences   relative error")
-        for item in self.comparisons:
-            lines.append(
-                f"  {item.parameter:<17.17} {item.derivative:<18.10e} {item.difference:<18.10e} "
-                f"{item.relative_error:.1e}"
-            )
-        dot = "no tangent in the model"
+        lines += [
+            f"  {item.parameter:<17.17} {item.derivative:<18.10e} {item.difference:<18.10e} "
+            f"{item.relative_error:.1e}"
+            for item in self.comparisons
+        ]
+        dot = "no tangent of the model, or of a cluster"
         if self.dot_product_error is not None:
             dot = f"{self.dot_product_error:.1e}"
         lines.append(f"dot-product error   {dot}")
@@ -159,22 +161,25 @@ def verify_gradient(
     with model.assemble(p) as pencil, solve_eigenproblem(pencil, **solver) as pairs:
         value, gradient = values_and_gradients(model, p, pairs, [objective], settings)[0]
         dot_error = None
-        if hasattr(model, "tangent"):
-            tangent = jvp(model, p, pairs, direction, **dict(adjoint or {}))
+        tangent = _tangent(model, p, pairs, direction, dict(adjoint or {}))
+        if tangent is not None:
             cotangent = evaluate(objective, pairs, p)[1]
             dot_error = _dot_error(pairs, cotangent, tangent, gradient, direction)
 
         def value_at(step: float, along: Parameters) -> float:
-            return _value_at(model, params.moved(p, step, along), objective, pairs, solver)
+            moved = params.moved(p, step, along)
+            try:
+                return _value_at(model, moved, objective, pairs, solver)
+            finally:
+                params.release(moved)
 
         slope = params.dot(gradient, direction)
         remainders = tuple(abs(value_at(h, direction) - value - h * slope) for h in TAYLOR_STEPS)
         size = abs(value) + abs(slope)
-        comparisons = tuple(
-            _comparison(name, gradient, _only(direction, name), value_at) for name in p
-        )
+        comparisons = tuple(_comparison(name, gradient, direction, value_at) for name in p)
         left = pairs.info.left_residuals
         residuals = (float(pairs.residuals.max()), float(left.max() if left is not None else 0.0))
+    params.release(direction)
     orders = _orders(remainders, size)
     return GradientReport(
         value=value,
@@ -197,7 +202,7 @@ def random_direction(p: Parameters, seed: int) -> Gradient:
         distributed = params.is_distributed(value)
         rows = value.getOwnershipRange() if distributed else (0, len(value))
         signs = _petsc.deterministic_block(rows, 1, seed=100 * seed + index + 1)[:, 0]
-        entries = signs * _scales(np.abs(params.local_values(value)))
+        entries = signs * _scales(value)
         if distributed:
             result[name] = value.duplicate()
             result[name].array[:] = entries
@@ -206,15 +211,37 @@ def random_direction(p: Parameters, seed: int) -> Gradient:
     return result
 
 
-def _scales(sizes: Any) -> Any:
-    # An entry that is zero moves by the typical size of the others, or by 1.
-    typical = sizes.mean() if sizes.size and sizes.any() else 1.0
+def _scales(value: Any) -> Any:
+    """Return the sizes of this rank's entries; for zeros the mean of the others, or 1."""
+    sizes = np.abs(params.local_values(value))
+    sums = np.array([sizes.sum(), np.count_nonzero(sizes)], dtype=float)
+    if params.is_distributed(value):
+        sums = allreduce_same(value.comm.tompi4py(), sums)
+    typical = sums[0] / sums[1] if sums[1] else 1.0
     return np.where(sizes > 0, sizes, typical)
 
 
+def _tangent(
+    model: Any,
+    p: Parameters,
+    pairs: Eigenpairs,
+    direction: Parameters,
+    settings: Mapping[str, Any],
+) -> EigenTangent | None:
+    """Return the tangent, None where the model has none or a cluster has none."""
+    if not getattr(model, "has_tangent", hasattr(model, "tangent")):
+        return None
+    try:
+        return jvp(model, p, pairs, direction, **settings)
+    except (DegenerateEigenvalueError, DefectiveEigenvalueError):
+        return None
+
+
 def _only(direction: Parameters, name: str) -> Gradient:
-    zero = params.zeros_like(direction)
-    return {**zero, name: direction[name]}
+    """Return a direction in one parameter; the caller releases it.  (Collective.)"""
+    along = params.zeros_like(direction)
+    params.add_scaled(along, 1.0, {name: direction[name]})
+    return along
 
 
 def _value_at(
@@ -225,13 +252,15 @@ def _value_at(
         return evaluate(objective, pairs, p)[0]
 
 
-def _comparison(name: str, gradient: Gradient, along: Gradient, value_at: Any) -> Comparison:
+def _comparison(name: str, gradient: Gradient, direction: Gradient, value_at: Any) -> Comparison:
     h = DIFFERENCE_STEP
+    along = _only(direction, name)
     inner, outer = (value_at(s, along) - value_at(-s, along) for s in (h, 2 * h))
     difference = (8 * inner - outer) / (12 * h)
     derivative = params.dot(gradient, along)
     # |g_i d_i| summed: what the parts of this derivative amount to before they cancel.
     size = max(abs(derivative), abs(difference), _absolute_dot(gradient, along) * 1e-3)
+    params.release(along)
     error = abs(derivative - difference) / size if size > 0 else 0.0
     return Comparison(name, derivative, difference, error)
 
@@ -248,7 +277,7 @@ def _absolute_dot(p: Parameters, q: Parameters) -> float:
 
 def _orders(remainders: tuple[float, ...], size: float) -> tuple[float, ...]:
     orders = []
-    for coarse, fine in zip(remainders, remainders[1:], strict=False):
+    for coarse, fine in pairwise(remainders):
         usable = min(coarse, fine) > NOISE * size
         orders.append(float(np.log2(coarse / fine)) if usable else float("nan"))
     return tuple(orders)

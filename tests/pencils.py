@@ -33,7 +33,7 @@ def petsc_matrix(comm: MPI.Comm, dense: Array) -> PETSc.Mat:
 class Problem:
     """A model, the same matrices as a dense function of p, and where to look.
 
-    Traits: "definite" (Hermitian, B positive), "hermitian" (B, and A, Hermitian), "symmetric"
+    Traits: "definite" (A and B Hermitian, B positive), "hermitian" (B Hermitian), "symmetric"
     (A = A^T, B = B^T), "positive" (wanted eigenvalues real and positive), "complex" (vectors).
     """
 

@@ -166,7 +166,11 @@ def problems() -> list[Problem]:
         nonsymmetric_problem("nonsymmetric", 4, np.diag(VALUES), traits={"positive"}),
         nonsymmetric_problem("complex_pair", 5, pair, traits={"complex"}),
         nonsymmetric_problem(
-            "nonsymmetric_standard", 6, np.diag(VALUES), generalized=False, traits={"positive"}
+            "nonsymmetric_standard",
+            6,
+            np.diag(VALUES),
+            generalized=False,
+            traits={"positive", "hermitian"},
         ),
         two_group_problem(),
         bar_problem("bar", complex_=False),

@@ -16,7 +16,7 @@ from problems import problems
 import geneig_adjoint as ga
 from geneig_adjoint import objectives as o
 
-STEP = 1e-3
+STEP = 5e-4
 """Of differences: its fourth power, and the eigensolver's 1e-13 divided by it, stay below 1e-9."""
 FLOOR = 1e-11
 """Taylor remainders below this, relative to the terms, are rounding: the order is infinite."""
@@ -131,6 +131,11 @@ class Chain:
         """Return one row of all parameters per objective."""
         found = ga.gradient(self.model, self.problem.p, self.pairs, self.objectives, **settings)
         return np.array([flat(item) for item in found])
+
+    @cached_property
+    def slopes(self) -> np.ndarray:
+        """Return the gradients along p_dot, by the default strategy."""
+        return self.gradients() @ flat(self.problem.p_dot)
 
     @cached_property
     def unit_tangents(self) -> list[State]:

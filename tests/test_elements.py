@@ -119,7 +119,8 @@ WRONG = {
     "negative id": ({"parameters": {"k": IDS - 1}}, r"must not be negative, got -1 at element 0"),
     "K0 shape": ({"kernel": ga.ScaledKernel(np.eye(3))}, r"K0 must have shape \(2, 2\) or \(7, "),
     "two parameters": (
-        {"parameters": {"k": IDS, "m": IDS}}, r"takes one parameter with one id .*\['k', 'm'\]"
+        {"parameters": {"k": IDS, "m": IDS}},
+        r"takes one parameter with one id .*\['k', 'm'\]",
     ),
     "wide ids": ({"parameters": {"k": DOFS + 1}}, r"takes one parameter with one id per element"),
     "no parameter": ({"parameters": {}}, r"takes one parameter with one id per element, got \[\]"),
@@ -127,7 +128,7 @@ WRONG = {
         {"kernel": ga.NumpyKernel(lambda k, a: k, {"a": np.ones(3)})},
         r"data 'a' must have 7 rows, one per element, got shape \(3,\)",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)

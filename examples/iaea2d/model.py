@@ -95,7 +95,7 @@ class Geometry:
         """Weights w over all unknowns for which w @ phi is an assembly's mean thermal flux."""
         cells = np.flatnonzero((self.assembly == np.asarray(assembly)).all(axis=1))
         if not cells.size:
-            raise ValueError(
+            raise ga.InputError(
                 f"assembly must be a row and column inside the core, got {assembly}; "
                 "count both from 0"
             )
@@ -117,13 +117,13 @@ def geometry(cell_size: float) -> Geometry:
 
     Raises
     ------
-    ValueError
+    InputError
         When the cells do not fit into the half assemblies.
 
     """
     per_half = round(0.5 * ASSEMBLY_WIDTH / cell_size) if cell_size > 0 else 0
     if per_half < 1 or not math.isclose(per_half * cell_size, 0.5 * ASSEMBLY_WIDTH):
-        raise ValueError(f"cell_size must divide 10 cm, got {cell_size}; use 5, 2.5 or 1.25")
+        raise ga.InputError(f"cell_size must divide 10 cm, got {cell_size}; use 5, 2.5 or 1.25")
     n_side = round(CORE_WIDTH / ASSEMBLY_WIDTH * 2) * per_half
     assembly_of_line = (np.arange(n_side) + per_half) // (2 * per_half)
     letters = np.array([list(row) for row in CORE])[np.ix_(assembly_of_line, assembly_of_line)]
@@ -247,7 +247,7 @@ def cross_sections(core: Geometry, parameters: str) -> dict[str, np.ndarray]:
         return by_material
     if parameters == "cell":
         return {name: values[core.material] for name, values in by_material.items()}
-    raise ValueError(
+    raise ga.InputError(
         f"parameters must be 'cell' or 'material', got {parameters!r}; correct [model.options]"
     )
 
@@ -280,13 +280,13 @@ def build(
 
     Raises
     ------
-    ValueError
+    InputError
         When an option is unknown or has a value that does not fit.
 
     """
     unknown = sorted(set(options) - {"cell_size", "parameters"})
     if unknown:
-        raise ValueError(
+        raise ga.InputError(
             f"model options must be cell_size and parameters, got {unknown}; "
             "correct [model.options]"
         )

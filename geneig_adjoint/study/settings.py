@@ -4,32 +4,71 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from geneig_adjoint.errors import StudyError
 
-SOLVER_KEYS = (
-    "count", "target", "which", "interval", "normalization", "phase", "left", "options",
-)  # fmt: skip
-KEYS: dict[str, tuple[str, ...]] = {
-    "model": ("elements", "python", "A", "B", "options"),
-    "solver": SOLVER_KEYS,
-    "adjoint": ("strategy", "rtol", "options"),
-    "output": ("directory", "overwrite", "vectors"),
+
+@dataclass(frozen=True)
+class Kind:
+    """What the value of a key may be, in words and as a test."""
+
+    text: str
+    fits: Callable[[Any], bool]
+
+
+def _is(*types: type) -> Callable[[Any], bool]:
+    # TOML's true and false are no numbers, although Python's are.
+    return lambda v: isinstance(v, types) and (bool in types or not isinstance(v, bool))
+
+
+def _list_of(item: Kind, count: int | None = None) -> Callable[[Any], bool]:
+    return lambda v: (
+        isinstance(v, list) and count in {None, len(v)} and all(item.fits(part) for part in v)
+    )
+
+
+TEXT = Kind("a string", _is(str))
+FLAG = Kind("true or false", _is(bool))
+INTEGER = Kind("a whole number", _is(int))
+NUMBER = Kind("a number", _is(int, float))
+TABLE = Kind("a table", _is(dict))
+INTEGERS = Kind("a list of whole numbers", _list_of(INTEGER))
+NUMBERS = Kind("a list of numbers", _list_of(NUMBER))
+INTERVAL = Kind("two numbers [a, b]", _list_of(NUMBER, 2))
+POINT = Kind("a number or [re, im]", lambda v: NUMBER.fits(v) or INTERVAL.fits(v))
+SCALE = Kind('a string or ["component", row]', lambda v: TEXT.fits(v) or _is(list)(v))
+LEFT = Kind('true, false or "auto"', _is(bool, str))
+
+KEYS: dict[str, dict[str, Kind]] = {
+    "model": {"elements": TEXT, "python": TEXT, "A": TEXT, "B": TEXT, "options": TABLE},
+    "solver": {
+        "count": INTEGER,
+        "target": POINT,
+        "which": TEXT,
+        "interval": INTERVAL,
+        "normalization": SCALE,
+        "phase": TEXT,
+        "left": LEFT,
+        "options": TABLE,
+    },
+    "adjoint": {"strategy": TEXT, "rtol": NUMBER, "options": TABLE},
+    "output": {"directory": TEXT, "overwrite": FLAG, "vectors": FLAG},
 }
-OBJECTIVE_KEYS: dict[str, tuple[str, ...]] = {
-    "eigenvalue": ("pair", "part"),
-    "frequency": ("pair",),
-    "keff": ("pair",),
-    "ks": ("rho", "pairs", "of"),
-    "quadratic": ("rows", "weights", "matrix", "pairs"),
-    "linear": ("rows", "weights", "pair", "part"),
-    "mode_shape": ("reference", "pair"),
+MODEL_KEYS = {"elements": {"elements"}, "python": {"python", "options"}, "A": {"A", "B"}}
+OBJECTIVE_KEYS: dict[str, dict[str, Kind]] = {
+    "eigenvalue": {"pair": INTEGER, "part": TEXT},
+    "frequency": {"pair": INTEGER},
+    "keff": {"pair": INTEGER},
+    "ks": {"rho": NUMBER, "pairs": INTEGERS, "of": TEXT},
+    "quadratic": {"rows": INTEGERS, "weights": NUMBERS, "matrix": TEXT, "pairs": INTEGERS},
+    "linear": {"rows": INTEGERS, "weights": NUMBERS, "pair": INTEGER, "part": TEXT},
+    "mode_shape": {"reference": TEXT, "pair": INTEGER},
 }
-DERIVATIVE_KEYS = ("name", "A", "B")
+DERIVATIVE_KEYS = {"name": TEXT, "A": TEXT, "B": TEXT}
 
 
 @dataclass(frozen=True)
@@ -73,6 +112,8 @@ class Study:
                 arguments[key] = tuple(arguments[key])
         if isinstance(arguments.get("target"), list):
             arguments["target"] = complex(*arguments["target"])
+        if arguments.get("phase") == "none":  # TOML has no null
+            arguments["phase"] = None
         arguments["solver_parameters"] = dict(self.solver.get("options", {}))
         return arguments
 
@@ -156,18 +197,26 @@ def _check_keys(path: Path, tables: Mapping[str, Any]) -> None:
         if table in KEYS:
             if not isinstance(content, dict):
                 raise StudyError(
-                    f"[{table}] must be a table, got {type(content).__name__}; write [{table}] on a "
-                    "line of its own"
+                    f"[{table}] must be a table, got {type(content).__name__}; write [{table}] on "
+                    "a line of its own"
                 )
-            for key in content:
-                _check_known(f"key {key!r} of [{table}]", key, KEYS[table])
-        elif not isinstance(content, list):
+            _check_values(f"[{table}]", content, KEYS[table])
+        elif not _list_of(TABLE)(content):
             raise StudyError(
                 f"[{table}] must be a list of tables; write [[{table}]] with two brackets"
             )
 
 
-def _check_known(what: str, name: str, known: Sequence[str]) -> None:
+def _check_values(where: str, content: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
+    for key, value in content.items():
+        _check_known(f"key {key!r} of {where}", key, kinds)
+        if not kinds[key].fits(value):
+            raise StudyError(
+                f"{key!r} of {where} must be {kinds[key].text}, got {value!r}; correct the study"
+            )
+
+
+def _check_known(what: str, name: str, known: Collection[str]) -> None:
     if name in known:
         return
     close = difflib.get_close_matches(name, known, n=1)
@@ -175,21 +224,32 @@ def _check_known(what: str, name: str, known: Sequence[str]) -> None:
     raise StudyError(f"{what} must be a known name, got {name!r}; {hint}")
 
 
-def _check_content(study: Study) -> None:
-    kinds = [key for key in ("elements", "python", "A") if key in study.model]
+def _check_model(study: Study) -> None:
+    kinds = [key for key in MODEL_KEYS if key in study.model]
     if len(kinds) != 1:
         raise StudyError(
             "[model] must have exactly one of elements, python and A, got "
             f"{' and '.join(kinds) or 'none'}; say where the matrices come from"
         )
+    other = sorted(set(study.model) - MODEL_KEYS[kinds[0]])
+    if study.derivatives and kinds[0] != "A":
+        other.append("[[derivative]]")
+    if other:
+        raise StudyError(
+            f"{' and '.join(other)} must not stand beside {kinds[0]!r} of [model], which says "
+            "everything already; remove one of them"
+        )
+
+
+def _check_content(study: Study) -> None:
+    _check_model(study)
     if not study.objectives:
         raise StudyError(
             "a study needs at least one [[objective]], got none; add for example "
             '[[objective]] with name = "f1" and kind = "frequency"'
         )
     for derivative in study.derivatives:
-        for key in derivative:
-            _check_known(f"key {key!r} of [[derivative]]", key, DERIVATIVE_KEYS)
+        _check_values("[[derivative]]", derivative, DERIVATIVE_KEYS)
         if "name" not in derivative or not {"A", "B"} & set(derivative):
             raise StudyError(
                 f"[[derivative]] must have name and A or B (files), got {sorted(derivative)}; "
@@ -216,10 +276,9 @@ def _checked_objective(objective: Mapping[str, Any]) -> str:
             f"{', '.join(OBJECTIVE_KEYS)}"
         )
     if "python" in objective:
-        allowed: tuple[str, ...] = ("name", "python", "options")
+        allowed = {"name": TEXT, "python": TEXT, "options": TABLE}
     else:
-        _check_known(f"kind of objective {name!r}", objective["kind"], list(OBJECTIVE_KEYS))
-        allowed = ("name", "kind", *OBJECTIVE_KEYS[objective["kind"]])
-    for key in objective:
-        _check_known(f"key {key!r} of objective {name!r}", key, allowed)
+        _check_known(f"kind of objective {name!r}", str(objective["kind"]), OBJECTIVE_KEYS)
+        allowed = {"name": TEXT, "kind": TEXT, **OBJECTIVE_KEYS[objective["kind"]]}
+    _check_values(f"objective {name!r}", objective, allowed)
     return name

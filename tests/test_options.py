@@ -1,0 +1,128 @@
+"""PETSc's options: the user's win, none is left behind, unprefixed ones are not looked at."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from builders import C0, K0, chain, chain_parameters
+from petsc4py import PETSc
+
+import geneig_adjoint as ga
+from geneig_adjoint import _petsc
+from geneig_adjoint import objectives as obj
+
+N = 40
+P = chain_parameters(N)
+OUTPUT = obj.LinearOutput(np.ones(N), 0)
+
+
+@contextmanager
+def database(**options):
+    """Put options into PETSc's database for a while, as a command line would."""
+    found = PETSc.Options()
+    for name, value in options.items():
+        found[name] = value
+    try:
+        yield found
+    finally:
+        for name in options:
+            found.delValue(name)
+
+
+def run(comm, solver=None, adjoint=None, prefix=""):
+    model = chain(N, comm, base=K0 + C0)
+    with model.assemble(P) as pencil:
+        pairs = ga.solve_eigenproblem(
+            pencil, 2, target=0.1, solver_parameters=solver, options_prefix=prefix
+        )
+        gradient = ga.gradient(
+            model, P, pairs, OUTPUT, solver_parameters=adjoint, options_prefix=prefix
+        )
+        pairs.close()
+    return pairs, gradient
+
+
+def test_solver_parameters_are_used(comm):
+    assert run(comm, {"eps_tol": 1e-9})[0].info.tolerance == 1e-9
+
+
+def test_users_option_wins(comm):
+    with database(ga_eps_tol=1e-7):
+        assert run(comm, {"eps_tol": 1e-9})[0].info.tolerance == 1e-7
+    assert run(comm, {"eps_tol": 1e-9})[0].info.tolerance == 1e-9
+
+
+def test_users_adjoint_option_wins(comm):
+    hopeless = {"ga_adjoint_ksp_max_it": 1, "ga_adjoint_pc_type": "none"}
+    with database(**hopeless), pytest.raises(ga.ConvergenceError, match=r"adjoint solve"):
+        run(comm, adjoint={"ksp_max_it": 500})
+
+
+def test_prefix_of_ones_own(comm):
+    with database(mine_ga_eps_tol=1e-7, ga_eps_tol=1e-6):
+        assert run(comm, prefix="mine_")[0].info.tolerance == 1e-7
+
+
+@pytest.mark.parametrize("value", [1e-9, "1e-9"])
+def test_values_may_be_text(comm, value):
+    assert run(comm, {"eps_tol": value})[0].info.tolerance == 1e-9
+
+
+def test_flag_without_a_value(comm):
+    run(comm, {"eps_gen_non_hermitian": None}, {"ksp_gmres_modifiedgramschmidt": None})
+
+
+def test_nothing_is_left_behind(comm):
+    with database(pc_type="none", eps_tol=1e-3):
+        before = PETSc.Options().getAll()
+        run(comm, {"eps_tol": 1e-9, "eps_ncv": 12}, {"ksp_rtol": 1e-12})
+        assert PETSc.Options().getAll() == before
+
+
+def test_nothing_is_left_behind_by_a_failure(comm):
+    before = PETSc.Options().getAll()
+    with pytest.raises(ga.ConvergenceError):
+        run(comm, {"eps_max_it": 1, "eps_ncv": 4, "eps_nev": 3, "eps_tol": 1e-15})
+    with pytest.raises(ga.ConvergenceError):
+        run(comm, adjoint={"ksp_max_it": 1, "pc_type": "none"})
+    with pytest.raises(PETSc.Error):
+        run(comm, {"eps_type": "no such type"})
+    assert PETSc.Options().getAll() == before
+
+
+def test_unprefixed_options_change_nothing(comm):
+    pairs, gradient = run(comm)
+    unprefixed = {
+        "eps_tol": 1e-2, "eps_max_it": 1, "st_type": "shift", "ksp_type": "richardson",
+        "ksp_max_it": 1, "pc_type": "none",
+    }  # fmt: skip
+    with database(**unprefixed):
+        again, same = run(comm)
+    assert again.info == pytest.approx(pairs.info) or again.info.tolerance == pairs.info.tolerance
+    assert np.array_equal(again.values, pairs.values)
+    for name in P:
+        assert np.array_equal(same[name], gradient[name])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "1"),
+        (False, "0"),
+        (3, "3"),
+        (1e-300, "1e-300"),
+        (0.1, "0.1"),
+        ("lu", "lu"),
+        (None, ""),
+    ],
+)
+def test_values_are_written_exactly(value, text):
+    with _petsc.inserted_options("ga_test_", {"x": value}):
+        assert PETSc.Options().getAll()["ga_test_x"] == text
+    assert not PETSc.Options().hasName("ga_test_x")
+
+
+def test_left_solve_takes_the_options_of_the_right_one(comm):
+    with database(ga_left_eps_max_it=1, ga_left_eps_ncv=5):
+        pairs, _ = run(comm)
+    assert any("transposed bordered system" in note for note in pairs.info.notes)
