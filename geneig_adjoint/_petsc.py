@@ -127,6 +127,26 @@ def vec_from(mat: PETSc.Mat, values: Block) -> PETSc.Vec:
     return vec
 
 
+def converged_pairs(eps: Any, mat: PETSc.Mat, dtype: np.dtype[Any]) -> tuple[Block, Block]:
+    """Return all eigenvalues (k,) and vectors (n_local, k) a solved EPS holds.
+
+    Collective. Every rank computes the values of the projected problem by itself; rank
+    0's are taken, so that they are the same to the last bit everywhere.
+    """
+    count = eps.getConverged()
+    values = np.zeros(count, dtype=complex)
+    real, imag = mat.createVecs()
+    vectors = np.zeros((real.getLocalSize(), count), dtype=dtype, order="F")
+    for i in range(count):
+        values[i] = complex(eps.getEigenpair(i, real, imag))
+        vectors[:, i] = real.array_r
+        if REAL_SCALARS and vectors.dtype.kind == "c":
+            vectors[:, i] += 1j * imag.array_r
+    destroy(real, imag)
+    mat.comm.tompi4py().Bcast(values, root=0)
+    return values, vectors
+
+
 def diagonal(mat: PETSc.Mat) -> Block:
     """Return this rank's part of the diagonal.  (Collective.)"""
     vec = mat.createVecLeft()

@@ -196,16 +196,7 @@ def extracted(
     transformation: SpectralTransformation | None,
 ) -> RightPairs:
     """Return the pairs an EPS holds, ordered and cut to those wanted.  (Collective.)"""
-    count = eps.getConverged()
-    values = np.zeros(count, dtype=complex)
-    right = np.zeros((pencil.n_local, count), dtype=pencil.block_dtype, order="F")
-    real, imag = pencil.A.createVecs()
-    for i in range(count):
-        values[i] = complex(eps.getEigenpair(i, real, imag))
-        right[:, i] = real.array_r
-        if _petsc.REAL_SCALARS and not pencil.definite:
-            right[:, i] += 1j * imag.array_r
-    _petsc.destroy(real, imag)
+    values, right = _petsc.converged_pairs(eps, pencil.A, dtype=pencil.block_dtype)
     if pencil.definite:
         values = values.real.astype(complex)
     finite = np.flatnonzero(np.isfinite(values))
@@ -219,7 +210,7 @@ def extracted(
         transformation=transformation,
         reason=_petsc.reason_name(SLEPc.EPS.ConvergedReason, eps.getConvergedReason()),
         iterations=eps.getIterationNumber(),
-        converged=count,
+        converged=eps.getConverged(),
         tolerance=float(eps.getTolerances()[0]),
     )
 

@@ -56,9 +56,10 @@ def _block_error(index: int, block: ElementBlock) -> InputError | None:
     where = f"element block {index}"
     if block.matrix not in {"A", "B"}:
         return InputError(f'{where}: matrix must be "A" or "B", got {block.matrix!r}; correct it')
-    if block.dofs.ndim != 2:
+    if not isinstance(block.dofs, np.ndarray) or block.dofs.ndim != 2:
         return InputError(
-            f"{where}: dofs must have shape (n_elements, nd), got {block.dofs.shape}; "
+            f"{where}: dofs must be an array of shape (n_elements, nd), got "
+            f"{type(block.dofs).__name__} of shape {np.shape(block.dofs)}; "
             "pass one row per element"
         )
     count, nd = block.dofs.shape

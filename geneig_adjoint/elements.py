@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
@@ -76,9 +77,12 @@ class ElementModel:
         kinds = [(block.matrix, sorted(block.parameters)) for block in self.blocks]
         check_equal_input(self.comm, "the kinds of element blocks (matrix, parameters)", kinds)
         self.rows = _own_rows(self.comm, n, n_local)
-        raise_together(self.comm, first_block_error(self.blocks, n))
+        error = None
+        with guard(self.comm):  # a table may be of any kind: whatever fails, fails everywhere
+            error = first_block_error(self.blocks, n)
+        raise_together(self.comm, error)
         self._access = [
-            {name: IdAccess(np.asarray(ids)) for name, ids in block.parameters.items()}
+            {name: IdAccess(np.asarray(ids)) for name, ids in sorted(block.parameters.items())}
             for block in self.blocks
         ]
         self.parameter_sizes = self._smallest_lengths()
@@ -119,6 +123,8 @@ class ElementModel:
 
         """
         check_parameters(self.comm, p, self.parameter_sizes)
+        if out is not None:
+            out.check_open()
         with _petsc.log_stage("ga assemble"):
             A = self._assembled("A", p, None if out is None else out.A)
             has_b = any(block.matrix == "B" for block in self.blocks)
@@ -270,7 +276,8 @@ class ElementModel:
         with guard(self.comm):
             for index, block in enumerate(self.blocks):
                 if name in block.parameters:
-                    ids = np.asarray(block.parameters[name]).reshape(len(block.dofs), -1)
+                    ids = np.asarray(block.parameters[name])
+                    ids = ids.reshape(len(ids), math.prod(ids.shape[1:]))
                     for column in range(ids.shape[1]):
                         one = (name, column)
                         products = self._column_products(index, one, tables, values[index])

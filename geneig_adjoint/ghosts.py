@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -96,7 +97,7 @@ class Ghosts:
 
         Collective. ``block`` (n_local, k) is changed in place.
         """
-        flat = values.reshape(self._index.size, -1)
+        flat = values.reshape(self._index.size, math.prod(block.shape[1:]))
         sums = self._collector() @ flat
         sums = sums.reshape(self._size, *block.shape[1:]).astype(block.dtype, copy=False)
         asked = {rank: sums[self._slice(rank)] for rank in self._exchange.asked}

@@ -146,19 +146,10 @@ def _transposed_which(transformation: SpectralTransformation, wanted: Wanted) ->
 def _extracted(
     eps: SLEPc.EPS, pencil: Pencil, transformation: SpectralTransformation
 ) -> tuple[Block, Block]:
-    count = eps.getConverged()
-    theta = np.zeros(count, dtype=complex)
-    vectors = np.zeros((pencil.n_local, count), dtype=complex, order="F")
-    real, imag = pencil.A.createVecs()
-    for i in range(count):
-        theta[i] = complex(eps.getEigenpair(i, real, imag))
-        vectors[:, i] = real.array_r
-        if _petsc.REAL_SCALARS:
-            vectors[:, i] += 1j * imag.array_r
-    _petsc.destroy(real, imag)
+    theta, vectors = _petsc.converged_pairs(eps, pencil.A, dtype=np.dtype(complex))
     usable = theta != 0
     theta, vectors = theta[usable], vectors[:, usable]
-    if transformation.sigma is not None and count:
+    if transformation.sigma is not None and len(theta):
         # One more application removes what rounding left in the null space of B^H.
         vectors = transformation.apply_hermitian(vectors)
         vectors = vectors / np.maximum(column_norms(pencil.comm, vectors), TINY)

@@ -82,6 +82,8 @@ class MatrixModel:
     def assemble(self, p: Parameters, out: Pencil | None = None) -> Pencil:
         """Return the pencil at p, or refill ``out``; see `ElementModel.assemble`."""
         check_parameters(self.comm, p, self.parameter_sizes)
+        if out is not None:
+            out.check_open()
         weights = self._weights(p)
         with _petsc.log_stage("ga assemble"):
             A = self._summed(self.A, 0, weights, None if out is None else out.A)

@@ -190,13 +190,14 @@ def _zero(value: Any) -> Any:
 def finish(comm: MPI.Comm, total: Gradient) -> Gradient:
     """Complete sums over the ranks: the same bits everywhere.  (Collective.)"""
     finished: Gradient = {}
-    for name, value in total.items():
+    for name in sorted(total):  # ranks may name their parameters in another order
+        value = total[name]
         if is_distributed(value):
             value.assemble()
             finished[name] = value
         else:
             finished[name] = allreduce_same(comm, value)
-    return finished
+    return {name: finished[name] for name in total}
 
 
 def add_scaled(total: Gradient, scale: float, other: Parameters) -> None:

@@ -95,6 +95,7 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
         Fewer pairs than asked for, residuals too large, or no accurate left vector.
 
     """
+    pencil.check_open()
     arguments = (count, target, which, interval, phase, left, dict(solver_parameters or {}))
     check_equal_input(pencil.comm, "the arguments of solve_eigenproblem", arguments)
     _check_words(phase, left)
@@ -132,6 +133,7 @@ def pairs_from_eps(
 ) -> Eigenpairs:
     """Return the pairs of an EPS the user has solved; see `Eigenpairs.from_eps`."""
     _check_words(phase, left)
+    pencil.check_open()
     raise_together(pencil.comm, _eps_error(eps, pencil))
     converged = eps.getConverged()
     if converged == 0:

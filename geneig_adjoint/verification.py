@@ -290,7 +290,11 @@ def _dot_error(
     gradient: Gradient,
     direction: Parameters,
 ) -> float | None:
-    """Return |<cotangent, tangent> - <gradient, direction>| relative to its largest term."""
+    """Return |<cotangent, tangent> - <gradient, direction>|, relative.
+
+    Relative to the largest term, and to the parts of the gradient's: along a direction in
+    which they cancel, nothing but their rounding is left.
+    """
     if cotangent.matrices is not None or (cotangent.left is not None and tangent.left is None):
         return None
     terms = [params.dot(gradient, direction)]
@@ -303,7 +307,7 @@ def _dot_error(
     if cotangent.parameters is not None:
         explicit = {name: direction[name] for name in cotangent.parameters}
         terms.append(-params.dot(cotangent.parameters, explicit))
-    largest = max(abs(term) for term in terms)
+    largest = max(_absolute_dot(gradient, direction), *(abs(term) for term in terms))
     return abs(sum(terms)) / largest if largest > 0 else 0.0
 
 

@@ -117,9 +117,7 @@ class DenseReference:
         """Return the derivative of objective(State) by differences along an exact tangent."""
         state = self.state
         step = 4e-3 / max(1.0, *(np.abs(part).max() for part in tangent[1:3]))
-        return float(
-            sixth_order_difference(lambda h: objective(state.moved(h, tangent)), step)
-        )
+        return float(sixth_order_difference(lambda h: objective(state.moved(h, tangent)), step))
 
     def _assembled(self, dA, dB) -> tuple[State, State]:
         here, dots = [], []

@@ -48,9 +48,7 @@ def matrix_problem(name, A, B, derivatives, traits, **changes) -> Problem:
             mat.destroy()
 
     p, p_dot = {"p": rng.uniform(0.1, 0.3, m)}, {"p": rng.uniform(0.5, 1.0, m)}
-    return replace(
-        Problem(name, A.shape[0], dense, model, p, p_dot, frozenset(traits)), **changes
-    )
+    return replace(Problem(name, A.shape[0], dense, model, p, p_dot, frozenset(traits)), **changes)
 
 
 def sparse_direction(rng, n, *, hermitian=False, complex_=False) -> Array:
@@ -158,7 +156,9 @@ def tiny_problem(n: int) -> Problem:
 
 def problems() -> list[Problem]:
     """Return what this scalar build can hold; real problems serve both builds."""
-    pair = scipy.linalg.block_diag(rotation(1.2, 0.9), rotation(5.0, 2.0), np.diag([2.6, 7.0, 8.5, 9.7]))
+    pair = scipy.linalg.block_diag(
+        rotation(1.2, 0.9), rotation(5.0, 2.0), np.diag([2.6, 7.0, 8.5, 9.7])
+    )
     real = [
         hermitian_problem("symmetric", 1, complex_=False),
         hermitian_problem("symmetric_standard", 2, complex_=False, generalized=False),

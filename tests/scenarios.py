@@ -68,6 +68,7 @@ def scenarios(*labels: str) -> list[Scenario]:
         if NEEDS[label] <= problem.traits
     ]
 
+
 class Chain:
     """Pairs at p and around p, the reference, and what tests ask of every objective."""
 
@@ -143,10 +144,15 @@ class Chain:
 
     @cached_property
     def reference_gradients(self) -> np.ndarray:
-        return np.array([
-            [self.reference.derivative(self.dense(spec), tangent) for tangent in self.unit_tangents]
-            for spec in self.specs
-        ])
+        return np.array(
+            [
+                [
+                    self.reference.derivative(self.dense(spec), tangent)
+                    for tangent in self.unit_tangents
+                ]
+                for spec in self.specs
+            ]
+        )
 
     def dense(self, spec: Spec) -> Callable[[State], float]:
         return lambda state: spec.dense(self.problem, state)
@@ -158,10 +164,12 @@ class Chain:
         Rounding is relative to the terms: they may cancel, down to a derivative of zero.
         """
         tangents = [*self.unit_tangents, self.reference.tangent(self.problem.p_dot)]
-        return np.array([
-            max(term_size(cotangent, tangent) for tangent in tangents)
-            for cotangent in self.cotangents()
-        ])
+        return np.array(
+            [
+                max(term_size(cotangent, tangent) for tangent in tangents)
+                for cotangent in self.cotangents()
+            ]
+        )
 
 
 def term_size(cotangent: ga.EigenCotangent, tangent: State) -> float:

@@ -68,10 +68,12 @@ def test_default_strategy_equals_dense_reference(default_chain):
 def test_objectives_of_a_list_get_the_gradients_of_single_calls(default_chain):
     together = default_chain.gradients()
     problem, pairs = default_chain.problem, default_chain.pairs
-    single = np.array([
-        flat(ga.gradient(default_chain.model, problem.p, pairs, objective))
-        for objective in default_chain.objectives
-    ])
+    single = np.array(
+        [
+            flat(ga.gradient(default_chain.model, problem.p, pairs, objective))
+            for objective in default_chain.objectives
+        ]
+    )
     # A Krylov method stops at 1e-11 for each right-hand side; the systems are the same.
     assert default_chain.too_large(together - single, 1e-10) == {}
 
@@ -146,6 +148,17 @@ def test_zero_columns_cost_no_solve(default_chain):
     assert len(solves) == 1
 
 
+@pytest.mark.parametrize("name", ["nonsymmetric", "advection", "two_group"])
+def test_bilinear_normalization_is_refused_for_a_nonsymmetric_b(name, comm):
+    # Its derivative needs B = B^T: with another B every vector objective would be wrong.
+    problem = {problem.name: problem for problem in GALLERY}[name]
+    with (
+        pytest.raises(ga.InputError, match="bilinear"),
+        solved(Scenario(problem, "bilinear"), comm),
+    ):
+        pass
+
+
 # -- the whole chain as one function --
 
 
@@ -160,9 +173,7 @@ def test_value_and_gradient_has_second_order_taylor_remainder(problem, comm):
         lam_bar = np.eye(pairs.count)[1] * value
         explicit = {name: 2 * entry for name, entry in p.items()}
         total = lam * value + sum((entry**2).sum() for entry in p.values())
-        return total, ga.EigenCotangent(
-            values=lam_bar, right=lam * x_bar, parameters=explicit
-        )
+        return total, ga.EigenCotangent(values=lam_bar, right=lam * x_bar, parameters=explicit)
 
     steps = np.array([2e-3, 1e-3])
     with (
@@ -198,7 +209,9 @@ def test_scipy_minimises_through_the_flat_interface(comm):
 
     zero, derivatives = petsc_matrix(comm, 0 * M), [petsc_matrix(comm, D) for D in (wall, middle)]
     model = ga.MatrixModel(
-        zero, petsc_matrix(comm, M), {"k": [(derivatives[0], None)], "rest": [(derivatives[1], None)]}
+        zero,
+        petsc_matrix(comm, M),
+        {"k": [(derivatives[0], None)], "rest": [(derivatives[1], None)]},
     )
     start = {"k": np.array([0.7]), "rest": np.array([1.1])}
     with model, ga.value_and_gradient(model, objective, count=1, target=0.0) as f:

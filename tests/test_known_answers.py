@@ -100,7 +100,10 @@ def test_kac_matrix(comm):
 
 
 def test_laplacian(comm):
-    """tridiag(-1, 2, -1): lam_k = 4 sin^2(k pi / 2(n+1)), x_k by sines (Strang, SIAM Rev. 41, 1999)."""
+    """tridiag(-1, 2, -1): lam_k = 4 sin^2(k pi / 2(n + 1)), vectors of sines.
+
+    G. Strang, "The discrete cosine transform", SIAM Rev. 41(1) (1999) 135-147.
+    """
     n, count = 12, 5
     stencil = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
     derivatives = {
@@ -115,7 +118,9 @@ def test_laplacian(comm):
         k = np.arange(1, count + 1)
         angles = np.pi / (n + 1) * np.outer(np.arange(1, n + 1), k)
         x = np.sqrt(2 / (n + 1)) * np.sin(angles)
-        np.testing.assert_allclose(pairs.values, 4 * np.sin(k * np.pi / 2 / (n + 1)) ** 2, rtol=1e-12)
+        np.testing.assert_allclose(
+            pairs.values, 4 * np.sin(k * np.pi / 2 / (n + 1)) ** 2, rtol=1e-12
+        )
         np.testing.assert_allclose(np.abs(pairs.right), np.abs(x), atol=1e-12)
         for j in range(count):
             g = ga.gradient(model, p, pairs, EIGENVALUE(j))

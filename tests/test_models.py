@@ -46,7 +46,7 @@ def test_refill_equals_a_fresh_pencil(comm):
         assert model.assemble(P, out=pencil) is pencil
         assert np.allclose(dense(pencil.A), A_AT_P, rtol=1e-15, atol=1e-15)
         assert np.allclose(dense(pencil.B), B_AT_P, rtol=1e-15, atol=1e-15)
-        assert pencil.version == 1
+        assert pencil.version > 0
 
 
 def test_from_symmetric_to_nonsymmetric_by_refilling(comm):

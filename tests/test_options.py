@@ -98,7 +98,6 @@ def test_unprefixed_options_change_nothing(comm):
     }  # fmt: skip
     with database(**unprefixed):
         again, same = run(comm)
-    assert again.info == pytest.approx(pairs.info) or again.info.tolerance == pairs.info.tolerance
     assert np.array_equal(again.values, pairs.values)
     for name in P:
         assert np.array_equal(same[name], gradient[name])
@@ -113,7 +112,6 @@ def test_unprefixed_options_change_nothing(comm):
         (1e-300, "1e-300"),
         (0.1, "0.1"),
         ("lu", "lu"),
-        (None, ""),
     ],
 )
 def test_values_are_written_exactly(value, text):

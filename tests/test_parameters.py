@@ -63,6 +63,21 @@ def test_vector_with_nan_is_refused(comm):
         chain(N, comm).assemble(changed(k=distributed([1, 1, 1, np.nan, 1, 1], comm)))
 
 
+def complex_is_refused(model, p):
+    with pytest.raises(ga.InputError, match=r"'k' must be real, got"):
+        model.assemble(p)
+
+
+def real_is_accepted(model, p):
+    model.assemble(p).close()
+
+
+def test_vector_must_be_real_in_the_complex_build(comm, scalar_build):
+    values = {"real": GOOD["k"], "complex": GOOD["k"] * (1 + 0.1j)}
+    check = {"real": real_is_accepted, "complex": complex_is_refused}
+    check[scalar_build](chain(N, comm), changed(k=distributed(values[scalar_build], comm)))
+
+
 def test_integers_and_spare_entries_are_accepted(comm):
     model = chain(N, comm)
     p = {"k": np.ones(6, dtype=int), "m": np.ones(9)}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import re
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 PETSC_MATRIX_ID = 1211216
+UNCLEAR = re.compile(rb"[0-9.][-+a-df-zA-DF-Z]|[eE](?![-+0-9])|[^-+.0-9eEnNaAiIfFtTyY\s]")
+"""What numbers, nan, inf and infinity do not have: other letters, exponents without e."""
 
 
 def read_matrix(path: str | Path, comm: MPI.Comm) -> PETSc.Mat:
@@ -54,7 +59,7 @@ def _read_on_root(comm: MPI.Comm, path: Path) -> Any:
     matrix = None
     if comm.rank == 0:
         try:
-            entries = scipy.sparse.coo_matrix(scipy.io.mmread(path))
+            entries = scipy.sparse.coo_matrix(scipy.io.mmread(_market_text(path)))
             matrix = entries.tocsr()
             error = _repeated_error(path, entries, matrix) or _entries_error(path, matrix)
         except Exception as caught:  # also zlib's, and MemoryError for an absurd header
@@ -64,6 +69,25 @@ def _read_on_root(comm: MPI.Comm, path: Path) -> Any:
             )
     raise_together(comm, error)
     return matrix
+
+
+def _market_text(path: Path) -> io.BytesIO:
+    """Return a Matrix Market file with Fortran's D exponents written as E.
+
+    SciPy stops at a character it does not know and takes the number read so far, so that
+    2.5D-1 and 2.5-101 would become 2.5 without a word.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as stream:
+        content = stream.read()
+    start = len(re.match(rb"(%.*\n)*", content).group())  # type: ignore[union-attr]
+    body = content[start:].translate(bytes.maketrans(b"Dd", b"Ee"))
+    unclear = UNCLEAR.search(body)
+    if unclear is not None:
+        number = content[:start].count(b"\n") + body[: unclear.start()].count(b"\n") + 1
+        line = content.split(b"\n", number)[number - 1]
+        raise ValueError(f"line {number}, {line.decode(errors='replace').strip()!r}")
+    return io.BytesIO(content[:start] + body)
 
 
 def _repeated_error(path: Path, entries: Any, matrix: Any) -> InputError | None:

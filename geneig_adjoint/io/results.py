@@ -50,8 +50,8 @@ def _plain(item: Any) -> Any:
         return [_plain(value) for value in item]
     if isinstance(item, complex | np.complexfloating):
         return [_plain(item.real), _plain(item.imag)]
-    if isinstance(item, np.integer):
-        return int(item)
+    if isinstance(item, np.integer | np.bool_):
+        return item.item()
     if isinstance(item, float | np.floating):
         return float(item) if np.isfinite(item) else None
     return item

@@ -1,0 +1,302 @@
+"""Reading files on several ranks: the same matrices, or the same error on every rank."""
+
+import gzip
+
+import numpy as np
+import pytest
+import scipy.io
+from builders import REAL, chain, dense
+from petsc4py import PETSc
+from study_files import N, P, chain_pencil, changed_table, market, petsc_binary, write_chain
+
+import geneig_adjoint as ga
+from geneig_adjoint.io import gathered, read_elements, read_matrix
+
+SCALAR = "f8" if REAL else "c16"
+OTHER = "c16" if REAL else "f8"
+MATRIX = np.array([[2.0, 0.0, -1.5], [0.25, 3.0, 0.0], [0.0, 0.0, 7e-3]])
+
+
+@pytest.fixture
+def folder(comm, tmp_path):
+    """A folder all ranks share."""
+    return comm.bcast(tmp_path)
+
+
+def on_root(comm, write, *arguments, **options):
+    """Write a file on rank 0, before any rank goes on."""
+    found = write(*arguments, **options) if comm.rank == 0 else None
+    return comm.bcast(found)
+
+
+def test_element_table_gives_the_matrices_it_was_written_from(comm, folder):
+    path = on_root(comm, write_chain, folder / "elements.h5")
+    model, p, mesh = read_elements(path, comm)
+    with model, model.assemble(p) as pencil, chain(N, comm).assemble(P) as original:
+        # The elements are added up in another order: a few roundings.
+        for mat, other, reference in zip(
+            (pencil.A, pencil.B), (original.A, original.B), chain_pencil(P), strict=True
+        ):
+            np.testing.assert_allclose(dense(mat), dense(other), rtol=1e-15, atol=1e-15)
+            np.testing.assert_allclose(dense(mat), reference, rtol=1e-15, atol=1e-15)
+    assert mesh is None
+
+
+def remove(name):
+    def change(file):
+        del file[name]
+
+    return change
+
+
+def replace(name, value):
+    def change(file):
+        attributes = dict(file[name].attrs)
+        del file[name]
+        file[name] = value
+        file[name].attrs.update(attributes)
+
+    return change
+
+
+def attribute(place, **values):
+    return lambda file: file[place].attrs.update(values)
+
+
+def group_for_dofs(file):
+    del file["blocks/0/dofs"]
+    file.create_group("blocks/0/dofs")
+
+
+TABLE_ERRORS = {
+    "format": (attribute("/", format="something"), r"must have format 'gen.* got 'something'"),
+    "version": (attribute("/", version=2), r"version 1, got .* version 2"),
+    "no n": (lambda file: file.attrs.pop("n"), r"must be an element table, got KeyError"),
+    "no blocks": (remove("blocks"), r"must be an element table, got KeyError"),
+    "no parameters": (remove("parameters"), r"must be an element table, got KeyError"),
+    "block names": (lambda f: f.move("blocks/0", "blocks/x"), r"got ValueError: invalid literal"),
+    "group for dofs": (group_for_dofs, r"must be an element table, got AttributeError"),
+    "scalar dofs": (replace("blocks/0/dofs", 3), r"must be an element table, got IndexError"),
+    "ids": (replace("blocks/0/ids", np.arange(4)), r"/blocks/0 must have 9 elements in every"),
+    "matrices": (replace("blocks/1/matrices", np.ones((4, 2, 2))), r"must have 9 elements in ev"),
+    "matrix size": (replace("blocks/0/matrices", np.ones((3, 3))), r"K0 must have shape \(2, 2\)"),
+    "law": (attribute("blocks/0", law="cubic"), r'law "linear" or "power", got .cubic'),
+    "no law": (lambda file: file["blocks/0"].attrs.pop("law"), r"got KeyError"),
+    "matrix name": (attribute("blocks/1", matrix="K"), r'matrix must be "A" or "B", got .K'),
+    "dofs": (replace("blocks/0/dofs", np.full((9, 2), 8)), r"dofs must lie in -1 ... 7, got 8"),
+    "id": (replace("blocks/0/ids", np.full(9, -1)), r"ids of 'k' must not be negative"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), TABLE_ERRORS.values(), ids=TABLE_ERRORS)
+def test_damaged_element_table_is_refused_on_every_rank(comm, folder, change, message):
+    path = on_root(comm, changed_table, folder / "elements.h5", change)
+    with pytest.raises(ga.InputError, match=message):
+        read_elements(path, comm)
+
+
+PARAMETER_ERRORS = {
+    "short": (replace("parameters/k", np.ones(8)), r"'k' must have at least 9 entries .* got 8"),
+    "nan": (replace("parameters/k", np.full(9, np.nan)), r"'k' must be finite"),
+    "missing": (remove("parameters/k"), r"p must hold the parameters \['k', 'm'\], got \['m'\]"),
+    "matrix": (replace("parameters/k", np.ones((9, 1))), r"'k' must be a 1-D array"),
+    "element": (
+        replace("blocks/0/matrices", np.full((2, 2), np.inf)),
+        r"element matrices must be finite, got NaN or Inf in \d elements of block 0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), PARAMETER_ERRORS.values(), ids=PARAMETER_ERRORS)
+def test_values_of_an_element_table_are_checked_when_assembled(comm, folder, change, message):
+    path = on_root(comm, changed_table, folder / "elements.h5", change)
+    model, p, _ = read_elements(path, comm)
+    with pytest.raises(ga.InputError, match=message):
+        model.assemble(p)
+
+
+def put(path, content):
+    """Write the content, if there is any."""
+    for part in filter(lambda part: part is not None, [content]):
+        path.write_bytes(part)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"must be an element table, got FileNotFoundError"),
+        (b"", r"must be an element table, got OSError"),
+        (b"some text", r"must be an element table, got OSError"),
+    ],
+    ids=["missing", "empty", "text"],
+)
+def test_file_that_is_no_table_is_refused(comm, folder, content, message):
+    on_root(comm, put, folder / "x.h5", content)
+    with pytest.raises(ga.InputError, match=message):
+        read_elements(folder / "x.h5", comm)
+
+
+def test_truncated_table_is_refused(comm, folder):
+    path = on_root(comm, write_chain, folder / "elements.h5")
+    on_root(comm, path.write_bytes, path.read_bytes()[:3000] if comm.rank == 0 else b"")
+    with pytest.raises(ga.InputError, match="must be an element table, got OSError"):
+        read_elements(path, comm)
+
+
+def scipy_market(path, array, **options):
+    scipy.io.mmwrite(path, array, **options)
+    return path
+
+
+GOOD = {
+    "market": (market, "m.mtx", ("1 1 2", "2 1 .25", "1 3 -1.5", "2 2 3", "3 3 7e-3"), {}),
+    "gzipped": (market, "m.mtx.gz", ("1 1 2", "2 1 .25", "1 3 -1.5", "2 2 3", "3 3 7e-3"), {}),
+    "Fortran": (market, "m.mtx", ("1 1 2D0", "2 1 2.5D-1", "1 3 -1.5d0", "2 2 3", "3 3 7d-3"), {}),
+    "dense": (scipy_market, "m.mtx", (MATRIX,), {}),
+    "binary": (petsc_binary, "m.bin", (MATRIX, SCALAR), {}),
+}
+
+
+@pytest.mark.parametrize(("write", "name", "arguments", "options"), GOOD.values(), ids=GOOD)
+def test_matrix_files_are_read_as_they_are(comm, folder, write, name, arguments, options):
+    path = on_root(comm, write, folder / name, *arguments, **options)
+    mat = read_matrix(path, comm)
+    np.testing.assert_array_equal(dense(mat), MATRIX)
+    sizes = mat.getSizes()
+    mat.destroy()
+    assert sizes[0] == sizes[1]  # what a pencil needs
+
+
+@pytest.mark.parametrize(
+    ("kind", "sign"), [("real symmetric", 1), ("integer symmetric", 1), ("real skew-symmetric", -1)]
+)
+def test_one_triangle_stands_for_both(comm, folder, kind, sign):
+    path = on_root(comm, market, folder / "m.mtx", "2 1 4", "3 2 5", kind=kind)
+    mat = read_matrix(path, comm)
+    expected = np.array([[0, sign * 4, 0], [4, 0, sign * 5], [0, 5, 0]])
+    np.testing.assert_array_equal(dense(mat), expected)
+    mat.destroy()
+
+
+def test_matrix_written_by_petsc_is_read(comm, folder):
+    written = on_root(comm, petsc_binary, folder / "a.bin", MATRIX, SCALAR)
+    mat = read_matrix(written, comm)
+    viewer = PETSc.Viewer().createBinary(str(folder / "b.bin"), mode="w", comm=comm)
+    mat.view(viewer)
+    viewer.destroy()
+    again = read_matrix(folder / "b.bin", comm)
+    np.testing.assert_array_equal(dense(again), MATRIX)
+    again.destroy()
+    mat.destroy()
+
+
+MARKET_ERRORS = {
+    "nan": (("1 1 2", "2 3 nan"), {}, r"finite numbers, got 1 NaN or Inf.*\(2, 3\)"),
+    "inf": (("1 1 inf", "3 3 -inf"), {}, r"finite numbers, got 2 NaN or Inf.*\(1, 1\)"),
+    "row": (("4 1 2",), {}, r"must be a Matrix Market file, got ValueError.*[Rr]ow"),
+    "word": (("1 1 2", "2 2 two"), {}, r"got ValueError: line 5, '2 2 two'"),
+    "suffix": (("1 1 2.5x",), {}, r"got ValueError: line 4, '1 1 2.5x'"),
+    "exponent without e": (("1 1 2.5-101",), {}, r"got ValueError: line 4, '1 1 2.5-101'"),
+    "exponent without number": (("1 1 2.5e",), {}, r"got ValueError: line 4, '1 1 2.5e'"),
+    "twice": (("1 1 2", "3 2 1", "3 2 1"), {}, r"every entry once, got 1 repeated.*\(3, 2\)"),
+    "both triangles": (
+        ("2 1 4", "1 2 4", "3 3 1"),
+        {"kind": "real symmetric"},
+        r"every entry once.*\(1, 2\).*one triangle only",
+    ),
+}
+
+
+@pytest.mark.parametrize(("lines", "options", "message"), MARKET_ERRORS.values(), ids=MARKET_ERRORS)
+@pytest.mark.parametrize("name", ["m.mtx", "m.mtx.gz"])
+def test_damaged_market_file_is_refused(comm, folder, name, lines, options, message):
+    path = on_root(comm, market, folder / name, *lines, **options)
+    with pytest.raises(ga.InputError, match=message):
+        read_matrix(path, comm)
+
+
+HEAD = b"%%MatrixMarket matrix coordinate real general\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("m.mtx", b"", "must be a Matrix Market file, got ValueError"),
+        ("m.mtx", b"hello\n", "must be a Matrix Market file, got ValueError"),
+        ("m.mtx", HEAD + b"3 3 2\n1 1 2.0\n", "must be a Matrix Market file, got ValueError.*runc"),
+        ("m.mtx", HEAD + b"2 2 100000000000000\n1 1 1\n", "must be a Matrix Market file, got"),
+        ("m.mtx.gz", b"not gzipped", "must be a Matrix Market file, got"),
+        ("m.mtx.gz", gzip.compress(HEAD * 50)[:60], "must be a Matrix Market file, got"),
+        ("m.bin", b"short", "must be a PETSc matrix, got 5 bytes; the file is cut short"),
+        ("m.bin", b"%%MatrixMarket matrix", r"got id 62320\d+.* must end in .mtx or .mtx.gz"),
+    ],
+)
+def test_file_that_is_no_matrix_is_refused(comm, folder, name, content, message):
+    on_root(comm, (folder / name).write_bytes, content)
+    with pytest.raises(ga.InputError, match=message):
+        read_matrix(folder / name, comm)
+
+
+@pytest.mark.parametrize("name", ["no.mtx", "no.mtx.gz", "no.bin", "."])
+def test_missing_file_is_named(comm, folder, name):
+    with pytest.raises(ga.InputError, match=r"must be (a Matrix Market file|readable), got"):
+        read_matrix(folder / name, comm)
+
+
+BINARY_ERRORS = {
+    "other build": ((OTHER,), {}, r"must have \d+ bytes for 5 .*written by the other scalar build"),
+    "64-bit": ((SCALAR,), {"header": [0, 1211216, 0, 3, 0, 3, 0, 5]}, r"32-bit indices.*got id 0"),
+    "rows": ((SCALAR,), {"header": [1211216, 0, 3, 5]}, r"got id 1211216, 0 x 3, 5 entries"),
+    "entries": ((SCALAR,), {"header": [1211216, 3, 3, -1]}, r"3 x 3, -1 entries"),
+    "absurd": ((SCALAR,), {"header": [1211216, 2**31 - 1, 3, 2**31 - 1]}, r"bytes.* cut short"),
+    "lengths": ((SCALAR,), {"lengths": [3, 3, 0]}, r"row lengths that add up to 5, got 6"),
+    "negative": ((SCALAR,), {"lengths": [6, -1, 0]}, r"row lengths that add up to 5"),
+    "columns": ((SCALAR,), {"columns": [0, 2, 0, 1, 3]}, r"column numbers in 0 ... 2, got 0 ... 3"),
+}
+
+
+@pytest.mark.parametrize(
+    ("scalar", "changes", "message"), BINARY_ERRORS.values(), ids=BINARY_ERRORS
+)
+def test_damaged_binary_is_refused_before_any_rank_loads_it(comm, folder, scalar, changes, message):
+    path = on_root(comm, petsc_binary, folder / "m.bin", MATRIX, *scalar, **changes)
+    with pytest.raises(ga.InputError, match=message):
+        read_matrix(path, comm)
+
+
+@pytest.mark.parametrize("missing", [1, 8, 44])
+def test_truncated_binary_is_refused(comm, folder, missing):
+    path = on_root(comm, petsc_binary, folder / "m.bin", MATRIX, SCALAR)
+    on_root(comm, path.write_bytes, path.read_bytes()[:-missing] if comm.rank == 0 else b"")
+    with pytest.raises(ga.InputError, match="it is cut short"):
+        read_matrix(path, comm)
+
+
+def read_complex(path, comm):
+    mat = read_matrix(path, comm)
+    array = dense(mat)
+    mat.destroy()
+    return array[0, 1]
+
+
+def refused_complex(path, comm):
+    with pytest.raises(ga.InputError, match="must be real in PETSc's real-scalar build"):
+        read_matrix(path, comm)
+    return 2.5 - 1j
+
+
+# A file of complex entries is read in the one build and refused in the other.
+@pytest.mark.parametrize("read", [refused_complex if REAL else read_complex])
+def test_complex_entries_need_the_complex_build(comm, folder, read):
+    lines = ("1 2 2.5 -1", "3 3 1 0", "2 2 1 0", "1 1 1 0")
+    path = on_root(comm, market, folder / "m.mtx", *lines, kind="complex general")
+    assert read(path, comm) == 2.5 - 1j
+
+
+def test_rows_are_gathered_in_order_on_rank_0_only(comm):
+    block = np.full((comm.rank, 2), comm.rank, dtype=float)
+    whole = gathered(comm, block)
+    expected = np.repeat(np.arange(comm.size), np.arange(comm.size))
+    found = comm.bcast(whole)
+    np.testing.assert_array_equal(found, np.column_stack([expected, expected]))
+    assert (whole is None) == (comm.rank > 0)

@@ -1,0 +1,82 @@
+"""Ranks that ask for different things are told so; before, they waited for each other for ever."""
+
+import numpy as np
+import pytest
+from builders import chain, chain_parameters
+from ranks import differing, raised_everywhere, refused_if_different
+
+import geneig_adjoint as ga
+from geneig_adjoint import objectives as obj
+
+pytestmark = pytest.mark.timeout(20)
+N = 11
+P = chain_parameters(N)
+SAME = r"must be the same on every rank"
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [("B", "2"), (("component", 0), ("component", 1)), (("component", 0), ("component", 99))],
+    ids=["kind", "component", "row"],
+)
+def test_normalization(comm, choices):
+    with chain(N, comm).assemble(P) as pencil:
+        chosen = differing(comm, *choices)
+        refused_if_different(
+            comm, SAME, lambda: ga.solve_eigenproblem(pencil, 1, normalization=chosen).close()
+        )
+
+
+SETTINGS = {
+    "strategy": ("direct", "ksp"),
+    "rtol": (1e-10, 1e-9),
+    "solver_parameters": ({}, {"ksp_type": "bcgs"}),
+    "options_prefix": ("", "mine_"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_the_adjoint(comm, name):
+    model = chain(N, comm)
+    setting = {name: differing(comm, *SETTINGS[name])}
+    with model.assemble(P) as pencil, ga.solve_eigenproblem(pencil, 1) as pairs:
+        weight = obj.QuadraticForm(np.arange(*pairs.rows) + 1.0)
+        refused_if_different(comm, SAME, lambda: ga.gradient(model, P, pairs, weight, **setting))
+
+
+def test_number_of_objectives(comm):
+    model = chain(N, comm)
+    objectives = [obj.Eigenvalue(0)] * differing(comm, 1, 2)
+    with model.assemble(P) as pencil, ga.solve_eigenproblem(pencil, 1) as pairs:
+        refused_if_different(comm, SAME, lambda: ga.gradient(model, P, pairs, objectives))
+
+
+def test_cotangent_of_eigenvalues(comm):
+    model = chain(N, comm)
+
+    def objective(pairs):
+        return 1.0, ga.EigenCotangent(values=np.array([differing(comm, 0.0, 1.0), 0.0]))
+
+    # Without left vectors the cotangent decides for which pairs a system is solved.
+    with model.assemble(P) as pencil, ga.solve_eigenproblem(pencil, 2, left=False) as pairs:
+        refused_if_different(comm, SAME, lambda: ga.gradient(model, P, pairs, objective))
+
+
+CALLS = {
+    "gradient": lambda model, p, pairs: ga.gradient(model, p, pairs, obj.Eigenvalue(0)),
+    "jvp": lambda model, p, pairs: ga.jvp(model, P, pairs, p),
+}
+SHORT = {"k": P["k"][:-3], "m": P["m"]}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("p", "match"),
+    [(SHORT, r"'k' must have at least 12 entries"), ({"k": P["k"]}, r"must hold the parameters")],
+    ids=["short", "missing"],
+)
+def test_parameters_are_checked_where_they_are_used(comm, call, p, match):
+    # Only some ranks own an element beyond the end: the others would go on and wait.
+    model = chain(N, comm)
+    with model.assemble(P) as pencil, ga.solve_eigenproblem(pencil, 1) as pairs:
+        raised_everywhere(comm, ga.InputError, match, CALLS[call], model, p, pairs)

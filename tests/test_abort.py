@@ -1,0 +1,84 @@
+"""`abort_on_failure`: an uncaught exception on one rank ends the whole job within seconds."""
+
+import sys
+import time
+
+import pytest
+
+import geneig_adjoint as ga
+from geneig_adjoint import collective
+
+SCRIPT = """
+import sys
+from mpi4py import MPI
+from petsc4py import PETSc  # its exit clean-up is collective: without an abort all would wait
+import geneig_adjoint as ga
+
+comm = MPI.COMM_WORLD
+with ga.abort_on_failure():
+    if comm.rank == comm.size - 1:
+        {action}
+    comm.allreduce(1.0)
+print("reached the end")
+"""
+ACTIONS = {
+    "exception": ('raise ValueError("no tip found")', 1),
+    "exit code": ("sys.exit(3)", 3),
+}
+SECONDS = 20  # to start Python on every rank of a busy machine; a hang has no end
+
+
+@pytest.mark.parametrize("runner", [(), ("-m", "mpi4py")], ids=["python", "mpi4py"])
+@pytest.mark.parametrize("case", ACTIONS)
+def test_failure_on_one_rank_ends_the_job(mpirun, tmp_path, case, runner):
+    action, code = ACTIONS[case]
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(action=action))
+    start = time.monotonic()
+    result = mpirun(2, sys.executable, *runner, str(script), timeout=60)
+    assert time.monotonic() - start < SECONDS
+    assert result.returncode == code, result.stderr
+    assert "reached the end" not in result.stdout
+
+
+def test_one_traceback_names_the_rank(mpirun, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(action='raise ValueError("no tip found")'))
+    result = mpirun(3, sys.executable, str(script), timeout=60)
+    assert "rank 2 of 3 failed" in result.stderr
+    assert result.stderr.count("ValueError: no tip found") == 1
+    assert result.stderr.count("Traceback") == 1
+
+
+def test_plain_exit_is_not_a_failure(mpirun, tmp_path):
+    script = tmp_path / "script.py"
+    # all ranks leave; code 0 must not become an abort
+    script.write_text(SCRIPT.format(action="pass").replace("comm.allreduce(1.0)", "sys.exit(0)"))
+    result = mpirun(2, sys.executable, str(script), timeout=60)
+    assert result.returncode == 0, result.stderr
+
+
+# -- on one rank nothing is aborted --
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_one_rank_lets_the_exception_pass(comm, error):
+    with pytest.raises(type(error)) as caught, ga.abort_on_failure(comm):
+        raise error
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError(), 1),
+        (SystemExit(), 0),
+        (SystemExit(0), 0),
+        (SystemExit(75), 75),
+        (SystemExit("text"), 1),
+        (KeyboardInterrupt(), 1),
+    ],
+    ids=repr,
+)
+def test_exit_codes(error, code):
+    assert collective.exit_code(error) == code

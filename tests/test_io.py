@@ -1,0 +1,189 @@
+"""Files written by one rank: whole or not at all, and what a table or a mesh cannot hold."""
+
+import json
+import os
+import sys
+
+import h5py
+import meshio
+import numpy as np
+import pytest
+from builders import K0
+from study_files import N, P, chain_blocks, chain_mesh, write_chain
+
+import geneig_adjoint as ga
+from geneig_adjoint.io import atomic_path, read_elements, write_elements, write_json, write_vtu
+
+FOLDER = "Prüfstand 東京"
+
+
+def interrupted(path):
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("disk full")
+
+
+def test_failure_leaves_the_old_content_and_no_other_file(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="disk full"):
+        interrupted(path)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_failure_leaves_no_file_where_there_was_none(tmp_path):
+    with pytest.raises(RuntimeError, match="disk full"):
+        interrupted(tmp_path / "result.json")
+    assert os.listdir(tmp_path) == []
+
+
+def test_old_content_stands_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text("old")
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.suffix == path.suffix  # writers choose their format by it
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_json_holds_numpy_and_complex_numbers_and_no_nan(tmp_path):
+    content = {
+        "values": np.array([1 + 2j, 3.0]),
+        "one": np.complex128(complex(np.nan, 1.0)),
+        "size": np.int64(3),
+        "flag": np.bool_(True),
+        "bad": [np.inf, np.float32(0.5), -np.inf, np.nan],
+        "clusters": ((0, 1), (2,)),
+        7: "ü",
+    }
+    write_json(tmp_path / "x.json", content)
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {
+        "values": [[1.0, 2.0], [3.0, 0.0]],
+        "one": [None, 1.0],
+        "size": 3,
+        "flag": True,
+        "bad": [None, 0.5, None, None],
+        "clusters": [[0, 1], [2]],
+        "7": "ü",
+    }
+    assert "ü" in text
+
+
+def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+BLOCK = chain_blocks()[0]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "parameters", "message"),
+    [
+        (ga.NumpyKernel(lambda k: k), BLOCK.parameters, r"block 1 must have a ScaledKernel"),
+        (ga.ScaledKernel(K0, np.exp), BLOCK.parameters, r"got ScaledKernel \(<ufunc 'exp'>\)"),
+        (ga.ScaledKernel(K0), {}, r"block 1 must have one parameter, got \[\]"),
+        (
+            ga.ScaledKernel(K0),
+            {"k": BLOCK.parameters["k"], "m": BLOCK.parameters["k"]},
+            r"block 1 must have one parameter, got \['k', 'm'\]",
+        ),
+    ],
+    ids=["kernel", "law", "none", "two"],
+)
+def test_block_that_a_table_cannot_hold_is_refused(tmp_path, kernel, parameters, message):
+    path = tmp_path / "elements.h5"
+    blocks = [BLOCK, ga.ElementBlock("A", BLOCK.dofs, kernel, parameters)]
+    with pytest.raises(ga.InputError, match=message):
+        write_elements(path, N, blocks, P)
+    assert os.listdir(tmp_path) == []
+
+
+def test_table_has_the_documented_layout(tmp_path):
+    with h5py.File(write_chain(tmp_path / "elements.h5")) as file:
+        assert dict(file.attrs) == {"format": "geneig_adjoint elements", "version": 1, "n": N}
+        first, second = file["blocks/0"], file["blocks/1"]
+        law = {"matrix": "A", "law": "power", "exponent": 2.0, "floor": 0.01, "parameter": "k"}
+        assert dict(first.attrs) == law
+        assert dict(second.attrs) == {"matrix": "B", "law": "linear", "parameter": "m"}
+        assert first["matrices"].shape == (2, 2)
+        assert second["matrices"].shape == (N + 1, 2, 2)
+        np.testing.assert_array_equal(first["dofs"], BLOCK.dofs)
+        np.testing.assert_array_equal(second["ids"], np.arange(N + 1))
+        np.testing.assert_array_equal(file["parameters/k"], P["k"])
+
+
+def test_table_keeps_the_mesh(tmp_path, comm):
+    mesh = chain_mesh()
+    path = write_chain(tmp_path / "elements.h5", mesh)
+    found = read_elements(path, comm)[2]
+    np.testing.assert_array_equal(found.points, mesh.points)
+    np.testing.assert_array_equal(found.dofs, mesh.dofs)
+    assert [kind for kind, _ in found.cells] == ["line"]
+    np.testing.assert_array_equal(found.cells[0][1], mesh.cells[0][1])
+
+
+def test_modes_are_zero_where_the_mesh_is_clamped():
+    field = chain_mesh().point_field(np.arange(1.0, N + 1))
+    np.testing.assert_array_equal(field[:, 0], [0.0, *range(1, N + 1), 0.0])
+
+
+def changed_mesh(**changes):
+    return ga.io.Mesh(**(vars(chain_mesh()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("mesh", "message"),
+    [
+        (changed_mesh(points=np.zeros((10, 2))), r"points \(n_points, 3\).*got \(10, 2\)"),
+        (changed_mesh(dofs=np.zeros((9, 1), int)), r"got \(10, 3\) and \(9, 1\)"),
+        (changed_mesh(dofs=np.zeros(10, int)), r"dofs \(n_points, d\), got \(10, 3\) and \(10,\)"),
+        (changed_mesh(dofs=np.full((10, 1), N)), r"dofs of a mesh must lie in -1 ... 7, got 8"),
+        (changed_mesh(dofs=np.full((10, 1), -2)), r"dofs of a mesh must lie in -1 ... 7, got -2"),
+        (changed_mesh(cells=[("line", np.array([[0, 10]]))]), r"the line of a mesh must lie in 0"),
+    ],
+)
+def test_mesh_that_does_not_fit_is_described(mesh, message):
+    with pytest.raises(ga.InputError, match=message):
+        raise mesh.error(N)
+
+
+def test_good_mesh_has_no_error():
+    assert chain_mesh().error(N) is None
+    assert changed_mesh(dofs=np.zeros((10, 0), int)).error(N) is None
+
+
+def test_vtu_holds_real_and_split_complex_fields_of_several_cell_types(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    path = tmp_path / FOLDER / "modes.vtu"
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [2, 0, 0]])
+    cells = [("quad", np.array([[0, 1, 2, 3]])), ("triangle", np.array([[1, 4, 2]]))]
+    mesh = ga.io.Mesh(points, cells, np.zeros((5, 0), int))
+    mode = np.arange(5) + 1j
+    write_vtu(path, mesh, point_data={"mode": mode}, cell_data={"g": np.array([3.0, 4.0])})
+    found = meshio.read(path)
+    np.testing.assert_array_equal(found.points, points)
+    np.testing.assert_array_equal(found.point_data["mode_re"], mode.real)
+    np.testing.assert_array_equal(found.point_data["mode_im"], mode.imag)
+    assert [part.tolist() for part in found.cell_data["g"]] == [[3.0], [4.0]]
+    assert os.listdir(tmp_path / FOLDER) == ["modes.vtu"]
+
+
+def test_cell_field_of_wrong_length_is_refused(tmp_path):
+    with pytest.raises(ga.InputError, match="cell field 'g' must have 9 entries, got 4"):
+        write_vtu(tmp_path / "x.vtu", chain_mesh(), cell_data={"g": np.zeros(4)})
+    assert os.listdir(tmp_path) == []
+
+
+def test_vtu_without_meshio_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "meshio", None)
+    with pytest.raises(ImportError, match=r"needs meshio.*pip install 'geneig-adjoint\[mesh\]'"):
+        write_vtu(tmp_path / "x.vtu", chain_mesh())
