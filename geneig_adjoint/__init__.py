@@ -72,8 +72,8 @@ def _loaded(module: str) -> Any:
         if missing not in _REMEDY:
             raise
         raise MissingPackageError(
-            f"geneig_adjoint.{module} needs {missing}, which cannot be found; {_REMEDY[missing]}. On "
-            "Debian, PETSC_DIR and SLEPC_DIR must name a build (here: . docker/env.sh real)",
+            f"geneig_adjoint.{module} needs {missing}, which cannot be found; {_REMEDY[missing]}. "
+            "On Debian, PETSC_DIR and SLEPC_DIR must name a build (here: . docker/env.sh real)",
             name=missing,
         ) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,12 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
 
 REAL_SCALARS = np.dtype(PETSc.ScalarType).kind == "f"
+SINGULAR_FACTOR = {71, 76, 81}
+"""PETSc's codes for a zero pivot (LU, Cholesky) and for errors of MUMPS."""
+FAILED_PROJECTION = {77}
+"""SLEPc's code for LAPACK failing on the projected problem, as it does for B = 0."""
+INTERVAL_END = SINGULAR_FACTOR | FAILED_PROJECTION
+"""SLEPc's codes for an eigenvalue at an end of an interval."""
 SCALAR_NAME = "real" if REAL_SCALARS else "complex"
 
 
@@ -81,7 +87,9 @@ def multiply(mat: PETSc.Mat, block: Block, *, hermitian: bool = False) -> Block:
         This rank's rows of the product, Fortran order, real iff block and build are.
 
     """
-    return _columnwise(mat, mat.multHermitian if hermitian else mat.mult, block)
+    result = _columnwise(mat, mat.multHermitian if hermitian else mat.mult, block)
+    raise_deferred(mat)
+    return result
 
 
 def solve(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Block:
@@ -147,6 +155,61 @@ def converged_pairs(eps: Any, mat: PETSc.Mat, dtype: np.dtype[Any]) -> tuple[Blo
     return values, vectors
 
 
+def row_sizes(mat: PETSc.Mat) -> Block:
+    """Return the largest absolute entry of each row of this rank, 1 for empty rows.
+
+    Not collective. For assembled AIJ matrices.
+    """
+    offsets, _, values = mat.getValuesCSR()
+    sizes = np.zeros(len(offsets) - 1)
+    filled = np.flatnonzero(np.diff(offsets))
+    if filled.size:
+        sizes[filled] = np.maximum.reduceat(np.abs(values), offsets[filled])
+    return np.where(sizes > 0, sizes, 1.0)
+
+
+class Callback:
+    """Python context that PETSc calls for products (mult) and preconditioners (apply).
+
+    An exception must not unwind through PETSc's C code: objects would be left locked and
+    could not be destroyed. It is put aside, zeros are returned from then on, and
+    `raise_deferred` raises it when the solver has come back.
+    """
+
+    def __init__(self, action: Callable[[Block], Block]) -> None:
+        self.action = action
+        self.deferred_error: Exception | None = None
+
+    def mult(self, _: Any, source: PETSc.Vec, target: PETSc.Vec) -> None:
+        self.run(self.action, source, target)
+
+    def apply(self, _: Any, source: PETSc.Vec, target: PETSc.Vec) -> None:
+        self.run(self.action, source, target)
+
+    def run(self, action: Callable[[Block], Block], source: PETSc.Vec, target: PETSc.Vec) -> None:
+        if self.deferred_error is None:
+            try:
+                target.array[:] = action(np.array(source.array_r))
+            except Exception as error:
+                self.deferred_error = error
+        if self.deferred_error is not None:
+            target.set(0.0)
+
+    def raise_deferred(self) -> None:
+        """Raise what was put aside, once.  (Collective, as the action is.)"""
+        error, self.deferred_error = self.deferred_error, None
+        if error is not None:
+            raise error
+
+
+def raise_deferred(mat: PETSc.Mat) -> None:
+    """Raise the error that a product of this package has put aside.  (Collective.)"""
+    if mat.getType() == "python":
+        context = mat.getPythonContext()
+        if isinstance(context, Callback):
+            context.raise_deferred()
+
+
 def diagonal(mat: PETSc.Mat) -> Block:
     """Return this rank's part of the diagonal.  (Collective.)"""
     vec = mat.createVecLeft()
@@ -159,6 +222,16 @@ def diagonal(mat: PETSc.Mat) -> Block:
 def is_shell(mat: PETSc.Mat) -> bool:
     """Tell whether a matrix is an operator without entries.  (Not collective.)"""
     return mat.getType() in {"python", "shell"}
+
+
+def destroy_quietly(*objects: Any) -> None:
+    """Destroy objects after a failure, whose error must not be hidden by a second one.
+
+    Collective. PETSc may refuse to destroy what a failed call left half done.
+    """
+    for item in objects:
+        with suppress(PETSc.Error):
+            destroy(item)
 
 
 def destroy(*objects: Any) -> None:
@@ -198,16 +271,17 @@ def deterministic_block(rows: tuple[int, int], count: int, seed: int = 0) -> Blo
 class translated_errors:  # noqa: N801  (used like a function)
     """Context manager that replaces PETSc's numeric errors by ones a user understands.
 
-    Not collective; PETSc raises the errors meant here on all ranks. Exceptions that
-    Python callbacks raised inside PETSc pass unchanged.
+    Not collective; PETSc raises the errors meant here on all ranks. Errors that are
+    translated to None, and exceptions that are not PETSc's, pass unchanged.
     """
 
-    def __init__(self, translate: Callable[[int], Exception]) -> None:
+    def __init__(self, translate: Callable[[int], Exception | None]) -> None:
         self.translate = translate
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, PETSc.Error):
-            raise self.translate(int(error.ierr)) from error
+        translated = self.translate(int(error.ierr)) if isinstance(error, PETSc.Error) else None
+        if translated is not None:
+            raise translated from error

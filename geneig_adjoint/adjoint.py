@@ -70,7 +70,7 @@ def adjoint_vectors(
     duals = [_Dual(pairs, cotangent) for cotangent in cotangents]
     for dual in duals:
         check_value_cotangent(pairs, dual.lam_bar)
-    with _petsc.log_stage("ga adjoint"):
+    with _petsc.log_stage("adjoint"):
         for j in range(pairs.count):
             _add_pair(pairs, j, duals, results, settings)
     for cotangent, result in zip(cotangents, results, strict=True):
@@ -218,7 +218,7 @@ def tangents(
     values = np.zeros(pairs.count, dtype=complex)
     right = np.zeros_like(pairs.right)
     left = None if pairs.left is None else np.zeros_like(pairs.left)
-    with _petsc.log_stage("ga adjoint"):
+    with _petsc.log_stage("adjoint"):
         for j in range(pairs.count):
             check_vector_cotangent(pairs, j)
             lam = _match(np.array([pairs.values[j]]), pairs)[0]

@@ -11,7 +11,7 @@ size of A - lam B, so that nothing changes when A or B is multiplied by a number
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from petsc4py import PETSc
@@ -20,24 +20,17 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint_settings import AdjointSettings, chosen_strategy
 from geneig_adjoint.bordered_matrix import bordered_matrix
-from geneig_adjoint.collective import allreduce_same, column_norms
+from geneig_adjoint.bordered_solver import LinearSolver, PackedOperator
+from geneig_adjoint.collective import allreduce_same, column_norms, leave_together
 from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
 
-REFINEMENTS = 3
+REFINEMENTS = 12
 ROUNDING = 100 * np.finfo(float).eps
 """A residual of this size, relative to the matrix and the solution, is rounding."""
-
-DIRECT_OPTIONS = {
-    "ksp_type": "preonly",
-    "pc_type": "lu",
-    "pc_factor_mat_solver_type": "mumps",
-    # The border fills a row and a column. This ordering (QAMD) sets nearly dense rows aside;
-    # with the others the analysis alone takes longer than the factorisation.
-    "mat_mumps_icntl_7": 6,
-}
-KRYLOV_OPTIONS = {"ksp_type": "gmres", "ksp_gmres_restart": 60, "ksp_max_it": 500}
+SETTLED = 1e-9
+"""A correction of this size, relative to the solution, no longer moves it."""
 
 
 class BorderedSystem:
@@ -90,8 +83,7 @@ class BorderedSystem:
         # A complex system in a real build becomes a real one of twice the size.
         self._halves = 2 if self._complex and _petsc.REAL_SCALARS else 1
         self._last = self.comm.rank == self.comm.size - 1
-        self._solvers: dict[bool, PETSc.KSP] = {}
-        self._mats: list[PETSc.Mat] = []
+        self._solvers: dict[bool, LinearSolver] = {}
         self._dual: Block | None = None
         self._set_border()
 
@@ -126,15 +118,24 @@ class BorderedSystem:
         real = _petsc.REAL_SCALARS and not self._complex and not np.iscomplexobj(rhs)
         v = np.zeros(rhs.shape, dtype=float if real else complex, order="F")
         nu = np.zeros(rhs.shape[1], dtype=v.dtype)
+        # A singular system gives infinities, which the check of the residual reports.
+        with np.errstate(all="ignore"):
+            self._solve_columns(rhs, rho * scale_in, (v, nu), hermitian=hermitian)
+        return v, nu * scale_out
+
+    def _solve_columns(
+        self, rhs: Block, rho: Block, out: tuple[Block, Block], *, hermitian: bool
+    ) -> None:
+        v, nu = out
+        halves = v.dtype.kind == "c" and not self._complex and _petsc.REAL_SCALARS
         for column in range(rhs.shape[1]):
-            lower = rho[column] * scale_in
-            if real or self._complex or not _petsc.REAL_SCALARS:
+            lower = rho[column]
+            if not halves:
                 v[:, column], nu[column] = self._refined((rhs[:, column], lower), hermitian)
             else:  # a real matrix in a real build: the halves are independent
                 re = self._refined((rhs[:, column].real, np.real(lower)), hermitian)
                 im = self._refined((rhs[:, column].imag, np.imag(lower)), hermitian)
                 v[:, column], nu[column] = re[0] + 1j * im[0], re[1] + 1j * im[1]
-        return v, nu * scale_out
 
     def apply(self, v: Block, nu: complex, *, hermitian: bool) -> tuple[Block, complex]:
         """Return the product of the scaled bordered matrix, or its transpose.  (Collective.)"""
@@ -168,17 +169,16 @@ class BorderedSystem:
 
     def close(self) -> None:
         """Destroy solvers and matrices.  (Collective.)"""
-        if not isinstance(self.strategy, PETSc.KSP):
-            _petsc.destroy(*self._solvers.values())
-        _petsc.destroy(*reversed(self._mats))
+        for solver in self._solvers.values():
+            solver.close()
         self._solvers.clear()
-        self._mats.clear()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if leave_together(self.comm, error):
+            self.close()
 
     def _set_border(self) -> None:
         a_norm, b_norm = self.pencil.norms
@@ -199,29 +199,36 @@ class BorderedSystem:
     # -- one right-hand side --
 
     def _refined(self, rhs: tuple[Block, complex], hermitian: bool) -> tuple[Block, complex]:
-        """Solve, and correct with the true residual until it is small enough."""
+        """Solve, and correct with the true residual as long as that helps.
+
+        Accepted is a true residual below rtol; or, for matrices so stiff that rounding
+        forbids it, a residual of the size of rounding whose correction no longer moves
+        the solution. (A nearly singular system has such residuals, too, but corrections
+        as large as the solution.)
+        """
         target = self._norm(rhs)
         v, nu = 0.0 * rhs[0], 0.0 * rhs[1]
         if target == 0.0:
             return v, nu
-        remaining, iterations = rhs, 0
+        remaining, spent, previous = rhs, 0, np.inf
         for _ in range(REFINEMENTS):
-            (dv, dnu), its, reason = self._solve_once(remaining, hermitian)
-            v, nu, iterations = v + dv, nu + dnu, iterations + its
+            (dv, dnu), iterations, reason = self._solve_once(remaining, hermitian)
+            v, nu, spent = v + dv, nu + dnu, spent + iterations
             product = self.apply(v, nu, hermitian=hermitian)
             remaining = (rhs[0] - product[0], rhs[1] - product[1])
-            residual = self._norm(remaining)
-            rounding = ROUNDING * self.size * self._norm((v, nu))
-            if residual <= self.settings.rtol * target + rounding:
+            residual, moved, size = (self._norm(item) for item in (remaining, (dv, dnu), (v, nu)))
+            settled = residual <= ROUNDING * self.size * size and moved <= SETTLED * size
+            if residual <= self.settings.rtol * target or settled:
                 return v, nu
-            if not np.isfinite(residual):
+            if not min(residual / target, moved / size) <= 0.5 * previous:
                 break
+            previous = min(residual / target, moved / size)
         raise ConvergenceError(
             f"the adjoint solve of {self.name} must reach rtol {self.settings.rtol:.1e}, got "
-            f"{residual / target:.1e} ({reason}, {iterations} iterations); use "
+            f"{residual / target:.1e} ({reason}, {spent} iterations); use "
             'strategy="direct", or raise ksp_max_it',
             reason=reason,
-            iterations=iterations,
+            iterations=spent,
             residual_norm=residual / target,
         )
 
@@ -234,37 +241,38 @@ class BorderedSystem:
     ) -> tuple[tuple[Block, complex], int, str]:
         # One factor serves both directions; its Hermitian transpose by conjugation.
         transposed = self.strategy == "direct" and hermitian
-        ksp = self._solver(hermitian and not transposed)
-        source, target = ksp.getOperators()[0].createVecs()
-        try:
-            local = self._packed(*rhs)
-            source.array[:] = local.conj() if transposed else local
-            if isinstance(self.strategy, str | PETSc.KSP):
-                iterations, reason = self._run(ksp, source, target, transposed)
-            else:
-                assert self.strategy is not None
-                self.strategy(ksp.getOperators()[0], source, target)
-                iterations, reason = 0, "a solver of the caller"
-            result = target.array_r.copy()
-            return self._unpacked(result.conj() if transposed else result), iterations, reason
-        finally:
-            _petsc.destroy(source, target)
+        solver = self._solver(hermitian and not transposed)
+        local = self._packed(*rhs)
+        rhs_local = local.conj() if transposed else local
+        result, iterations, reason = solver.solve(rhs_local, transposed=transposed)
+        return self._unpacked(result.conj() if transposed else result), iterations, reason
 
-    def _run(
-        self, ksp: PETSc.KSP, source: PETSc.Vec, target: PETSc.Vec, transposed: bool
-    ) -> tuple[int, str]:
-        with self._explained():
-            (ksp.solveTranspose if transposed else ksp.solve)(source, target)
-        reason = _petsc.reason_name(PETSc.KSP.ConvergedReason, ksp.getConvergedReason())
-        return ksp.getIterationNumber(), reason
+    def _solver(self, hermitian: bool) -> LinearSolver:
+        if hermitian not in self._solvers:
+            operator = self._packed_operator(hermitian)
+            self._solvers[hermitian] = LinearSolver(operator, self.settings, self.strategy)
+        return self._solvers[hermitian]
 
-    def _explained(self) -> _petsc.translated_errors:
-        return _petsc.translated_errors(
-            lambda code: ConvergenceError(
-                f"the bordered system of {self.name} must be solvable, got PETSc error {code}; "
-                "the eigenvalue may be multiple: look at pairs.clusters",
-                reason=f"PETSc error {code}",
+    def _packed_operator(self, hermitian: bool) -> PackedOperator:
+        def packed(action: Callable[..., tuple[Block, complex]]) -> Callable[[Block], Block]:
+            return lambda local: self._packed(*action(*self._unpacked(local), hermitian=hermitian))
+
+        def assembled() -> PETSc.Mat:
+            mat = bordered_matrix(
+                self.pencil, complex(self.lam), self.b, self.c, halves=self._halves
             )
+            return mat.hermitianTranspose() if hermitian else mat
+
+        return PackedOperator(
+            comm=self.comm,
+            sizes=(
+                self._halves * (self.pencil.n_local + self._last),
+                self._halves * (self.pencil.n + 1),
+            ),
+            apply=packed(self.apply),
+            precondition=None if self.transformation is None else packed(self.eliminate),
+            assemble=None if self.pencil.matrix_free else assembled,
+            name=self.name,
         )
 
     # -- packed vectors: this rank's rows, then the border's entry on the last rank --
@@ -283,72 +291,3 @@ class BorderedSystem:
         if self._last:
             own = tail[0] if self._halves == 1 else complex(tail[0], tail[1])
         return v, self.comm.bcast(own, root=self.comm.size - 1)
-
-    # -- solvers --
-
-    def _solver(self, hermitian: bool) -> PETSc.KSP:
-        if hermitian not in self._solvers:
-            self._solvers[hermitian] = self._new_solver(hermitian)
-        return self._solvers[hermitian]
-
-    def _new_solver(self, hermitian: bool) -> PETSc.KSP:
-        prefix = f"{self.settings.prefix}ga_adjoint_"
-        if isinstance(self.strategy, PETSc.KSP):
-            self.strategy.setOperators(self._shell(hermitian))
-            return self.strategy
-        direct = self.strategy == "direct"
-        options = dict(DIRECT_OPTIONS if direct else KRYLOV_OPTIONS)
-        options |= {"ksp_rtol": self.settings.rtol / 10, **self.settings.options}
-        own_pc = "pc_type" in options or _petsc.has_option(prefix + "pc_type")
-        ksp = PETSc.KSP().create(self.comm)
-        ksp.setOptionsPrefix(prefix)
-        if direct:
-            ksp.setOperators(self._assembled(hermitian))
-        elif own_pc and not self.pencil.matrix_free:
-            ksp.setOperators(self._shell(hermitian), self._assembled(hermitian))
-        else:
-            ksp.setOperators(self._shell(hermitian))
-        if not own_pc:
-            self._precondition(ksp.getPC(), hermitian)
-        with _petsc.inserted_options(prefix, options), self._explained():
-            ksp.setFromOptions()
-            ksp.setUp()
-        return ksp
-
-    def _precondition(self, pc: PETSc.PC, hermitian: bool) -> None:
-        if self.transformation is None:
-            pc.setType(PETSc.PC.Type.NONE)
-            return
-        pc.setType(PETSc.PC.Type.PYTHON)
-        pc.setPythonContext(_Context(self, self.eliminate, hermitian))
-
-    def _shell(self, hermitian: bool) -> PETSc.Mat:
-        local = self._halves * (self.pencil.n_local + self._last)
-        sizes = (local, self._halves * (self.pencil.n + 1))
-        context = _Context(self, self.apply, hermitian)
-        mat = PETSc.Mat().createPython((sizes, sizes), context, comm=self.comm)
-        mat.setUp()
-        self._mats.append(mat)
-        return mat
-
-    def _assembled(self, hermitian: bool) -> PETSc.Mat:
-        mat = bordered_matrix(self.pencil, complex(self.lam), self.b, self.c, halves=self._halves)
-        if hermitian:
-            mat.hermitianTranspose()
-        self._mats.append(mat)
-        return mat
-
-
-class _Context:
-    """Python context of an operator (mult) or a preconditioner (apply) on packed vectors."""
-
-    def __init__(self, system: BorderedSystem, action: Callable[..., Any], hermitian: bool) -> None:
-        self.system = system
-        self.action = action
-        self.hermitian = hermitian
-
-    def mult(self, _: Any, source: PETSc.Vec, target: PETSc.Vec) -> None:
-        v, nu = self.system._unpacked(source.array_r)
-        target.array[:] = self.system._packed(*self.action(v, nu, hermitian=self.hermitian))
-
-    apply = mult

@@ -68,18 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         sys.stderr.write(f"geneig-adjoint: {usage or _petsc_remedy(error)}\n")
         return EXIT_STUDY
-    # Errors are agreed upon over a communicator that no other code uses.
-    private = comm.Dup()
-    try:
-        if usage is not None:
-            raise usage
-        return _run(chosen, comm)
-    except BaseException as error:  # SystemExit too: user code may call sys.exit on one rank
-        from geneig_adjoint.collective import end_together
+    from geneig_adjoint.collective import end_together, guarded
 
-        code, text = described(error)
-        end_together(private, code, text)
-        return code
+    with guarded(comm, described) as private:
+        try:
+            if usage is not None:
+                raise usage
+            return _run(chosen, comm)
+        except BaseException as error:  # SystemExit too: user code may call sys.exit on one rank
+            code, text = described(error)
+            end_together(private, code, text)
+            return code
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

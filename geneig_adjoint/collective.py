@@ -6,7 +6,7 @@ import pickle
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 2.0
 """How long a failed rank waits for the others to fail too."""
+PATIENCE = 5.0
+"""The same, where the others may still be busy in code of the user."""
 
 
-def raise_together(comm: MPI.Comm, error: BaseException | None) -> None:
+def raise_together(
+    comm: MPI.Comm, error: BaseException | None, *, patience: float | None = None
+) -> None:
     """Raise the same exception on every rank when any rank has one.
 
     Collective.
@@ -33,6 +37,11 @@ def raise_together(comm: MPI.Comm, error: BaseException | None) -> None:
         Communicator of the ranks that must agree.
     error
         This rank's exception, or None.
+    patience
+        None: all ranks are sure to come. A number of seconds, after a user's code that
+        may communicate: the others may be waiting in it for this rank, so a failing
+        rank that is left alone for so long raises its exception by itself, and
+        `abort_on_failure` or the command line can end the job.
 
     Raises
     ------
@@ -40,15 +49,91 @@ def raise_together(comm: MPI.Comm, error: BaseException | None) -> None:
         The exception of the lowest failing rank, with a note naming all failing ranks.
 
     """
-    if comm.allreduce(int(error is not None)) == 0:
+    if comm.size == 1:
+        if error is not None:
+            raise error
         return
-    found = comm.allgather(_portable(error))
+    private = private_comm(comm)
+    mine, total = np.array([int(error is not None)]), np.zeros(1, dtype=int)
+    request = private.Iallreduce(mine, total)
+    if error is None or patience is None:
+        request.Wait()
+    elif not _arrived(request, patience):
+        error.add_note(f"only rank {comm.rank} of {comm.size} is known to have failed")
+        fail_alone(error)
+        raise error
+    if total[0] == 0:
+        return
+    found = private.allgather(_portable(error))
     failed = [rank for rank, other in enumerate(found) if other is not None]
     first = error if comm.rank == failed[0] and error is not None else found[failed[0]]
     assert first is not None
-    if comm.size > 1:
-        first.add_note(f"found on ranks {failed} of {comm.size}")
+    first.add_note(f"found on ranks {failed} of {comm.size}")
     raise first
+
+
+def _arrived(request: MPI.Request, seconds: float) -> bool:
+    """Wait for a non-blocking operation; tell whether it completed in time."""
+    deadline = time.monotonic() + seconds
+    while not request.Test():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+_KEYVAL: list[int] = []
+
+
+def private_comm(comm: MPI.Comm, purpose: int = 0) -> MPI.Comm:
+    """Return a duplicate of a communicator that only this module uses.
+
+    Collective at the first call for a communicator, then cached on it. A user's own
+    messages and reductions on ``comm`` can never meet those that agree on errors (0),
+    nor these those that agree on leaving (1).
+    """
+    from mpi4py import MPI
+
+    if not _KEYVAL:
+        _KEYVAL.append(MPI.Comm.Create_keyval(delete_fn=_free_all))
+    own: Any = comm.Get_attr(_KEYVAL[0])
+    if own is None:
+        own = (comm.Dup(), comm.Dup())
+        comm.Set_attr(_KEYVAL[0], own)
+    chosen: MPI.Comm = own[purpose]
+    return chosen
+
+
+def _free_all(_comm: MPI.Comm, _keyval: int, own: tuple[MPI.Comm, ...]) -> None:
+    for comm in own:
+        comm.Free()
+
+
+_GUARDS: list[Callable[[BaseException], None]] = []
+"""What ends the job when this rank fails alone; the innermost guard is last."""
+
+
+def fail_alone(error: BaseException) -> None:
+    """End the job if `abort_on_failure` or the command line guards it.  (Not collective.)
+
+    Unwinding further would run clean-ups that are collective, and hang in the first.
+    """
+    if _GUARDS:
+        _GUARDS[-1](error)
+
+
+def leave_together(comm: MPI.Comm, error: BaseException | None) -> bool:
+    """Tell whether all ranks leave a block, so that its collective clean-up can run.
+
+    Collective without an error. With one, the other ranks may not be leaving: after
+    some seconds the job is ended if it is guarded, else the clean-up must be skipped.
+    """
+    if error is None or comm.size == 1:
+        return True
+    if _arrived(private_comm(comm, 1).Ibarrier(), WAIT_SECONDS):
+        return True
+    fail_alone(error)
+    return False
 
 
 def _portable(error: BaseException | None) -> BaseException | None:
@@ -99,17 +184,45 @@ def abort_on_failure(comm: MPI.Comm | None = None) -> Iterator[None]:
     if comm.size == 1:
         yield
         return
+    with guarded(comm, lambda error: (exit_code(error), _traceback(error))) as private:
+        try:
+            yield
+        except BaseException as error:
+            code = exit_code(error)
+            if code == 0:
+                raise
+            end_together(private, code, _traceback(error))
+            raise SystemExit(code) from None
+
+
+@contextmanager
+def guarded(
+    comm: MPI.Comm, describe: Callable[[BaseException], tuple[int, str]]
+) -> Iterator[MPI.Comm]:
+    """Give a private communicator, and end the job when a rank fails alone in the block.
+
+    Collective on entry, and on leaving without an exception.
+
+    Parameters
+    ----------
+    comm
+        Communicator of the job.
+    describe
+        Exit code of the job and text to print, for an exception.
+
+    """
     private = comm.Dup()
+    _GUARDS.append(lambda error: end_together(private, *describe(error)))
     try:
-        yield
-    except BaseException as error:
-        code = exit_code(error)
-        if code == 0:
-            raise
-        silent = isinstance(error, SystemExit)
-        text = "" if silent else "".join(traceback.format_exception(error))
-        end_together(private, code, text)
-        raise SystemExit(code) from None
+        yield private
+        private.Free()
+    finally:
+        _GUARDS.pop()
+
+
+def _traceback(error: BaseException) -> str:
+    silent = isinstance(error, SystemExit)
+    return "" if silent else "".join(traceback.format_exception(error))
 
 
 def end_together(private: MPI.Comm, code: int, text: str) -> None:
@@ -128,13 +241,9 @@ def end_together(private: MPI.Comm, code: int, text: str) -> None:
 
     """
     sys.stdout.flush()
-    request = private.Ibarrier()
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not request.Test():
-        if time.monotonic() > deadline:
-            _say(f"rank {private.rank} of {private.size} failed, the others did not:\n{text}")
-            private.Abort(code)
-        time.sleep(0.01)
+    if not _arrived(private.Ibarrier(), WAIT_SECONDS):
+        _say(f"rank {private.rank} of {private.size} failed, the others did not:\n{text}")
+        private.Abort(code)
     if private.rank == 0:
         _say(text)
 

@@ -16,13 +16,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import inner
+from geneig_adjoint.collective import inner, leave_together
 from geneig_adjoint.errors import StaleError
 from geneig_adjoint.pencil import Pencil
 
 if TYPE_CHECKING:
     from mpi4py import MPI
     from slepc4py import SLEPc
+
+RELATIVE_GAP = 1e-6
+"""Eigenvalues closer than this, relatively, belong together."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +187,9 @@ class Eigenpairs:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if leave_together(self.comm, error):
+            self.close()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import Pattern, equal_layout
-from geneig_adjoint.collective import check_equal_input, guard, raise_together
+from geneig_adjoint.collective import check_equal_input, guard, leave_together, raise_together
 from geneig_adjoint.element_blocks import ElementBlock, check_matrices, first_block_error
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import row_ranges
@@ -123,14 +123,14 @@ class ElementModel:
 
         """
         check_parameters(self.comm, p, self.parameter_sizes)
+        has_b = any(block.matrix == "B" for block in self.blocks)
         if out is not None:
-            out.check_open()
-        with _petsc.log_stage("ga assemble"):
+            out.begin_refill(self.rows, with_b=has_b)
+        with _petsc.log_stage("assemble"):
             A = self._assembled("A", p, None if out is None else out.A)
-            has_b = any(block.matrix == "B" for block in self.blocks)
             B = self._assembled("B", p, None if out is None else out.B) if has_b else None
         if out is not None:
-            out.entries_changed()
+            out.verify()
             return out
         return Pencil(A, B, owned=True)
 
@@ -153,8 +153,9 @@ class ElementModel:
             Structure of p, finished sums; PETSc vectors belong to the caller.
 
         """
+        check_parameters(self.comm, p, self.parameter_sizes)
         total = zeros_like(p)
-        with _petsc.log_stage("ga contract"):
+        with _petsc.log_stage("contract"):
             tables = [ghosts.table(np.hstack([left_a, left_b, right])) for ghosts in self._ghosts]
             values = [self._values(index, p) for index in range(len(self.blocks))]
             sums = [
@@ -193,6 +194,7 @@ class ElementModel:
             Two blocks in the layout of ``right``.
 
         """
+        check_parameters(self.comm, p_dot, self.parameter_sizes)
         products = np.zeros((2, *right.shape), dtype=right.dtype)
         tables = [ghosts.table(right) for ghosts in self._ghosts]
         values = [self._values(index, p) for index in range(len(self.blocks))]
@@ -254,8 +256,9 @@ class ElementModel:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if leave_together(self.comm, error):
+            self.close()
 
     def _contracted(
         self, index: int, rows: slice, tables: list[Block], values: dict[str, Block]

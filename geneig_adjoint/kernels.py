@@ -6,6 +6,7 @@ parameter have shape (batch,) or (batch, q), as the ids of the element block.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,6 +15,8 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
+
+ComplexWarning: type[Warning] = getattr(np, "exceptions", np).ComplexWarning
 
 COMPLEX_STEP = 1e-30
 """Far below any rounding: the derivative of an analytic function is exact to the last bits."""
@@ -79,8 +82,38 @@ def complex_step(function: Callable[[Block], Block], x: Block, direction: Block)
 
     Not collective. Im f(x + i h direction) / h with h so small that nothing is
     truncated (Squire & Trapp, SIAM Rev. 40(1), 1998).
+
+    Raises
+    ------
+    InputError
+        When the function drops the imaginary part: a derivative of zero would follow.
+
     """
-    return np.asarray(np.imag(function(x + 1j * COMPLEX_STEP * direction)) / COMPLEX_STEP)
+    return _imaginary_part(
+        lambda step: function(x + step * direction), bool(np.any(direction)), "a law"
+    )
+
+
+def _imaginary_part(at: Callable[[complex], Block], moves: bool, what: str) -> Block:
+    """Return Im at(i h) / h, for ``at`` a function of the step along some direction."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ComplexWarning)
+        try:
+            result = np.asarray(at(1j * COMPLEX_STEP))
+        except ComplexWarning as warning:
+            raise InputError(
+                f"{what} must pass complex numbers on, got one that casts to real and drops the "
+                "imaginary part; allocate with numpy.result_type(...) of the values"
+            ) from warning
+    if np.iscomplexobj(result):
+        return np.asarray(np.imag(result) / COMPLEX_STEP)
+    # Real for complex input: constant, or something like abs() that no complex step can see.
+    if moves and not np.array_equal(at(1e-3), at(0.0)):
+        raise InputError(
+            f"{what} must be analytic, got one that returns real numbers for complex values; use "
+            "plain arithmetic, sqrt or exp in place of abs, real or comparisons"
+        )
+    return np.zeros(result.shape)
 
 
 @dataclass(frozen=True)
@@ -170,13 +203,14 @@ class NumpyKernel:
         self, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice
     ) -> Block:
         """Return Im function(values + i h dots) / h."""
-        stepped = {name: values[name] + 1j * COMPLEX_STEP * dots[name] for name in values}
-        result = np.asarray(self.function(**stepped, **self._data(rows)))
-        if not np.iscomplexobj(result) and any(dot.any() for dot in dots.values()):
-            # A function that does not depend on these values returns real numbers too;
-            # a cast that drops the imaginary part raises ComplexWarning in NumPy.
-            return np.zeros(result.shape)
-        return np.asarray(np.imag(result) / COMPLEX_STEP)
+        data = self._data(rows)
+
+        def at(step: complex) -> Block:
+            moved = {name: values[name] + step * dots[name] for name in values}
+            return np.asarray(self.function(**moved, **data))
+
+        moves = any(np.any(dot) for dot in dots.values())
+        return _imaginary_part(at, moves, "a NumpyKernel")
 
     def vjp(
         self, values: Mapping[str, Block], left: Block, right: Block, rows: slice

@@ -65,7 +65,7 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
     """
     if pencil.definite:
         return LeftVectors(_biorthonormal(pencil, found, found.right), found.residuals)
-    with _petsc.log_stage("ga left"):
+    with _petsc.log_stage("left"):
         left = np.zeros_like(found.right)
         missing = np.ones(len(found.values), dtype=bool)
         limit = residual_limit(found.tolerance)
@@ -79,7 +79,7 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
         left = _biorthonormal(pencil, found, left)
         residuals = backward_errors(pencil, found.values, left, left=True)
     worst = int(np.argmax(residuals))
-    if residuals[worst] > limit:
+    if not residuals[worst] <= limit:
         raise ConvergenceError(
             f"left vectors must have residuals below {limit:.1e}, got {residuals[worst]:.1e} for "
             f"eigenpair {worst} ({found.values[worst]:.6g}); lower eps_tol, or move the target",
@@ -89,23 +89,14 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
     return LeftVectors(left, residuals, tuple(notes))
 
 
-class _TransposedOperator:
-    """Python context of K^-H M^H, whose eigenvectors are the left vectors."""
-
-    def __init__(self, transformation: SpectralTransformation) -> None:
-        self.transformation = transformation
-
-    def mult(self, _: PETSc.Mat, source: PETSc.Vec, target: PETSc.Vec) -> None:
-        block = np.array(source.array_r)[:, None]
-        target.array[:] = self.transformation.apply_hermitian(block)[:, 0]
-
-
 def _transposed_vectors(
     pencil: Pencil, transformation: SpectralTransformation, found: RightPairs, wanted: Wanted
 ) -> tuple[Block, Block]:
     """Return eigenvalues of the pencil and the left vectors that belong to them."""
     sizes = pencil.A.getSizes()
-    shell = PETSc.Mat().createPython(sizes, _TransposedOperator(transformation), comm=pencil.comm)
+    # The eigenvectors of K^-H M^H are the left vectors.
+    operator = _petsc.Callback(lambda v: transformation.apply_hermitian(v[:, None])[:, 0])
+    shell = PETSc.Mat().createPython(sizes, operator, comm=pencil.comm)
     shell.setUp()
     eps = SLEPc.EPS().create(pencil.comm)
     start = _petsc.vec_from(pencil.A, _petsc.deterministic_block(pencil.rows, 1, seed=6)[:, 0])
@@ -127,9 +118,13 @@ def _transposed_vectors(
         with _petsc.inserted_options(prefix, left_options):
             eps.setFromOptions()
         eps.solve()
-        return _extracted(eps, pencil, transformation)
-    finally:
-        _petsc.destroy(start, eps, shell)
+        operator.raise_deferred()
+        candidates = _extracted(eps, pencil, transformation)
+    except BaseException:
+        _petsc.destroy_quietly(start, eps, shell)
+        raise
+    _petsc.destroy(start, eps, shell)
+    return candidates
 
 
 def _transposed_which(transformation: SpectralTransformation, wanted: Wanted) -> int:
@@ -174,7 +169,7 @@ def _matched(
     rows, columns = scipy.optimize.linear_sum_assignment(cost)
     left[:, rows] = vectors[:, columns]
     residuals = backward_errors(pencil, found.values[rows], left[:, rows], left=True)
-    missing[rows] = residuals > limit
+    missing[rows] = ~(residuals <= limit)
     return left, missing
 
 

@@ -11,7 +11,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import Pattern, equal_layout
-from geneig_adjoint.collective import raise_together
+from geneig_adjoint.collective import leave_together, raise_together
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import row_ranges
 from geneig_adjoint.parameters import (
@@ -81,24 +81,25 @@ class MatrixModel:
 
     def assemble(self, p: Parameters, out: Pencil | None = None) -> Pencil:
         """Return the pencil at p, or refill ``out``; see `ElementModel.assemble`."""
-        check_parameters(self.comm, p, self.parameter_sizes)
+        check_parameters(self.comm, p, self.parameter_sizes, exact=True)
         if out is not None:
-            out.check_open()
+            out.begin_refill(self.rows, with_b=self.B is not None)
         weights = self._weights(p)
-        with _petsc.log_stage("ga assemble"):
+        with _petsc.log_stage("assemble"):
             A = self._summed(self.A, 0, weights, None if out is None else out.A)
             B = None
             if self.B is not None:
                 B = self._summed(self.B, 1, weights, None if out is None else out.B)
         if out is not None:
-            out.entries_changed()
+            out.verify()
             return out
         return Pencil(A, B, owned=True)
 
     def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Gradient:
         """Return the contraction with every dA_i and dB_i; see `Model.contract`."""
+        check_parameters(self.comm, p, self.parameter_sizes, exact=True)
         total = zeros_like(p)
-        with _petsc.log_stage("ga contract"):
+        with _petsc.log_stage("contract"):
             for name, pairs in self.derivatives.items():
                 access = IdAccess(np.arange(len(pairs)))
                 sums = np.zeros(len(pairs))
@@ -113,6 +114,7 @@ class MatrixModel:
         self, p: Parameters, p_dot: Parameters, right: Block, *, hermitian: bool = False
     ) -> tuple[Block, Block]:
         """Return (dA @ right, dB @ right) along p_dot; see `ElementModel.tangent`."""
+        check_parameters(self.comm, p_dot, self.parameter_sizes, exact=True)
         products = np.zeros((2, *right.shape), dtype=np.result_type(right, PETSc.ScalarType))
         for name, weights in self._weights(p_dot).items():
             for weight, pair in zip(weights, self.derivatives[name], strict=True):
@@ -132,7 +134,7 @@ class MatrixModel:
         rows = np.arange(*self.rows)
         found = []
         for side in (0, 1):
-            block = np.zeros((rows.size, len(chosen)), dtype=x.dtype)
+            block = np.zeros((rows.size, len(chosen)), dtype=np.result_type(x, PETSc.ScalarType))
             for column, index in enumerate(chosen):
                 mat = self.derivatives[name][int(index)][side]
                 if mat is not None:
@@ -141,7 +143,7 @@ class MatrixModel:
             pattern = Pattern(
                 self.comm, row_ranges(self.comm, self.rows), columns, [(rows[row], column_of)]
             )
-            sums = pattern.sums(x.dtype)
+            sums = pattern.sums(block.dtype)
             pattern.collect(sums, 0, slice(None), block[row, column_of])
             found.append(pattern.matrix(sums))
         return found[0], found[1]
@@ -152,8 +154,9 @@ class MatrixModel:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if leave_together(self.comm, error):
+            self.close()
 
     def _weights(self, p: Parameters) -> dict[str, Block]:
         """Return every parameter's entries on every rank."""

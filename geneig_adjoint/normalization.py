@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 NEUTRAL = 1e-8
 """|x^H B x| below this fraction of ||x|| ||B x|| cannot be scaled to +-1."""
+SMALLEST_KEPT = 0.1
+"""An entry this small, relative to the largest, no longer fixes a phase."""
 GAUGE_TOLERANCE = 1e-8
 
 
@@ -81,7 +83,7 @@ def choose_normalization(pencil: Pencil, requested: Any, right: Block) -> Normal
         able = pencil.B_hermitian and not neutral_vectors(pencil, right).size
         return Normalization("B" if able else "2")
     if isinstance(requested, Normalization):
-        return requested
+        return _checked(pencil, requested, right)
     if isinstance(requested, tuple) and len(requested) == 2:
         return _linear(pencil, requested, right)
     if requested == "2":
@@ -122,7 +124,27 @@ def _checked_b(pencil: Pencil, right: Block) -> Normalization:
     return Normalization("B")
 
 
+def _checked(pencil: Pencil, norm: Normalization, right: Block) -> Normalization:
+    """Return the normalization of earlier pairs if it can hold for these vectors, too."""
+    if norm.kind == "B":
+        return _checked_b(pencil, right)
+    if norm.kind == "bilinear":
+        return _checked_bilinear(pencil, right)
+    if norm.kind == "linear":
+        return _checked_linear(pencil, norm, right)
+    return norm
+
+
 def _checked_bilinear(pencil: Pencil, right: Block) -> Normalization:
+    product = pencil.multiply_b(right)
+    transposed = pencil.multiply_b(right.conj(), hermitian=True).conj()  # B^T x
+    sizes = column_norms(pencil.comm, product)
+    bad = np.flatnonzero(column_norms(pencil.comm, product - transposed) > 1e-10 * sizes)
+    if bad.size:
+        raise InputError(
+            f'normalization "bilinear" needs B = B^T, got B x != B^T x for pair {bad[0]}; use "2" '
+            'or ("component", k)'
+        )
     bad = np.flatnonzero(np.abs(_relative_square(pencil, right.conj(), right)) <= NEUTRAL)
     if bad.size:
         raise InputError(
@@ -152,17 +174,21 @@ def _linear(pencil: Pencil, requested: tuple[Any, Any], right: Block) -> Normali
             'a normalization pair must start with "component" or "linear", got '
             f'{name!r}; write for example ("component", 0)'
         )
-    sizes = np.abs(column_dots(pencil.comm, functional[:, None], right))
-    limit = (
-        NEUTRAL * column_norms(pencil.comm, right) * column_norms(pencil.comm, functional[:, None])
-    )
+    return _checked_linear(pencil, Normalization("linear", functional, label), right)
+
+
+def _checked_linear(pencil: Pencil, norm: Normalization, right: Block) -> Normalization:
+    assert norm.functional is not None
+    c = norm.functional[:, None]
+    sizes = np.abs(column_dots(pencil.comm, c, right))
+    limit = NEUTRAL * column_norms(pencil.comm, right) * column_norms(pencil.comm, c)
     bad = np.flatnonzero(sizes <= limit)
     if bad.size:
         raise InputError(
-            f"normalization {label!r} needs c^H x != 0, got {sizes[bad[0]]:.1e} for pair {bad[0]}; "
-            "choose a component where every vector is large"
+            f"normalization {norm.label!r} needs c^H x != 0, got {sizes[bad[0]]:.1e} for pair "
+            f"{bad[0]}; choose a component where every vector is large"
         )
-    return Normalization("linear", functional, label)
+    return norm
 
 
 def _unit_vector(pencil: Pencil, row: Any) -> Block:
@@ -213,7 +239,7 @@ def normalized(
         right = right / column_norms(pencil.comm, right)
     if phase is None and norm.kind != "bilinear":
         return np.asfortranarray(right), None
-    rows = largest_rows(pencil, right) if rows is None else rows
+    rows = phase_rows(pencil, right, rows)
     values = row_values(pencil, right, rows)
     turn = values.conj() / np.abs(values)
     if norm.kind == "bilinear":  # only the sign is free
@@ -223,6 +249,20 @@ def normalized(
     if right.dtype.kind == "f":
         turn = turn.real
     return np.asfortranarray(right * turn), rows
+
+
+def phase_rows(pencil: Pencil, block: Block, kept: Block | None) -> Block:
+    """Return the rows whose entries are made real: earlier ones where they are still large.
+
+    Collective. A row kept from earlier pairs may be a node of a mode that has taken
+    this place; its phase would be that of rounding.
+    """
+    largest = largest_rows(pencil, block)
+    if kept is None:
+        return largest
+    sizes = np.abs(row_values(pencil, block, kept))
+    usable = sizes >= SMALLEST_KEPT * np.abs(row_values(pencil, block, largest))
+    return np.where(usable, kept, largest)
 
 
 def largest_rows(pencil: Pencil, block: Block) -> Block:

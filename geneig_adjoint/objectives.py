@@ -7,117 +7,24 @@ the value identical on all ranks. An objective of your own is any callable
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import raise_together
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.normalization import column_dots
 
-Objective: TypeAlias = Callable[..., tuple[float, EigenCotangent]]
-
-
-def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, EigenCotangent]:
-    """Call an objective on every rank and check what it returns.
-
-    Collective. An exception on one rank is raised on all ranks.
-
-    Raises
-    ------
-    InputError
-        Results of the wrong kind or shape, non-finite numbers, values that differ
-        between ranks.
-
-    """
-    error: Exception | None = None
-    value, cotangent = float("nan"), EigenCotangent()
-    try:
-        result = objective(pairs, p) if _takes_parameters(objective) else objective(pairs)
-        value, cotangent = _checked_result(objective, result, pairs)
-    except Exception as caught:
-        error = caught
-    raise_together(pairs.comm, error)
-    first = pairs.comm.bcast(value, root=0)
-    if first != value and not abs(first - value) <= 1e-12 * abs(first):
-        error = InputError(
-            f"the objective {_name(objective)} must return the same value on every rank, got "
-            f"{value!r} on rank {pairs.comm.rank} and {first!r} on rank 0; sum local parts with "
-            "pairs.comm.allreduce"
-        )
-    raise_together(pairs.comm, error)
-    return first, cotangent
-
-
-def _takes_parameters(objective: Objective) -> bool:
-    parameters = inspect.signature(objective).parameters.values()
-    positional = [
-        item
-        for item in parameters
-        if item.kind in {item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD}
-        and item.default is item.empty
-    ]
-    return len(positional) > 1
-
-
-def _name(objective: Any) -> str:
-    return getattr(objective, "__name__", type(objective).__name__)
-
-
-def _checked_result(
-    objective: Objective, result: Any, pairs: Eigenpairs
-) -> tuple[float, EigenCotangent]:
-    name = _name(objective)
-    if not (isinstance(result, tuple) and len(result) == 2):
-        raise InputError(
-            f"the objective {name} must return (value, EigenCotangent), got "
-            f"{type(result).__name__}; return both"
-        )
-    value, cotangent = result
-    if not isinstance(cotangent, EigenCotangent):
-        raise InputError(
-            f"the objective {name} must return an EigenCotangent as second item, got "
-            f"{type(cotangent).__name__}; wrap it: EigenCotangent(values=..., right=...)"
-        )
-    if np.ndim(value) != 0 or np.iscomplexobj(value):
-        raise InputError(
-            f"the objective {name} must be one real number, got {value!r}; differentiate real and "
-            "imaginary part as two objectives"
-        )
-    if not np.isfinite(value):
-        raise InputError(f"the objective {name} must be finite, got {value!r}; check its formula")
-    shapes = {
-        "values": (cotangent.values, (pairs.count,)),
-        "right": (cotangent.right, pairs.right.shape),
-        "left": (cotangent.left, pairs.right.shape),
-    }
-    for part, (array, shape) in shapes.items():
-        if array is None:
-            continue
-        if np.shape(array) != shape:
-            raise InputError(
-                f"the cotangent {part!r} of {name} must have shape {shape}, got {np.shape(array)}; "
-                "use this rank's rows, one column per pair"
-            )
-        if not np.isfinite(array).all():
-            raise InputError(
-                f"the cotangent {part!r} of {name} must be finite, got "
-                f"{np.count_nonzero(~np.isfinite(array))} NaN or Inf; check its formula"
-            )
-    return float(value), cotangent
-
 
 def _check_pair(pairs: Eigenpairs, pair: int) -> None:
-    if not 0 <= pair < pairs.count:
+    if not isinstance(pair, int | np.integer) or not 0 <= pair < pairs.count:
         raise InputError(
-            f"pair must be in 0 ... {pairs.count - 1}, got {pair}; raise count in the solve"
+            f"pair must be in 0 ... {pairs.count - 1}, got {pair!r}; raise count in the solve"
         )
 
 
@@ -234,10 +141,14 @@ class KSMinimum:
     def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
         """Return the smooth minimum and the softmin weights times df/dlam."""
         if self.of not in {"frequency", "eigenvalue"}:
-            raise InputError(f'of must be "frequency" or "eigenvalue", got {self.of!r}')
+            raise InputError(f'of must be "frequency" or "eigenvalue", got {self.of!r}; choose one')
         if not self.rho > 0:
             raise InputError(f"rho must be positive, got {self.rho}; larger values are sharper")
         chosen = list(range(pairs.count)) if self.pairs is None else list(self.pairs)
+        if not chosen:
+            raise InputError(
+                "a KS minimum needs at least one pair, got none; leave pairs out for all"
+            )
         single = Frequency if self.of == "frequency" else Eigenvalue
         parts = [single(j)(pairs) for j in chosen]
         f = np.array([value for value, _ in parts])
@@ -250,7 +161,7 @@ class KSMinimum:
 
 @dataclass(frozen=True)
 class QuadraticForm:
-    """Sum over pairs of x_j^H D x_j for a constant Hermitian D.
+    """Sum over pairs of Re x_j^H D x_j for a constant D.
 
     Parameters
     ----------
@@ -265,23 +176,28 @@ class QuadraticForm:
     pairs: Sequence[int] = (0,)
 
     def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
-        """Return the sum and x_bar_j = 2 D x_j."""
+        """Return the sum and x_bar_j = (D + D^H) x_j."""
         chosen = list(self.pairs)
         for j in chosen:
             _check_pair(pairs, j)
         x = pairs.right[:, chosen]
         Dx = _weighted(self.weight, x)
         x_bar = np.zeros_like(pairs.right)
-        # add.at: a pair named twice counts twice
-        np.add.at(x_bar.T, chosen, 2 * Dx.T)
+        # Only the Hermitian part of D counts. add.at: a pair named twice counts twice.
+        np.add.at(x_bar.T, chosen, (Dx + _weighted(self.weight, x, hermitian=True)).T)
         value = float(column_dots(pairs.comm, x, Dx).real.sum())
         return value, EigenCotangent(right=x_bar)
 
 
-def _weighted(weight: Any, x: Block) -> Block:
+def _weighted(weight: Any, x: Block, *, hermitian: bool = False) -> Block:
     if isinstance(weight, PETSc.Mat):
-        return _petsc.multiply(weight, x)
+        return _petsc.multiply(weight, x, hermitian=hermitian)
     diagonal = np.asarray(weight)
+    if np.iscomplexobj(diagonal):
+        raise InputError(
+            f"a diagonal weight must be real, got dtype {diagonal.dtype}; x^H D x is real for "
+            "Hermitian D only"
+        )
     if diagonal.shape != x.shape[:1]:
         raise InputError(
             f"the weight must hold this rank's {x.shape[0]} rows, got shape {diagonal.shape}; cut "

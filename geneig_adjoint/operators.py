@@ -9,15 +9,25 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import Block
+from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.assembly import equal_layout
-from geneig_adjoint.collective import check_equal_input, raise_together
+from geneig_adjoint.collective import (
+    PATIENCE,
+    check_equal_input,
+    column_norms,
+    inner,
+    leave_together,
+    raise_together,
+)
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import Gradient, Parameters, length
 from geneig_adjoint.pencil import Pencil
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+OPERATOR_TOLERANCE = 1e-10
+"""Products of operators may be less exact than those of matrices."""
 
 ApplyFunction = Callable[[Parameters, Block], Block]
 
@@ -77,8 +87,8 @@ class OperatorModel:
                 f"n_local must add up to n = {n} over the ranks, got {comm.allgather(n_local)}; "
                 "pass the number of rows each rank owns"
             )
-        self._a = (apply_a, apply_a_hermitian or apply_a)
-        self._b = None if apply_b is None else (apply_b, apply_b_hermitian or apply_b)
+        self._a = (apply_a, apply_a_hermitian)
+        self._b = None if apply_b is None else (apply_b, apply_b_hermitian)
         self._vjp = vjp
         self._jvp = jvp
         self.has_tangent = jvp is not None
@@ -86,27 +96,27 @@ class OperatorModel:
     def assemble(self, p: Parameters) -> Pencil:
         """Return a pencil of operators at p (a copy of the values is kept).  (Collective.)"""
         frozen = {name: value.copy() for name, value in p.items()}
-        A = self._shell(frozen, *self._a, name="apply_a")
-        B = None if self._b is None else self._shell(frozen, *self._b, name="apply_b")
+        A = self._shell(frozen, self._a, name="apply_a")
+        B = None if self._b is None else self._shell(frozen, self._b, name="apply_b")
         return Pencil(A, B, owned=True)
 
     def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Gradient:
         """Return the user's vjp, checked and made the same on all ranks.  (Collective.)"""
         result: dict[str, Any] = {}
         error: Exception | None = None
-        with _petsc.log_stage("ga contract"):
+        with _petsc.log_stage("contract"):
             try:
                 result = dict(self._vjp(p, left_a, left_b, right))
                 error = _structure_error(p, result)
             except Exception as caught:
                 error = caught
-            raise_together(self.comm, error)
+            raise_together(self.comm, error, patience=PATIENCE)
         # The user's own reduction may differ in the last bits between ranks.
         return {
-            name: value
-            if isinstance(value, PETSc.Vec)
-            else self.comm.bcast(np.asarray(value, dtype=float), root=0)
-            for name, value in result.items()
+            name: result[name]
+            if isinstance(result[name], PETSc.Vec)
+            else self.comm.bcast(np.asarray(result[name], dtype=float), root=0)
+            for name in p
         }
 
     def tangent(self, p: Parameters, p_dot: Parameters, right: Block) -> tuple[Block, Block]:
@@ -131,17 +141,47 @@ class OperatorModel:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if leave_together(self.comm, error):
+            self.close()
 
     def _shell(
-        self, p: Parameters, apply: ApplyFunction, hermitian: ApplyFunction, name: str
+        self,
+        p: Parameters,
+        functions: tuple[ApplyFunction, ApplyFunction | None],
+        name: str,
     ) -> PETSc.Mat:
+        apply, hermitian = functions
         size = (self.n_local, self.n)
-        context = _Product(self.comm, p, (apply, hermitian), name)
+        context = _Product(self.comm, p, (apply, hermitian or apply), name)
         mat = PETSc.Mat().createPython((size, size), context, comm=self.comm)
         mat.setUp()
+        defect = adjoint_defect(mat)
+        if defect > OPERATOR_TOLERANCE:
+            mat.destroy()
+            wrong = f"{name}_hermitian contradicts it" if hermitian else "it is not Hermitian"
+            raise InputError(
+                f"{name} must belong to a Hermitian operator, or {name}_hermitian give the "
+                f"products with its Hermitian transpose: got u^H M v and (M^H u)^H v that differ "
+                f"by {defect:.1e}, so {wrong}; pass {name}_hermitian"
+            )
         return mat
+
+
+def adjoint_defect(mat: PETSc.Mat) -> float:
+    """Return by how much u^H (M v) and (M^H u)^H v differ, relatively, for random u, v.
+
+    Collective.
+    """
+    comm = mat.comm.tompi4py()
+    probes = _petsc.deterministic_block(mat.getOwnershipRange(), 4, seed=7)
+    if not _petsc.REAL_SCALARS:
+        probes = probes + 1j * _petsc.deterministic_block(mat.getOwnershipRange(), 4, seed=8)
+    u, v = probes[:, :2], probes[:, 2:]
+    forward, backward = _petsc.multiply(mat, v), _petsc.multiply(mat, u, hermitian=True)
+    difference = inner(comm, u, forward) - inner(comm, backward, v)
+    size = column_norms(comm, u).max() * column_norms(comm, forward).max()
+    return float(np.abs(difference).max() / max(float(size), TINY))
 
 
 def _structure_error(p: Parameters, result: Mapping[str, Any]) -> InputError | None:
@@ -158,11 +198,11 @@ def _structure_error(p: Parameters, result: Mapping[str, Any]) -> InputError | N
     )
 
 
-class _Product:
-    """Python context of an operator given by a user's function.
+class _Product(_petsc.Callback):
+    """Python context of an operator given by a user's functions for A v and A^H v.
 
-    The function runs inside a PETSc callback: an exception on one rank is shared before
-    anyone leaves, or the others would wait in PETSc's next reduction.
+    An exception of the user's code on one rank is shared before any rank leaves, or
+    the others would wait in PETSc's next reduction.
     """
 
     def __init__(
@@ -172,38 +212,35 @@ class _Product:
         functions: tuple[ApplyFunction, ApplyFunction],
         name: str,
     ) -> None:
+        super().__init__(lambda vector: self._checked(functions[0], vector))
         self.comm = comm
         self.p = p
         self.functions = functions
         self.name = name
 
-    def mult(self, _: PETSc.Mat, source: PETSc.Vec, target: PETSc.Vec) -> None:
-        self._run(self.functions[0], source, target)
-
     def multHermitian(  # noqa: N802  (PETSc looks for these names)
         self, _: PETSc.Mat, source: PETSc.Vec, target: PETSc.Vec
     ) -> None:
-        self._run(self.functions[1], source, target)
+        self.run(lambda vector: self._checked(self.functions[1], vector), source, target)
 
     def multTranspose(  # noqa: N802
         self, _: PETSc.Mat, source: PETSc.Vec, target: PETSc.Vec
     ) -> None:
-        source.conjugate()
-        self._run(self.functions[1], source, target)
-        source.conjugate()
-        target.conjugate()
+        def action(vector: Block) -> Block:
+            return self._checked(self.functions[1], vector.conj()).conj()
 
-    def _run(self, function: ApplyFunction, source: PETSc.Vec, target: PETSc.Vec) -> None:
+        self.run(action, source, target)
+
+    def _checked(self, function: ApplyFunction, vector: Block) -> Block:
         error: Exception | None = None
+        result = vector[:, None]
         try:
-            block = np.array(source.array_r)[:, None]
-            result = np.asarray(function(self.p, block))
-            error = self._result_error(result, block)
-            if error is None:
-                target.array[:] = result[:, 0]
+            result = np.asarray(function(self.p, vector[:, None]))
+            error = self._result_error(result, vector[:, None])
         except Exception as caught:
             error = caught
-        raise_together(self.comm, error)
+        raise_together(self.comm, error, patience=PATIENCE)
+        return result[:, 0]
 
     def _result_error(self, result: Block, block: Block) -> InputError | None:
         if result.shape != block.shape:

@@ -21,7 +21,9 @@ Parameters: TypeAlias = Mapping[str, Any]
 Gradient: TypeAlias = dict[str, Any]
 
 
-def check_parameters(comm: MPI.Comm, p: Parameters, sizes: Mapping[str, int]) -> None:
+def check_parameters(
+    comm: MPI.Comm, p: Parameters, sizes: Mapping[str, int], *, exact: bool = False
+) -> None:
     """Raise on all ranks unless p holds exactly the named parameters in usable form.
 
     Collective.
@@ -34,6 +36,8 @@ def check_parameters(comm: MPI.Comm, p: Parameters, sizes: Mapping[str, int]) ->
         The parameters as the user passed them.
     sizes
         Names the model knows -> smallest admissible length.
+    exact
+        Whether longer parameters are wrong, too.
 
     Raises
     ------
@@ -42,7 +46,7 @@ def check_parameters(comm: MPI.Comm, p: Parameters, sizes: Mapping[str, int]) ->
         replicated arrays that differ between ranks.
 
     """
-    raise_together(comm, _structure_error(p, sizes) or _entries_error(p))
+    raise_together(comm, _structure_error(p, sizes, exact) or _entries_error(p))
     digest = _digest(p)
     reference = comm.bcast(digest, root=0)
     changed = [name for name in reference if digest.get(name) != reference[name]]
@@ -55,7 +59,7 @@ def check_parameters(comm: MPI.Comm, p: Parameters, sizes: Mapping[str, int]) ->
     raise_together(comm, error)
 
 
-def _structure_error(p: Parameters, sizes: Mapping[str, int]) -> InputError | None:
+def _structure_error(p: Parameters, sizes: Mapping[str, int], exact: bool) -> InputError | None:
     if not isinstance(p, Mapping):
         return InputError(
             f"p must map names to arrays, got {type(p).__name__}; pass a dict such as "
@@ -78,12 +82,19 @@ def _structure_error(p: Parameters, sizes: Mapping[str, int]) -> InputError | No
                 f"parameter {name!r} must have at least {size} entries (the largest id is "
                 f"{size - 1}), got {got}; extend it or renumber the ids"
             )
+        if exact and got != size:
+            return InputError(
+                f"parameter {name!r} must have {size} entries, one per derivative, got {got}; "
+                "shorten it"
+            )
     return None
 
 
 def _entries_error(p: Parameters) -> InputError | None:
     for name, value in p.items():
-        entries = local_values(value)
+        entries = value.array_r if is_distributed(value) else np.asarray(value)
+        if is_distributed(value) and not np.any(entries.imag):
+            entries = entries.real
         if entries.dtype.kind not in "fiu":
             return InputError(
                 f"parameter {name!r} must be real, got dtype {entries.dtype}; "

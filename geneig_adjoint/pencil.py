@@ -11,12 +11,19 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import column_norms, inner, largest_over_ranks, raise_together
+from geneig_adjoint.collective import (
+    column_norms,
+    inner,
+    largest_over_ranks,
+    leave_together,
+    raise_together,
+)
 from geneig_adjoint.errors import InputError, StaleError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+AIJ_TYPES = ("aij", "seqaij", "mpiaij")
 PROBLEM_TYPES = ("hep", "ghep", "nhep", "gnhep")
 HERMITIAN_TOLERANCE = 1e-12
 """Largest asymmetry, relative to the size of A v, that still counts as rounding."""
@@ -169,11 +176,53 @@ class Pencil:
 
         Collective. Call it after changing the entries of matrices a pencil holds.
         """
+        self.invalidate()
+        self.verify()
+
+    def invalidate(self) -> None:
+        """Forget what was measured; eigenpairs of this pencil become stale.  (Not collective.)"""
         self.version += 1
         for name in ("hermitian", "B_hermitian", "B_positive", "definite", "norms"):
             self.__dict__.pop(name, None)
+
+    def begin_refill(self, rows: tuple[int, int], *, with_b: bool) -> None:
+        """Check that a model's matrices fit in here, and make older pairs stale.
+
+        Collective. The version rises first: a refill that fails half-way must not leave
+        pairs that look current.
+
+        Raises
+        ------
+        StaleError
+            When the pencil is closed.
+        InputError
+            When it was made by another model.
+
+        """
+        self.check_open()
+        wrong = None
+        if rows != self.rows or with_b != (self.B is not None):
+            wrong = InputError(
+                f"out must be a pencil of this model, got rows {self.rows} and "
+                f"{'a' if self.B is not None else 'no'} B where the model has {rows} and "
+                f"{'a' if with_b else 'no'} B; assemble without out"
+            )
+        raise_together(self.comm, wrong)
+        self.invalidate()
+
+    def verify(self) -> None:
+        """Check entries and declaration as at creation.  (Collective.)"""
         self.check_finite()
         self._check_declaration()
+
+    def raise_callback_error(self) -> None:
+        """Raise what a user's product raised inside a solver, once it is safe to.
+
+        Collective. Exceptions must not unwind through PETSc's C code.
+        """
+        for mat in (self.A, self.B):
+            if mat is not None:
+                _petsc.raise_deferred(mat)
 
     def check_open(self) -> None:
         """Raise when the pencil was closed.  (Not collective.)"""
@@ -191,8 +240,9 @@ class Pencil:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if leave_together(self.comm, error):
+            self.close()
 
     def _check_declaration(self) -> None:
         if self._declared not in {"hep", "ghep"}:
@@ -223,6 +273,11 @@ def _layout_error(A: PETSc.Mat, B: PETSc.Mat | None) -> InputError | None:
                 f"{name} must be assembled, got a matrix with values still in transit; "
                 f"call {name}.assemble() first"
             )
+        if not _petsc.is_shell(mat) and not mat.getType().startswith(AIJ_TYPES):
+            return InputError(
+                f"{name} must be of a type that can be factored, got {mat.getType()!r}; use "
+                f'{name}.convert("aij")'
+            )
     if B is not None and A.getSizes() != B.getSizes():
         return InputError(
             f"B must have the layout of A, got {B.getSizes()[0]} rows (local, global) where A has "
@@ -246,24 +301,31 @@ def _type_error(problem_type: str | None, B: PETSc.Mat | None) -> InputError | N
 
 
 def hermitian_defect(mat: PETSc.Mat) -> float:
-    """Return the size of (M - M^H) v relative to M v for random v.
+    """Return how far a matrix is from its Hermitian transpose, by products with random v.
 
-    Collective. An operator without entries may lack its Hermitian transpose, so
-    there u^H M v - conj(v^H M u) is compared instead.
+    Collective. Rows and columns are scaled by their largest entries first, so that a
+    penalty of 1e13 on one row does not hide an asymmetry between others. An operator
+    without entries may lack its Hermitian transpose, so there u^H M v and
+    conj(v^H M u) are compared.
     """
     comm = mat.comm.tompi4py()
     probes = _petsc.deterministic_block(mat.getOwnershipRange(), 2, seed=1)
     if not _petsc.REAL_SCALARS:
         probes = probes + 1j * _petsc.deterministic_block(mat.getOwnershipRange(), 2, seed=2)
-    product = _petsc.multiply(mat, probes)
     if _petsc.is_shell(mat):
-        gram = inner(comm, probes, product)
-        sizes = column_norms(comm, probes) * column_norms(comm, product)
-        return float(np.abs(gram - gram.conj().T).max() / max(sizes.max(), TINY))
-    difference = product - _petsc.multiply(mat, probes, hermitian=True)
+        return _adjoint_defect(comm, probes, _petsc.multiply(mat, probes))
+    scale = 1.0 / np.sqrt(_petsc.row_sizes(mat))[:, None]
+    product = scale * _petsc.multiply(mat, scale * probes)
+    difference = product - scale * _petsc.multiply(mat, scale * probes, hermitian=True)
     largest = [np.abs(part).max(initial=0.0) for part in (difference, product)]
-    worst, scale = largest_over_ranks(comm, np.array(largest))
-    return float(worst / max(scale, TINY))
+    worst, size = largest_over_ranks(comm, np.array(largest))
+    return float(worst / max(size, TINY))
+
+
+def _adjoint_defect(comm: MPI.Comm, probes: Block, product: Block) -> float:
+    gram = inner(comm, probes, product)
+    sizes = column_norms(comm, probes) * column_norms(comm, product)
+    return float(np.abs(gram - gram.conj().T).max() / max(sizes.max(), TINY))
 
 
 def _asymmetry_error(declared: str | None, name: str, mat: PETSc.Mat) -> InputError:

@@ -14,10 +14,11 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint import adjoint_vectors, tangents
 from geneig_adjoint.adjoint_settings import AdjointSettings, Strategy
+from geneig_adjoint.collective import check_equal_input, leave_together
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.evaluation import Objective, evaluate
 from geneig_adjoint.models import Model
-from geneig_adjoint.objectives import Objective, evaluate
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.solve import solve_eigenproblem
@@ -115,17 +116,34 @@ def values_and_gradients(
 ) -> list[tuple[float, Gradient]]:
     """Return value and gradient of several objectives that share their solves.  (Collective.)"""
     pairs.check_current()
+    kind = settings.strategy if isinstance(settings.strategy, str) else type(settings.strategy)
+    request = (len(objectives), kind, settings.rtol, dict(settings.options), settings.prefix)
+    check_equal_input(pairs.comm, "the number of objectives and the settings", request)
     results = [evaluate(objective, pairs, p) for objective in objectives]
+    for _, cotangent in results:
+        _check_explicit(cotangent, p)
     cotangents = [cotangent for _, cotangent in results]
     contractions = adjoint_vectors(pairs, cotangents, settings)
     found = []
     for (value, cotangent), contraction in zip(results, contractions, strict=True):
         total = model.contract(p, *contraction.blocks(pairs.pencil.n_local))
+        total = _in_structure_of(p, total)
         if cotangent.parameters is not None:
-            _check_explicit(cotangent, p)
             params.add_scaled(total, 1.0, cotangent.parameters)
         found.append((value, total))
     return found
+
+
+def _in_structure_of(p: Parameters, total: Any) -> Gradient:
+    """Return what a model's contract gave in the order of p, or say what is wrong with it."""
+    expected = {name: params.length(value) for name, value in p.items()}
+    got = {name: params.length(value) for name, value in total.items()}
+    if got != expected:
+        raise InputError(
+            f"contract must return the structure of p, {expected} (name: length), got {got}; "
+            "return one entry per parameter, zeros where there is no effect"
+        )
+    return {name: total[name] for name in p}
 
 
 def _check_explicit(cotangent: EigenCotangent, p: Parameters) -> None:
@@ -275,18 +293,19 @@ class ValueAndGradient:
         Collective. p is replicated or distributed as the model wants it; the gradient
         has its structure and belongs to the caller.
         """
-        self._structure = p
         pencil = self._assembled(p)
         solver = dict(self._solver)
         if self._previous is not None:
             solver.setdefault("like", self._previous)
-        with solve_eigenproblem(pencil, **solver) as pairs:
-            value, result = values_and_gradients(
-                self._model, p, pairs, [self._objective], self._settings
-            )[0]
-            self._previous = pairs
-        if not self._refills:
-            pencil.close()
+        try:
+            with solve_eigenproblem(pencil, **solver) as pairs:
+                value, result = values_and_gradients(
+                    self._model, p, pairs, [self._objective], self._settings
+                )[0]
+                self._previous = pairs
+        finally:
+            if not self._refills:
+                pencil.close()
         return value, result
 
     def flat(self, x: Block) -> tuple[float, Block]:
@@ -294,7 +313,8 @@ class ValueAndGradient:
 
         Collective: every rank must call it with the same x.
         """
-        value, result = self(self.unpack(x))
+        p = self.unpack(x)
+        value, result = self(p)
         return value, params.pack(result)
 
     def pack(self, p: Parameters) -> Block:
@@ -303,7 +323,7 @@ class ValueAndGradient:
         return params.pack(p)
 
     def unpack(self, x: Block) -> Gradient:
-        """Return a flat array in the structure last packed or evaluated.  (Not collective.)
+        """Return a flat array in the structure last packed.  (Not collective.)
 
         Raises
         ------
@@ -313,7 +333,7 @@ class ValueAndGradient:
         """
         if self._structure is None:
             raise InputError(
-                "unpack needs the structure of the parameters, got no pack(p) or f(p) before; "
+                "unpack needs the structure of the parameters, got no pack(p) before; "
                 "start from x = f.pack(p)"
             )
         return params.unpack(np.asarray(x, dtype=float), self._structure)
@@ -328,8 +348,9 @@ class ValueAndGradient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if self._pencil is None or leave_together(self._pencil.comm, error):
+            self.close()
 
     def _assembled(self, p: Parameters) -> Pencil:
         if not self._refills:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -96,8 +97,14 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
 
     """
     pencil.check_open()
-    arguments = (count, target, which, interval, phase, left, dict(solver_parameters or {}))
+    # The vector of ("linear", c) and of earlier pairs is local: only its kind can be compared.
+    scale = normalization[0] if _is_linear(normalization) else str(normalization)
+    arguments = (
+        *(count, target, which, interval, scale, phase, left, dict(solver_parameters or {})),
+        *(keep_factor, options_prefix, like is None),
+    )
     check_equal_input(pencil.comm, "the arguments of solve_eigenproblem", arguments)
+    raise_together(pencil.comm, _like_error(pencil, like))
     _check_words(phase, left)
     wanted = Wanted(
         count=count,
@@ -109,7 +116,7 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
         start=None if like is None else like.right,
     ).checked(pencil)
     try:
-        found = solve_right(pencil, wanted)
+        found, wanted = solve_right(pencil, wanted)
     except ConvergenceError as error:
         if error.pairs is not None:
             error.pairs = _partial(pencil, error.pairs, phase)
@@ -151,6 +158,19 @@ def pairs_from_eps(
     return _finished(
         pencil, found, wanted, with_left=bool(left), scale=(normalization, phase, None)
     )
+
+
+def _like_error(pencil: Pencil, like: Eigenpairs | None) -> InputError | None:
+    if like is None or like.right.shape[0] == pencil.n_local:
+        return None
+    return InputError(
+        f"like must be pairs of a pencil of the same layout, got {like.right.shape[0]} local rows, "
+        f"the pencil has {pencil.n_local}; leave it out"
+    )
+
+
+def _is_linear(normalization: Any) -> bool:
+    return isinstance(normalization, tuple) and normalization[:1] == ("linear",)
 
 
 def _check_words(phase: str | None, left: str | bool) -> None:
@@ -204,7 +224,7 @@ def _finished(
         if like is not None and like.count == len(found.values):
             kept_rows = like.phase_rows
         right, rows = normalized(pencil, norm, found.right, phase=phase, rows=kept_rows)
-        scaled = RightPairs(**{**vars(found), "right": right})
+        scaled = replace(found, right=right)
         left = left_vectors(pencil, scaled, wanted) if with_left else None
     except BaseException:
         if found.transformation is not None:
@@ -240,7 +260,7 @@ def _assembled(
             iterations=found.iterations,
             converged=found.converged,
             tolerance=found.tolerance,
-            sigma=None if transformation is None else transformation.sigma,
+            sigma=found.sigma,
             left_residuals=None if left is None else left.residuals,
             notes=notes,
         ),
@@ -251,28 +271,29 @@ def _assembled(
 
 def _measures(pencil: Pencil, found: RightPairs, left: Block | None) -> tuple[Block, Block]:
     """Return condition numbers and error estimates of the eigenvalues."""
-    comm = pencil.comm
+    comm, right = pencil.comm, found.right
+    if left is None and not pencil.definite:
+        unknown = np.full(len(found.values), np.nan)
+        return unknown, unknown
+    y = right if left is None else left
+    Bx = pencil.multiply_b(right)
+    product = np.maximum(np.abs(column_dots(comm, y, Bx)), TINY)
     size = pencil.norms[0] + np.abs(found.values) * pencil.norms[1]
-    if left is None:
-        unknown = np.full(len(found.values), 1.0 if pencil.definite else np.nan)
-        return unknown, size * found.residuals
-    right = found.right
-    scale = np.maximum(np.abs(column_dots(comm, left, pencil.multiply_b(right))), TINY)
-    norms = column_norms(comm, right) * column_norms(comm, left)
-    # ||x|| ||y|| / |y^H B x| has the unit of 1 / B; products with B give the condition.
-    errors = norms * size * found.residuals / scale
+    norms = column_norms(comm, right) * column_norms(comm, y)
+    errors = norms / product * size * found.residuals
     if pencil.definite:
-        return np.ones(len(found.values)), errors
-    if pencil.B is None or not pencil.B_hermitian or not pencil.B_positive:
-        top = column_norms(comm, right) * column_norms(
-            comm, pencil.multiply_b(left, hermitian=True)
-        )
+        condition = np.ones(len(found.values))
+    elif pencil.B is not None and pencil.B_positive:
+        squares = column_dots(comm, right, Bx) * column_dots(comm, y, pencil.multiply_b(y))
+        condition = np.sqrt(np.abs(squares)) / product
     else:
-        top = np.sqrt(
-            np.abs(column_dots(comm, right, pencil.multiply_b(right)))
-            * np.abs(column_dots(comm, left, pencil.multiply_b(left)))
-        )
-    return np.asarray(top / scale), errors
+        Bh_y = pencil.multiply_b(y, hermitian=True)
+        condition = column_norms(comm, right) * column_norms(comm, Bh_y) / product
+    if found.distances is not None and found.sigma is not None:
+        # Through the factor the estimate is not blown up by the largest entries of A.
+        through = condition * found.distances * np.abs(found.values - found.sigma)
+        errors = np.minimum(errors, through)
+    return condition, errors
 
 
 def _partial(pencil: Pencil, found: RightPairs, phase: str | None) -> Eigenpairs | None:
@@ -281,5 +302,5 @@ def _partial(pencil: Pencil, found: RightPairs, phase: str | None) -> Eigenpairs
         return None
     norm = choose_normalization(pencil, None, found.right)
     right, rows = normalized(pencil, norm, found.right, phase=phase, rows=None)
-    scaled = RightPairs(**{**vars(found), "right": right, "transformation": None})
+    scaled = replace(found, right=right, transformation=None)
     return _assembled(pencil, scaled, None, norm, rows)

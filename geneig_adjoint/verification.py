@@ -14,8 +14,8 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint.collective import allreduce_same
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import DefectiveEigenvalueError, DegenerateEigenvalueError
+from geneig_adjoint.evaluation import Objective, evaluate
 from geneig_adjoint.models import Model
-from geneig_adjoint.objectives import Objective, evaluate
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.sensitivity import adjoint_settings, jvp, values_and_gradients
 from geneig_adjoint.solve import solve_eigenproblem

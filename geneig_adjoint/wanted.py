@@ -11,6 +11,7 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.eigenpairs import RELATIVE_GAP
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.pencil import Pencil
 
@@ -76,7 +77,8 @@ class Wanted:
                 f"give one of target, which and interval, got {' and '.join(given)}; they exclude "
                 "each other"
             )
-        if not isinstance(self.count, int | np.integer) or not 1 <= self.count <= pencil.n:
+        integer = isinstance(self.count, int | np.integer) and not isinstance(self.count, bool)
+        if not integer or not 1 <= self.count <= pencil.n:
             raise InputError(
                 f"count must be in 1 ... {pencil.n} (the number of rows), got {self.count!r}; "
                 "ask for fewer pairs"
@@ -104,7 +106,8 @@ class Wanted:
         steps = np.diff(keys[by_key], prepend=keys[by_key][:1]) > RELATIVE_TIE * size
         level = np.empty(len(values), dtype=int)
         level[by_key] = np.cumsum(steps)
-        return np.lexsort((-values.real, -values.imag, level))
+        imag = np.where(np.abs(values.imag) > RELATIVE_TIE * np.abs(values), values.imag, 0.0)
+        return np.lexsort((-values.real, -imag, level))
 
     def _keys(self, values: Block) -> Block:
         if self.target is not None:
@@ -145,14 +148,22 @@ def _with_checked_target(wanted: Wanted, pencil: Pencil) -> Wanted:
     return replace(wanted, target=target if target.imag else target.real)
 
 
-def completed_count(values: Block, wanted: Wanted) -> int:
-    """Return how many of the ordered values to keep so that no conjugate is cut off."""
+def kept_indices(values: Block, wanted: Wanted) -> Block:
+    """Return which of the ordered values to keep: those wanted, and what belongs to them.
+
+    Not collective. Conjugates of a real pencil and values that cannot be told apart
+    from a kept one are completed from what has converged.
+    """
     if wanted.interval is not None:
-        return len(values)
-    count = min(wanted.count, len(values))
-    if _petsc.REAL_SCALARS and 0 < count < len(values):
-        last, following = values[count - 1], values[count]
-        conjugate = abs(following - last.conjugate()) <= RELATIVE_TIE * abs(last)
-        if last.imag > 0 and conjugate:
-            count += 1
-    return count
+        return np.arange(len(values))
+    kept = np.arange(len(values)) < wanted.count
+    size = np.abs(values)
+    if _petsc.REAL_SCALARS:
+        kept |= _close_to(values, values[kept & (values.imag != 0)].conj(), RELATIVE_TIE * size)
+    kept |= _close_to(values, values[kept], RELATIVE_GAP * size)
+    return np.flatnonzero(kept)
+
+
+def _close_to(values: Block, members: Block, limit: Block) -> Block:
+    distance = np.abs(values[:, None] - members[None, :])
+    return np.asarray((distance <= limit[:, None]).any(axis=1))

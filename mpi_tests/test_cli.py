@@ -136,6 +136,19 @@ def test_check_judges_on_every_rank_and_prints_once(comm, study, messages, capsy
     assert comm.allreduce(verdicts) == 1
 
 
+# Without a phase a real vector has its sign's freedom only. In the complex build the vectors of a
+# real pencil come out real, and to first order the phase moves the imaginary part alone.
+FREE_PHASE = {"real": ("real", 0, []), "complex": ("imag", 6, ["motion"])}
+
+
+def test_gradient_that_depends_on_a_free_phase_is_missing(comm, study, scalar_build):
+    part, code, missing = FREE_PHASE[scalar_build]
+    path = study(ELEMENTS + f'part = "{part}"\n')
+    assert main(["run", path, "--set", "solver.phase=none"]) == code
+    assert list(result(folder(comm, path))["failures"]) == missing
+    comm.barrier()
+
+
 def test_element_table_with_a_mesh_gives_a_picture(comm, study):
     path = study()
     table = path.replace("study.toml", "elements.h5")

@@ -288,7 +288,7 @@ def test_kernel_that_raises_on_one_rank(comm, method):
 def test_kernel_with_nan_on_one_rank(comm):
     model = model_with(comm, kernel=lambda _: Failing(comm, "matrices", "nan"))
     error = raised_everywhere(
-        comm, ga.InputError, r"NaN or Inf in .* elements of block 0, the first is element 0 of this",
+        comm, ga.InputError, r"NaN or Inf in .* elements of block 0, the first is element 0",
         model.assemble, {"k": P["k"]},
     )  # fmt: skip
     assert_from_the_last_rank(comm, error)

@@ -43,10 +43,7 @@ def test_element_table_gives_the_matrices_it_was_written_from(comm, folder):
 
 
 def remove(name):
-    def change(file):
-        del file[name]
-
-    return change
+    return lambda file: file.pop(name)
 
 
 def replace(name, value):
@@ -149,22 +146,21 @@ def scipy_market(path, array, **options):
 
 
 GOOD = {
-    "market": (market, "m.mtx", ("1 1 2", "2 1 .25", "1 3 -1.5", "2 2 3", "3 3 7e-3"), {}),
-    "gzipped": (market, "m.mtx.gz", ("1 1 2", "2 1 .25", "1 3 -1.5", "2 2 3", "3 3 7e-3"), {}),
-    "Fortran": (market, "m.mtx", ("1 1 2D0", "2 1 2.5D-1", "1 3 -1.5d0", "2 2 3", "3 3 7d-3"), {}),
-    "dense": (scipy_market, "m.mtx", (MATRIX,), {}),
-    "binary": (petsc_binary, "m.bin", (MATRIX, SCALAR), {}),
+    "market": (market, "m.mtx", ("1 1 2", "2 1 .25", "1 3 -1.5", "2 2 3", "3 3 7e-3")),
+    "gzipped": (market, "m.mtx.gz", ("1 1 2", "2 1 .25", "1 3 -1.5", "2 2 3", "3 3 7e-3")),
+    "Fortran": (market, "m.mtx", ("1 1 2D0", "2 1 2.5D-1", "1 3 -1.5d0", "2 2 3", "3 3 7d-3")),
+    "dense": (scipy_market, "m.mtx", (MATRIX,)),
+    "binary": (petsc_binary, "m.bin", (MATRIX, SCALAR)),
 }
 
 
-@pytest.mark.parametrize(("write", "name", "arguments", "options"), GOOD.values(), ids=GOOD)
-def test_matrix_files_are_read_as_they_are(comm, folder, write, name, arguments, options):
-    path = on_root(comm, write, folder / name, *arguments, **options)
+@pytest.mark.parametrize(("write", "name", "arguments"), GOOD.values(), ids=GOOD)
+def test_matrix_files_are_read_as_they_are(comm, folder, write, name, arguments):
+    path = on_root(comm, write, folder / name, *arguments)
     mat = read_matrix(path, comm)
     np.testing.assert_array_equal(dense(mat), MATRIX)
-    sizes = mat.getSizes()
+    assert mat.getSizes()[0] == mat.getSizes()[1]  # what a pencil needs
     mat.destroy()
-    assert sizes[0] == sizes[1]  # what a pencil needs
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pencils import Problem, directions, flat, moved
 from problems import problems
 
 import geneig_adjoint as ga
-from geneig_adjoint import objectives as o
+from geneig_adjoint.evaluation import evaluate
 
 STEP = 5e-4
 """Of differences: its fourth power, and the eigensolver's 1e-13 divided by it, stay below 1e-9."""
@@ -123,10 +123,10 @@ class Chain:
         return self.named(worst, ~(worst <= limit))
 
     def values(self, pairs, p) -> np.ndarray:
-        return np.array([o.evaluate(item, pairs, p)[0] for item in self.objectives])
+        return np.array([evaluate(item, pairs, p)[0] for item in self.objectives])
 
     def cotangents(self) -> list[ga.EigenCotangent]:
-        return [o.evaluate(item, self.pairs, self.problem.p)[1] for item in self.objectives]
+        return [evaluate(item, self.pairs, self.problem.p)[1] for item in self.objectives]
 
     def gradients(self, **settings) -> np.ndarray:
         """Return one row of all parameters per objective."""

@@ -100,6 +100,9 @@ def petsc_binary(path, array, dtype, **changes):
     return path
 
 
+# One line of progress.
+STEP = r"\[ +\d+\.\d s\] .+ \(\d+\.\d\d s\)"
+
 ELEMENTS = """
 [model]
 elements = "elements.h5"

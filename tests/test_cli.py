@@ -1,22 +1,19 @@
 """The command line as a user starts it: exit codes, messages and files under mpirun."""
 
 import os
-import pty
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from conftest import environment_outside_mpi
 from study_files import (
     DOUBLE,
     ELEMENTS,
     MODEL,
     PYTHON,
+    STEP,
     WRONG,
     N,
     P,
@@ -26,19 +23,23 @@ from study_files import (
     study_folder,
     write_chain,
 )
+from test_import import WITHOUT_STACK, python
 
 import geneig_adjoint
 from geneig_adjoint.cli import main
 
 HERE = str(Path(__file__).parent)
-STEP = r"\[ +\d+\.\d s\] .+ \(\d+\.\d\d s\)"
+KEYS = {
+    "values", "residuals", "left_residuals", "condition", "clusters", "normalization", "notes",
+    "objectives", "gradients", "failures", "timings", "versions", "ranks",
+}  # fmt: skip
 NUMBERS = r"[-+]?\d\.\d+e[-+]\d\d"
 
 
 @pytest.fixture
 def adjoint(mpirun, monkeypatch):
     """Run ``geneig-adjoint`` on two ranks."""
-    monkeypatch.setenv("PYTHONPATH", HERE)  # the models in study files come from here
+    monkeypatch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)  # for the models of studies
 
     def run(*words, timeout=40):
         return mpirun(2, "geneig-adjoint", *map(str, words), timeout=timeout)
@@ -59,10 +60,7 @@ def test_run_writes_what_the_design_says(adjoint, tmp_path):
     assert finished.returncode == 0, finished.stderr
     assert messages(finished) == []
     content = result(tmp_path / "out")
-    assert set(content) == {
-        "values", "residuals", "left_residuals", "condition", "clusters", "normalization", "notes",
-        "objectives", "gradients", "failures", "timings", "versions", "ranks",
-    }  # fmt: skip
+    assert set(content) == KEYS
     lam, gradient = chain_derivatives(P, 0)
     second = chain_derivatives(P, 1)[0]
     assert content["values"][:2] == [[pytest.approx(v, rel=1e-12), 0.0] for v in (lam, second)]
@@ -73,15 +71,12 @@ def test_run_writes_what_the_design_says(adjoint, tmp_path):
     assert content["failures"] == {}
     assert content["ranks"] == 2
     assert content["versions"]["geneig_adjoint"] == geneig_adjoint.__version__
-    assert set(content["timings"]) == {
-        "build model", "assemble", "solve eigenproblem", "differentiate 3 objectives",
-    }  # fmt: skip
+    steps = {"build model", "assemble", "solve eigenproblem", "differentiate 3 objectives"}
+    assert set(content["timings"]) == steps
     entry = content["gradients"]["second"]["m"]
     assert entry["path"] == "gradients/second/m"
     with h5py.File(tmp_path / "out" / "result.h5") as file:
-        assert {name: file[name].shape for name in ("values", "right", "left")} == {
-            "values": (3,), "right": (N, 3), "left": (N, 3),
-        }  # fmt: skip
+        assert [file[name].shape for name in ("values", "right", "left")] == [(3,), (N, 3), (N, 3)]
         np.testing.assert_array_equal(file[entry["path"]], entry["entries"])
         np.testing.assert_array_equal(file["parameters/k"], P["k"])
         np.testing.assert_array_equal(file["values"], np.array(content["values"])[:, 0])
@@ -227,42 +222,6 @@ def test_exception_on_all_ranks_is_an_internal_error(tmp_path, capsys):
     assert "geneig-adjoint: internal error" in text
 
 
-def on_terminal(*words):
-    """Run on one rank with stderr on a terminal; return code and what the terminal got."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "geneig_adjoint.cli", *map(str, words)],
-        env=environment_outside_mpi(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=follower,
-    )
-    os.close(follower)
-    shown = b"".join(iter(lambda: read_some(leader), b""))
-    os.close(leader)
-    return process.wait(timeout=30), shown.decode()
-
-
-def read_some(descriptor):
-    try:
-        return os.read(descriptor, 1000)
-    except OSError:  # how Linux says that nobody writes any more
-        return b""
-
-
-def test_progress_is_live_on_a_terminal(tmp_path):
-    code, shown = on_terminal("run", study_folder(tmp_path))
-    assert code == 0
-    assert re.search(r"\r\x1b\[K\[ +\d\.\d s\] solve eigenproblem \.\.\.", shown)
-    assert re.search(rf"\r\x1b\[K{STEP}\r\n", shown)
-
-
-def test_message_starts_on_a_line_of_its_own_on_a_terminal(tmp_path):
-    code, shown = on_terminal("run", study_folder(tmp_path, ELEMENTS.replace("ts.h5", ".h5")))
-    assert code == 3
-    assert re.search(r"build model \.\.\.\r\ngeneig-adjoint: ", shown)
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -299,7 +258,9 @@ def test_overwrite_replaces_results(tmp_path, capsys):
     assert len(result(tmp_path / "out")["values"]) == 3
 
 
-def test_version_is_printed(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        main(["--version"])
-    assert capsys.readouterr().out == f"geneig-adjoint {geneig_adjoint.__version__}\n"
+def test_missing_stack_is_one_message_with_the_remedy():
+    start = "import sys; from geneig_adjoint.cli import main; sys.exit(main(['run', 'x.toml']))"
+    finished = python(WITHOUT_STACK, start)
+    assert finished.returncode == 2
+    assert finished.stderr.count("geneig-adjoint: ") == 1
+    assert "install python3-petsc4py" in finished.stderr

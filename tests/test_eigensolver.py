@@ -16,6 +16,7 @@ from builders import (
 from petsc4py import PETSc
 
 import geneig_adjoint as ga
+from geneig_adjoint import eigensolver
 
 WHICH = {
     "largest_magnitude": lambda lam: -np.abs(lam),
@@ -250,6 +251,17 @@ def test_converged_part_can_be_closed_and_has_no_left_vectors(comm):
         assert pairs.left is None
         x = pairs.right
         assert np.allclose(whole(pairs, x.conj() * x).sum(axis=0), 1.0, rtol=1e-14)
+
+
+def test_residuals_are_looked_at_whatever_the_solver_says(comm, monkeypatch):
+    # As if SLEPc's pairs were worse than it believes.
+    monkeypatch.setattr(eigensolver, "residual_limit", lambda tolerance: 0.0)
+    pencil = pencil_of(comm, stiffness(30))
+    with pytest.raises(
+        ga.ConvergenceError, match=r"must have residuals below .* for pair"
+    ) as caught:
+        ga.solve_eigenproblem(pencil, 2, which="largest_real")
+    assert caught.value.pairs.count == 2
 
 
 def test_a_loose_tolerance_is_not_accepted_silently(comm):

@@ -8,17 +8,17 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from geneig_adjoint import objectives as ready
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import raise_together
+from geneig_adjoint.collective import leave_together, raise_together
 from geneig_adjoint.errors import InputError, StudyError
+from geneig_adjoint.evaluation import Objective
 from geneig_adjoint.io import Mesh, read_elements, read_matrix
 from geneig_adjoint.models import MatrixModel
-from geneig_adjoint.objectives import Objective
 from geneig_adjoint.study.settings import Study
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Problem:
 
     Attributes
     ----------
+    comm : MPI.Comm
     model : Model
     p : dict
         Parameters at which it is solved.
@@ -41,10 +42,18 @@ class Problem:
 
     """
 
+    comm: MPI.Comm
     model: Any
     p: dict[str, Any]
     mesh: Mesh | None
     matrices: tuple[PETSc.Mat, ...] = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if leave_together(self.comm, error):
+            self.close()
 
     def close(self) -> None:
         """Free model and matrices.  (Collective.)"""
@@ -68,7 +77,7 @@ def build_problem(study: Study, comm: MPI.Comm) -> Problem:
 
     """
     if "elements" in study.model:
-        return Problem(*read_elements(study.folder / study.model["elements"], comm))
+        return Problem(comm, *read_elements(study.folder / study.model["elements"], comm))
     if "python" in study.model:
         return _from_python(study, comm)
     return _from_matrices(study, comm)
@@ -83,7 +92,7 @@ def _from_python(study: Study, comm: MPI.Comm) -> Problem:
             f"{type(result).__name__}; see the documentation of study files"
         )
     mesh = result[2] if len(result) == 3 else None
-    return Problem(result[0], result[1], mesh)
+    return Problem(comm, result[0], result[1], mesh)
 
 
 def _from_matrices(study: Study, comm: MPI.Comm) -> Problem:
@@ -102,7 +111,7 @@ def _from_matrices(study: Study, comm: MPI.Comm) -> Problem:
         entries.append((matrix(table, "A"), matrix(table, "B")))
     assert A is not None
     p = {name: np.zeros(len(entries)) for name, entries in derivatives.items()}
-    return Problem(MatrixModel(A, B, derivatives), p, None, tuple(read))
+    return Problem(comm, MatrixModel(A, B, derivatives), p, None, tuple(read))
 
 
 def load_function(study: Study, reference: str, comm: MPI.Comm) -> Callable[..., Any]:

@@ -27,8 +27,8 @@ from geneig_adjoint.errors import (
     InputError,
     StudyError,
 )
+from geneig_adjoint.evaluation import Objective, evaluate
 from geneig_adjoint.io import Mesh, atomic_path, gathered, write_json, write_vtu
-from geneig_adjoint.objectives import Objective, evaluate
 from geneig_adjoint.sensitivity import adjoint_settings, values_and_gradients
 from geneig_adjoint.solve import solve_eigenproblem
 from geneig_adjoint.study.build import Problem, build_objectives, build_problem
@@ -84,8 +84,7 @@ def run_study(study: Study, comm: MPI.Comm) -> Outcome:
     raise_together(comm, _prepared_directory(study) if comm.rank == 0 else None)
     with ExitStack() as opened:
         with progress.step("build model"):
-            problem = build_problem(study, comm)
-            opened.callback(problem.close)
+            problem = opened.enter_context(build_problem(study, comm))
         with progress.step("assemble"):
             pencil = opened.enter_context(problem.model.assemble(problem.p))
         # Before the long part: a typing error should not cost a solve.
@@ -126,8 +125,7 @@ def check_study(study: Study, comm: MPI.Comm) -> dict[str, GradientReport]:
     reports = {}
     with ExitStack() as opened:
         with progress.step("build model"):
-            problem = build_problem(study, comm)
-            opened.callback(problem.close)
+            problem = opened.enter_context(build_problem(study, comm))
         with problem.model.assemble(problem.p) as pencil:
             rows = pencil.rows
         for name, objective in build_objectives(study, problem, rows, comm).items():

@@ -1,0 +1,158 @@
+"""Calling a user's objective on every rank, and checking what it returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.collective import PATIENCE, check_equal_input, raise_together
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
+from geneig_adjoint.errors import InputError
+from geneig_adjoint.parameters import is_distributed
+
+Objective: TypeAlias = Callable[..., tuple[float, EigenCotangent]]
+
+
+def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, EigenCotangent]:
+    """Call an objective on every rank and check what it returns.
+
+    Collective. An exception on one rank is raised on all ranks.
+
+    Raises
+    ------
+    InputError
+        Results of the wrong kind or shape, non-finite numbers, values that differ
+        between ranks.
+
+    """
+    error: Exception | None = None
+    value, cotangent = float("nan"), EigenCotangent()
+    try:
+        result = objective(pairs, p) if _takes_parameters(objective) else objective(pairs)
+        value, cotangent = _checked_result(objective, result, pairs)
+    except Exception as caught:
+        error = caught
+    raise_together(pairs.comm, error, patience=PATIENCE)
+    first = pairs.comm.bcast(value, root=0)
+    if first != value and not abs(first - value) <= 1e-12 * abs(first):
+        error = InputError(
+            f"the objective {_name(objective)} must return the same value on every rank, got "
+            f"{value!r} on rank {pairs.comm.rank} and {first!r} on rank 0; sum local parts with "
+            "pairs.comm.allreduce"
+        )
+    raise_together(pairs.comm, error)
+    return first, _same_everywhere(objective, pairs, cotangent)
+
+
+def _same_everywhere(
+    objective: Objective, pairs: Eigenpairs, cotangent: EigenCotangent
+) -> EigenCotangent:
+    """Return the cotangent with rank 0's bits where it is replicated: decisions rest on them."""
+    parameters = cotangent.parameters or {}
+    replicated = {name: v for name, v in sorted(parameters.items()) if not is_distributed(v)}
+    if cotangent.values is not None:
+        replicated["values"] = cotangent.values
+    parts = {name: np.asarray(value) for name, value in replicated.items()}
+    columns = [block.shape[1] for block in cotangent.matrices or ()]
+    shapes = {name: value.shape for name, value in parts.items()}
+    what = f"the parts of the cotangent of {_name(objective)}"
+    check_equal_input(pairs.comm, what, (shapes, sorted(parameters), columns))
+    first = pairs.comm.bcast(parts, root=0)
+    raise_together(pairs.comm, _difference_error(objective, pairs, parts, first))
+    values = first.pop("values", None)
+    return replace(
+        cotangent,
+        values=values,
+        parameters={name: first.get(name, value) for name, value in parameters.items()} or None,
+    )
+
+
+def _difference_error(
+    objective: Objective, pairs: Eigenpairs, mine: dict[str, Block], first: dict[str, Block]
+) -> InputError | None:
+    for name, value in first.items():
+        limit = 1e-12 * np.abs(value).max(initial=0.0)
+        if not (np.abs(mine[name] - value) <= limit).all():
+            return InputError(
+                f"the cotangent {name!r} of {_name(objective)} must be the same on every rank, got "
+                f"another one on rank {pairs.comm.rank} than on rank 0; sum local parts with "
+                "pairs.comm.allreduce"
+            )
+    return None
+
+
+def _takes_parameters(objective: Objective) -> bool:
+    parameters = inspect.signature(objective).parameters.values()
+    positional = [
+        item
+        for item in parameters
+        if item.kind in {item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD}
+        and (item.default is item.empty or item.name == "p")
+    ]
+    return len(positional) > 1
+
+
+def _name(objective: Any) -> str:
+    return getattr(objective, "__name__", type(objective).__name__)
+
+
+def _checked_result(
+    objective: Objective, result: Any, pairs: Eigenpairs
+) -> tuple[float, EigenCotangent]:
+    name = _name(objective)
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise InputError(
+            f"the objective {name} must return (value, EigenCotangent), got "
+            f"{type(result).__name__}; return both"
+        )
+    value, cotangent = result
+    if not isinstance(cotangent, EigenCotangent):
+        raise InputError(
+            f"the objective {name} must return an EigenCotangent as second item, got "
+            f"{type(cotangent).__name__}; wrap it: EigenCotangent(values=..., right=...)"
+        )
+    if np.ndim(value) != 0 or np.iscomplexobj(value):
+        raise InputError(
+            f"the objective {name} must be one real number, got {value!r}; differentiate real and "
+            "imaginary part as two objectives"
+        )
+    if not np.isfinite(value):
+        raise InputError(f"the objective {name} must be finite, got {value!r}; check its formula")
+    _check_shapes(name, cotangent, pairs)
+    return float(value), cotangent
+
+
+def _check_shapes(name: str, cotangent: EigenCotangent, pairs: Eigenpairs) -> None:
+    shapes = {
+        "values": (cotangent.values, (pairs.count,)),
+        "right": (cotangent.right, pairs.right.shape),
+        "left": (cotangent.left, pairs.right.shape),
+    }
+    for part, (array, shape) in shapes.items():
+        if array is None:
+            continue
+        if np.shape(array) != shape:
+            raise InputError(
+                f"the cotangent {part!r} of {name} must have shape {shape}, got {np.shape(array)}; "
+                "use this rank's rows, one column per pair"
+            )
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"the cotangent {part!r} of {name} must be finite, got "
+                f"{np.count_nonzero(~np.isfinite(array))} NaN or Inf; check its formula"
+            )
+    blocks = cotangent.matrices
+    n_local = pairs.right.shape[0]
+    if blocks is not None and (
+        len(blocks) != 3 or len({np.shape(block) for block in blocks}) != 1
+        or np.ndim(blocks[0]) != 2 or np.shape(blocks[0])[0] != n_local
+    ):  # fmt: skip
+        raise InputError(
+            f"the cotangent 'matrices' of {name} must be three blocks of shape ({n_local}, j), got "
+            f"{[np.shape(block) for block in blocks]}; pass (left_a, left_b, right)"
+        )
