@@ -23,6 +23,7 @@ from geneig_adjoint.parameters import (
     IdAccess,
     Parameters,
     check_parameters,
+    digest,
     finish,
     is_distributed,
     length,
@@ -131,8 +132,9 @@ class ElementModel:
             B = self._assembled("B", p, None if out is None else out.B) if has_b else None
         if out is not None:
             out.verify()
-            return out
-        return Pencil(A, B, owned=True)
+        pencil = Pencil(A, B, owned=True) if out is None else out
+        pencil.point = digest(p)
+        return pencil
 
     def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Gradient:
         """Return Re sum_j left_a_j^H A_i right_j + left_b_j^H B_i right_j for every parameter.

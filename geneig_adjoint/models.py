@@ -19,6 +19,7 @@ from geneig_adjoint.parameters import (
     IdAccess,
     Parameters,
     check_parameters,
+    digest,
     finish,
     zeros_like,
 )
@@ -92,8 +93,9 @@ class MatrixModel:
                 B = self._summed(self.B, 1, weights, None if out is None else out.B)
         if out is not None:
             out.verify()
-            return out
-        return Pencil(A, B, owned=True)
+        pencil = Pencil(A, B, owned=True) if out is None else out
+        pencil.point = digest(p)
+        return pencil
 
     def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Gradient:
         """Return the contraction with every dA_i and dB_i; see `Model.contract`."""

@@ -20,7 +20,7 @@ from geneig_adjoint.collective import (
     raise_together,
 )
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.parameters import Gradient, Parameters, length
+from geneig_adjoint.parameters import Gradient, Parameters, digest, length
 from geneig_adjoint.pencil import Pencil
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ class OperatorModel:
         frozen = {name: value.copy() for name, value in p.items()}
         A = self._shell(frozen, self._a, name="apply_a")
         B = None if self._b is None else self._shell(frozen, self._b, name="apply_b")
-        return Pencil(A, B, owned=True)
+        pencil = Pencil(A, B, owned=True)
+        pencil.point = digest(p)
+        return pencil
 
     def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Gradient:
         """Return the user's vjp, checked and made the same on all ranks.  (Collective.)"""

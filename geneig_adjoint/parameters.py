@@ -110,10 +110,14 @@ def _entries_error(p: Parameters) -> InputError | None:
 
 
 def _digest(p: Parameters) -> dict[str, bytes]:
+    return {name: hashed for name, hashed in digest(p).items() if not is_distributed(p[name])}
+
+
+def digest(p: Parameters) -> dict[str, bytes]:
+    """Return a fingerprint of the entries this rank holds, by name.  (Not collective.)"""
     return {
-        name: hashlib.blake2b(np.ascontiguousarray(value).tobytes()).digest()
+        name: hashlib.blake2b(np.asarray(local_values(value), dtype=float).tobytes()).digest()
         for name, value in p.items()
-        if not is_distributed(value)
     }
 
 

@@ -55,6 +55,8 @@ class Pencil:
         Global number of rows.
     rows : tuple of int
         First row of this rank and one past its last.
+    point : dict or None
+        Fingerprint of the parameters a model assembled this pencil at.
     version : int
         Raised whenever the entries change in place; eigenpairs remember theirs.
 
@@ -78,6 +80,7 @@ class Pencil:
         self.B = B
         self.comm: MPI.Comm = A.comm.tompi4py()
         self.version = 0
+        self.point: dict[str, bytes] | None = None
         self._declared = problem_type
         self._owned = owned
         self._open = True

@@ -14,9 +14,9 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint import adjoint_vectors, tangents
 from geneig_adjoint.adjoint_settings import AdjointSettings, Strategy
-from geneig_adjoint.collective import check_equal_input, leave_together
+from geneig_adjoint.collective import check_equal_input, leave_together, raise_together
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
-from geneig_adjoint.errors import InputError
+from geneig_adjoint.errors import InputError, StaleError
 from geneig_adjoint.evaluation import Objective, evaluate
 from geneig_adjoint.models import Model
 from geneig_adjoint.parameters import Gradient, Parameters
@@ -86,7 +86,8 @@ def gradient(
     DegenerateEigenvalueError, DefectiveEigenvalueError, GaugeError
         When the derivative does not exist.
     StaleError
-        When the pairs no longer belong to their pencil.
+        When the pairs no longer belong to their pencil, or were solved at other
+        parameters than p.
 
     """
     wanted = [objective] if callable(objective) else list(objective)
@@ -116,6 +117,7 @@ def values_and_gradients(
 ) -> list[tuple[float, Gradient]]:
     """Return value and gradient of several objectives that share their solves.  (Collective.)"""
     pairs.check_current()
+    _check_point(pairs, p)
     kind = settings.strategy if isinstance(settings.strategy, str) else type(settings.strategy)
     request = (len(objectives), kind, settings.rtol, dict(settings.options), settings.prefix)
     check_equal_input(pairs.comm, "the number of objectives and the settings", request)
@@ -132,6 +134,18 @@ def values_and_gradients(
             params.add_scaled(total, 1.0, cotangent.parameters)
         found.append((value, total))
     return found
+
+
+def _check_point(pairs: Eigenpairs, p: Parameters) -> None:
+    """Raise on all ranks when the pairs were solved at other parameters."""
+    point = pairs.pencil.point
+    error = None
+    if point is not None and (not isinstance(p, Mapping) or point != params.digest(p)):
+        error = StaleError(
+            "p must hold the parameters the pairs were solved for, got others; assemble and solve "
+            "again, or pass the p that was used"
+        )
+    raise_together(pairs.comm, error)
 
 
 def _in_structure_of(p: Parameters, total: Any) -> Gradient:
@@ -185,11 +199,12 @@ def jvp(
     ------
     InputError
         When the model has no ``tangent``.
-    ConvergenceError, DegenerateEigenvalueError, DefectiveEigenvalueError
+    ConvergenceError, DegenerateEigenvalueError, DefectiveEigenvalueError, StaleError
         As in `gradient`.
 
     """
     pairs.check_current()
+    _check_point(pairs, p)
     if not hasattr(model, "tangent"):
         raise InputError(
             f"jvp needs a model with tangent(p, p_dot, right), got {type(model).__name__} without; "
