@@ -40,7 +40,7 @@ _MODULE_OF = {
     "gradient": "sensitivity",
     "jvp": "sensitivity",
     "solve_eigenproblem": "solve",
-    "value_and_gradient": "sensitivity",
+    "value_and_gradient": "chain",
     "verify_gradient": "verification",
 }
 _SUBMODULES = {"errors", "io", "objectives"}

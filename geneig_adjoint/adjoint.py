@@ -23,7 +23,8 @@ from geneig_adjoint.clusters import check_value_cotangent, check_vector_cotangen
 from geneig_adjoint.collective import allreduce_same
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.normalization import column_dots, complete_tangent, project_cotangent
+from geneig_adjoint.gauge import complete_tangent, project_cotangent
+from geneig_adjoint.normalization import column_dots
 
 
 @dataclass

@@ -8,6 +8,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -131,3 +132,28 @@ def equal_layout(comm: MPI.Comm, size: int) -> tuple[int, int]:
     """Return (local, global) sizes of PETSc's default split.  (Not collective.)"""
     local = size // comm.size + (comm.rank < size % comm.size)
     return local, size
+
+
+def own_rows(comm: MPI.Comm, n: int, n_local: int | None) -> tuple[int, int]:
+    """Return this rank's row range for given or default local sizes.  (Collective.)
+
+    Raises
+    ------
+    InputError
+        When the sizes do not add up to n, or only some ranks give one.
+
+    """
+    given = comm.allgather(n_local)
+    counts = [equal_layout_of(n, comm.size, r) if g is None else g for r, g in enumerate(given)]
+    if sum(counts) != n or len({g is None for g in given}) > 1:
+        raise InputError(
+            f"n_local must add up to n = {n} over the ranks (or be None on all), got {given}; "
+            "pass the number of rows each rank owns"
+        )
+    first = sum(counts[: comm.rank])
+    return first, first + counts[comm.rank]
+
+
+def equal_layout_of(n: int, size: int, rank: int) -> int:
+    """Return the rows PETSc's default split gives to a rank.  (Not collective.)"""
+    return n // size + (rank < n % size)

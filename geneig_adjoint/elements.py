@@ -11,7 +11,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.assembly import Pattern, equal_layout
+from geneig_adjoint.assembly import Pattern, equal_layout, own_rows
 from geneig_adjoint.collective import check_equal_input, guard, leave_together, raise_together
 from geneig_adjoint.element_blocks import ElementBlock, check_matrices, first_block_error
 from geneig_adjoint.errors import InputError
@@ -77,7 +77,7 @@ class ElementModel:
         check_equal_input(self.comm, "n", n)
         kinds = [(block.matrix, sorted(block.parameters)) for block in self.blocks]
         check_equal_input(self.comm, "the kinds of element blocks (matrix, parameters)", kinds)
-        self.rows = _own_rows(self.comm, n, n_local)
+        self.rows = own_rows(self.comm, n, n_local)
         error = None
         with guard(self.comm):  # a table may be of any kind: whatever fails, fails everywhere
             error = first_block_error(self.blocks, n)
@@ -345,23 +345,6 @@ def _world() -> MPI.Comm:
     from mpi4py import MPI
 
     return MPI.COMM_WORLD
-
-
-def _own_rows(comm: MPI.Comm, n: int, n_local: int | None) -> tuple[int, int]:
-    given = comm.allgather(n_local)
-    counts = [equal_layout_of(n, comm.size, r) if g is None else g for r, g in enumerate(given)]
-    if sum(counts) != n or len({g is None for g in given}) > 1:
-        raise InputError(
-            f"n_local must add up to n = {n} over the ranks (or be None on all), got {given}; "
-            "pass the number of rows each rank owns"
-        )
-    first = sum(counts[: comm.rank])
-    return first, first + counts[comm.rank]
-
-
-def equal_layout_of(n: int, size: int, rank: int) -> int:
-    """Return the rows PETSc's default split gives to a rank.  (Not collective.)"""
-    return n // size + (rank < n % size)
 
 
 def _distinct_dofs(comm: MPI.Comm, blocks: Sequence[ElementBlock]) -> tuple[list[Block], list[int]]:

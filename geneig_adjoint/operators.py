@@ -9,19 +9,18 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import TINY, Block
+from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import equal_layout
 from geneig_adjoint.collective import (
     PATIENCE,
     check_equal_input,
-    column_norms,
-    inner,
     leave_together,
     raise_together,
 )
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import Gradient, Parameters, digest, length
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.symmetry import adjoint_defect
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -168,22 +167,6 @@ class OperatorModel:
                 f"by {defect:.1e}, so {wrong}; pass {name}_hermitian"
             )
         return mat
-
-
-def adjoint_defect(mat: PETSc.Mat) -> float:
-    """Return by how much u^H (M v) and (M^H u)^H v differ, relatively, for random u, v.
-
-    Collective.
-    """
-    comm = mat.comm.tompi4py()
-    probes = _petsc.deterministic_block(mat.getOwnershipRange(), 4, seed=7)
-    if not _petsc.REAL_SCALARS:
-        probes = probes + 1j * _petsc.deterministic_block(mat.getOwnershipRange(), 4, seed=8)
-    u, v = probes[:, :2], probes[:, 2:]
-    forward, backward = _petsc.multiply(mat, v), _petsc.multiply(mat, u, hermitian=True)
-    difference = inner(comm, u, forward) - inner(comm, backward, v)
-    size = column_norms(comm, u).max() * column_norms(comm, forward).max()
-    return float(np.abs(difference).max() / max(float(size), TINY))
 
 
 def _structure_error(p: Parameters, result: Mapping[str, Any]) -> InputError | None:

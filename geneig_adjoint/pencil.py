@@ -6,19 +6,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import scipy.linalg
 from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import TINY, Block
+from geneig_adjoint._types import Block
 from geneig_adjoint.collective import (
     column_norms,
-    inner,
-    largest_over_ranks,
     leave_together,
     raise_together,
 )
 from geneig_adjoint.errors import InputError, StaleError
+from geneig_adjoint.symmetry import asymmetry_error, hermitian_defect, smallest_ritz_ratio
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -127,7 +125,7 @@ class Pencil:
         """
         if self.B is None:
             return True
-        return self.B_hermitian and _smallest_ritz_ratio(self) > -HERMITIAN_TOLERANCE
+        return self.B_hermitian and smallest_ritz_ratio(self.B) > -HERMITIAN_TOLERANCE
 
     @property
     def problem_type(self) -> str:
@@ -252,7 +250,7 @@ class Pencil:
             return
         for name, mat in (("A", self.A), ("B", self.B)):
             if mat is not None and hermitian_defect(mat) > HERMITIAN_TOLERANCE:
-                raise_together(self.comm, _asymmetry_error(self._declared, name, mat))
+                raise_together(self.comm, asymmetry_error(self._declared, name, mat))
         if not self.definite:
             raise InputError(
                 f"problem_type={self._declared!r} needs B positive semidefinite, got a direction v "
@@ -303,56 +301,6 @@ def _type_error(problem_type: str | None, B: PETSc.Mat | None) -> InputError | N
     return None
 
 
-def hermitian_defect(mat: PETSc.Mat) -> float:
-    """Return how far a matrix is from its Hermitian transpose, by products with random v.
-
-    Collective. Rows and columns are scaled by their largest entries first, so that a
-    penalty of 1e13 on one row does not hide an asymmetry between others. An operator
-    without entries may lack its Hermitian transpose, so there u^H M v and
-    conj(v^H M u) are compared.
-    """
-    comm = mat.comm.tompi4py()
-    probes = _petsc.deterministic_block(mat.getOwnershipRange(), 2, seed=1)
-    if not _petsc.REAL_SCALARS:
-        probes = probes + 1j * _petsc.deterministic_block(mat.getOwnershipRange(), 2, seed=2)
-    if _petsc.is_shell(mat):
-        return _adjoint_defect(comm, probes, _petsc.multiply(mat, probes))
-    scale = 1.0 / np.sqrt(_petsc.row_sizes(mat))[:, None]
-    product = scale * _petsc.multiply(mat, scale * probes)
-    difference = product - scale * _petsc.multiply(mat, scale * probes, hermitian=True)
-    largest = [np.abs(part).max(initial=0.0) for part in (difference, product)]
-    worst, size = largest_over_ranks(comm, np.array(largest))
-    return float(worst / max(size, TINY))
-
-
-def _adjoint_defect(comm: MPI.Comm, probes: Block, product: Block) -> float:
-    gram = inner(comm, probes, product)
-    sizes = column_norms(comm, probes) * column_norms(comm, product)
-    return float(np.abs(gram - gram.conj().T).max() / max(sizes.max(), TINY))
-
-
-def _asymmetry_error(declared: str | None, name: str, mat: PETSc.Mat) -> InputError:
-    message = f"problem_type={declared!r} needs {name} Hermitian, got "
-    remedy = '; use problem_type="nhep" or "gnhep", or symmetrise it'
-    if _petsc.is_shell(mat):
-        return InputError(f"{message}an operator with u^H M v != conj(v^H M u){remedy}")
-    difference = mat.copy()
-    transposed = mat.copy()
-    transposed = transposed.hermitianTranspose()
-    difference.axpy(-1.0, transposed, structure=PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN)
-    offsets, columns, values = difference.getValuesCSR()
-    local = (0.0, 0, 0)
-    if values.size:
-        worst = int(np.argmax(np.abs(values)))
-        row = mat.getOwnershipRange()[0] + int(np.searchsorted(offsets, worst, side="right")) - 1
-        local = (float(np.abs(values[worst])), row, int(columns[worst]))
-    size, row, column = max(mat.comm.tompi4py().allgather(local))
-    _petsc.destroy(difference, transposed)
-    return InputError(
-        f"{message}|{name} - {name}^H| = {size:.3e} at entry ({row}, {column}){remedy}"
-    )
-
-
 def _entries_error(name: str, mat: PETSc.Mat) -> InputError | None:
     offsets, columns, values = mat.getValuesCSR()
     bad = np.flatnonzero(~np.isfinite(values))
@@ -372,30 +320,3 @@ def _norm(pencil: Pencil, mat: PETSc.Mat) -> float:
     product = _petsc.multiply(mat, probes)
     ratios = column_norms(pencil.comm, product) / column_norms(pencil.comm, probes)
     return float(ratios.max() * np.sqrt(pencil.n))
-
-
-def _smallest_ritz_ratio(pencil: Pencil, steps: int = 30) -> float:
-    """Return the smallest Ritz value of B over the largest, after some Lanczos steps."""
-    v = _petsc.deterministic_block(pencil.rows, 1, seed=4)
-    basis = np.zeros((pencil.n_local, 0))
-    diagonal: list[float] = []
-    off_diagonal: list[float] = []
-    scale = 0.0
-    for _ in range(min(steps, pencil.n)):
-        norm = float(column_norms(pencil.comm, v)[0])
-        if norm <= 1e-12 * scale:
-            break
-        if diagonal:
-            off_diagonal.append(norm)
-        v = v / norm
-        basis = np.hstack([basis, v])
-        v = pencil.multiply_b(v)
-        scale = max(scale, float(column_norms(pencil.comm, v)[0]))
-        # Full orthogonalisation, twice: ghosts of large Ritz values would be harmless,
-        # lost orthogonality would not.
-        coefficients = inner(pencil.comm, basis, v)
-        diagonal.append(float(coefficients[-1, 0].real))
-        v = v - basis @ coefficients
-        v = v - basis @ inner(pencil.comm, basis, v)
-    values = scipy.linalg.eigvalsh_tridiagonal(np.array(diagonal), np.array(off_diagonal))
-    return float(values[0] / max(abs(values[0]), abs(values[-1]), TINY))

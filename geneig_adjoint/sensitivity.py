@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, overload
+from typing import Any, overload
 
 import numpy as np
 from petsc4py import PETSc
@@ -14,14 +14,12 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint import adjoint_vectors, tangents
 from geneig_adjoint.adjoint_settings import AdjointSettings, Strategy
-from geneig_adjoint.collective import check_equal_input, leave_together, raise_together
+from geneig_adjoint.collective import check_equal_input, raise_together
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError, StaleError
 from geneig_adjoint.evaluation import Objective, evaluate
 from geneig_adjoint.models import Model
 from geneig_adjoint.parameters import Gradient, Parameters
-from geneig_adjoint.pencil import Pencil
-from geneig_adjoint.solve import solve_eigenproblem
 
 
 @overload
@@ -276,131 +274,3 @@ def derivative_products(
         block = block.real
     dA_x, dB_x = model.derivative_products(p, block, name, indices)
     return dA_x, dB_x
-
-
-class ValueAndGradient:
-    """A function ``f(p) -> (value, gradient)`` that assembles, solves and differentiates.
-
-    Made by `value_and_gradient`. Keeps the matrices' layout and the previous vectors
-    from call to call; a context manager, ``close`` frees the matrices.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        objective: Objective,
-        *,
-        adjoint: Mapping[str, Any] | None = None,
-        **solver: Any,
-    ) -> None:
-        self._model = model
-        self._objective = objective
-        self._settings = adjoint_settings(**dict(adjoint or {}))
-        self._solver = solver
-        self._refills = "out" in inspect.signature(model.assemble).parameters
-        self._pencil: Pencil | None = None
-        self._previous: Eigenpairs | None = None
-        self._structure: Parameters | None = None
-
-    def __call__(self, p: Parameters) -> tuple[float, Gradient]:
-        """Return value and gradient at p.
-
-        Collective. p is replicated or distributed as the model wants it; the gradient
-        has its structure and belongs to the caller.
-        """
-        pencil = self._assembled(p)
-        solver = dict(self._solver)
-        if self._previous is not None:
-            solver.setdefault("like", self._previous)
-        try:
-            with solve_eigenproblem(pencil, **solver) as pairs:
-                value, result = values_and_gradients(
-                    self._model, p, pairs, [self._objective], self._settings
-                )[0]
-                self._previous = pairs
-        finally:
-            if not self._refills:
-                pencil.close()
-        return value, result
-
-    def flat(self, x: Block) -> tuple[float, Block]:
-        """Return value and flat gradient at flat parameters, for `scipy.optimize.minimize`.
-
-        Collective: every rank must call it with the same x.
-        """
-        p = self.unpack(x)
-        value, result = self(p)
-        return value, params.pack(result)
-
-    def pack(self, p: Parameters) -> Block:
-        """Return p as one flat array and remember its structure.  (Not collective.)"""
-        self._structure = p
-        return params.pack(p)
-
-    def unpack(self, x: Block) -> Gradient:
-        """Return a flat array in the structure last packed.  (Not collective.)
-
-        Raises
-        ------
-        InputError
-            When no structure is known yet, or the length does not fit.
-
-        """
-        if self._structure is None:
-            raise InputError(
-                "unpack needs the structure of the parameters, got no pack(p) before; "
-                "start from x = f.pack(p)"
-            )
-        return params.unpack(np.asarray(x, dtype=float), self._structure)
-
-    def close(self) -> None:
-        """Free the matrices kept between calls.  (Collective.)"""
-        if self._pencil is not None:
-            self._pencil.close()
-        self._pencil = None
-        self._previous = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if self._pencil is None or leave_together(self._pencil.comm, error):
-            self.close()
-
-    def _assembled(self, p: Parameters) -> Pencil:
-        if not self._refills:
-            pencil: Pencil = self._model.assemble(p)
-            return pencil
-        self._pencil = self._model.assemble(p, out=self._pencil)
-        return self._pencil
-
-
-def value_and_gradient(
-    model: Model,
-    objective: Objective,
-    *,
-    adjoint: Mapping[str, Any] | None = None,
-    **solver: Any,
-) -> ValueAndGradient:
-    """Return a function ``f(p) -> (value, gradient)`` of the whole chain.
-
-    Not collective; calling the function is.
-
-    Parameters
-    ----------
-    model
-        The model.
-    objective
-        The objective.
-    adjoint
-        Keywords of `gradient` (strategy, rtol, ...).
-    **solver
-        Keywords of `solve_eigenproblem` (count, target, ...).
-
-    Returns
-    -------
-    ValueAndGradient
-        Call it, or use ``f.flat``, ``f.pack``, ``f.unpack`` with SciPy's optimisers.
-
-    """
-    return ValueAndGradient(model, objective, adjoint=adjoint, **solver)

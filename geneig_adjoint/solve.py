@@ -96,22 +96,16 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
         Fewer pairs than asked for, residuals too large, or no accurate left vector.
 
     """
-    pencil.check_open()
-    # The vector of ("linear", c) and of earlier pairs is local: only its kind can be compared.
-    scale = normalization[0] if _is_linear(normalization) else str(normalization)
-    arguments = (
-        *(count, target, which, interval, scale, phase, left, dict(solver_parameters or {})),
-        *(keep_factor, options_prefix, like is None),
-    )
-    check_equal_input(pencil.comm, "the arguments of solve_eigenproblem", arguments)
-    raise_together(pencil.comm, _like_error(pencil, like))
+    options = dict(solver_parameters or {})
+    request = (count, target, which, interval, phase, left, options, keep_factor, options_prefix)
+    _check_request(pencil, request, normalization, like)
     _check_words(phase, left)
     wanted = Wanted(
         count=count,
         target=target,
         which=which,
         interval=interval,
-        options=dict(solver_parameters or {}),
+        options=options,
         prefix=options_prefix,
         start=None if like is None else like.right,
     ).checked(pencil)
@@ -158,6 +152,18 @@ def pairs_from_eps(
     return _finished(
         pencil, found, wanted, with_left=bool(left), scale=(normalization, phase, None)
     )
+
+
+def _check_request(
+    pencil: Pencil, request: tuple[Any, ...], normalization: Any, like: Eigenpairs | None
+) -> None:
+    pencil.check_open()
+    # The vector of ("linear", c) and of earlier pairs is local: only its kind can be compared.
+    scale = normalization[0] if _is_linear(normalization) else str(normalization)
+    check_equal_input(
+        pencil.comm, "the arguments of solve_eigenproblem", (*request, scale, like is None)
+    )
+    raise_together(pencil.comm, _like_error(pencil, like))
 
 
 def _like_error(pencil: Pencil, like: Eigenpairs | None) -> InputError | None:

@@ -156,12 +156,14 @@ def verify_gradient(
         As in `solve_eigenproblem` and `gradient`.
 
     """
-    settings = adjoint_settings(**dict(adjoint or {}))
+    chosen = dict(adjoint or {})
     direction = random_direction(p, seed)
     with model.assemble(p) as pencil, solve_eigenproblem(pencil, **solver) as pairs:
-        value, gradient = values_and_gradients(model, p, pairs, [objective], settings)[0]
+        value, gradient = values_and_gradients(
+            model, p, pairs, [objective], adjoint_settings(**chosen)
+        )[0]
         dot_error = None
-        tangent = _tangent(model, p, pairs, direction, dict(adjoint or {}))
+        tangent = _tangent(model, p, pairs, direction, chosen)
         if tangent is not None:
             cotangent = evaluate(objective, pairs, p)[1]
             dot_error = _dot_error(pairs, cotangent, tangent, gradient, direction)
