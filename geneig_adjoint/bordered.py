@@ -11,7 +11,6 @@ size of A - lam B, so that nothing changes when A or B is multiplied by a number
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
 
 import numpy as np
 from petsc4py import PETSc
@@ -21,7 +20,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint_settings import AdjointSettings, chosen_strategy
 from geneig_adjoint.bordered_matrix import bordered_matrix
 from geneig_adjoint.bordered_solver import LinearSolver, PackedOperator
-from geneig_adjoint.collective import allreduce_same, column_norms, leave_together
+from geneig_adjoint.collective import CollectiveContext, allreduce_same, column_norms
 from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
@@ -33,7 +32,7 @@ SETTLED = 1e-9
 """A correction of this size, relative to the solution, no longer moves it."""
 
 
-class BorderedSystem:
+class BorderedSystem(CollectiveContext):
     """The bordered matrix of one eigenpair, solved forward and Hermitian-transposed.
 
     Collective. A context manager; `close` destroys the solvers.
@@ -172,13 +171,6 @@ class BorderedSystem:
         for solver in self._solvers.values():
             solver.close()
         self._solvers.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if leave_together(self.comm, error):
-            self.close()
 
     def _set_border(self) -> None:
         a_norm, b_norm = self.pencil.norms

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -134,6 +134,34 @@ def leave_together(comm: MPI.Comm, error: BaseException | None) -> bool:
         return True
     fail_alone(error)
     return False
+
+
+class Closable(Protocol):
+    """Something ranks hold together."""
+
+    @property
+    def comm(self) -> MPI.Comm:
+        """The ranks."""
+        ...
+
+    def close(self) -> None:
+        """Free what is held.  (Collective.)"""
+        ...
+
+
+class CollectiveContext:
+    """A context manager whose clean-up is collective.
+
+    The one use of inheritance beside exceptions: leaving must be decided in the same
+    way everywhere, or a rank that fails alone hangs in somebody's clean-up.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self: Closable, _: object, error: BaseException | None, __: object) -> None:
+        if leave_together(self.comm, error):
+            self.close()
 
 
 def _portable(error: BaseException | None) -> BaseException | None:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import inner, leave_together
+from geneig_adjoint.collective import CollectiveContext, inner
 from geneig_adjoint.errors import StaleError
 from geneig_adjoint.pencil import Pencil
 
@@ -61,7 +61,7 @@ class SolveInfo:
 
 
 @dataclass(frozen=True, eq=False)
-class Eigenpairs:
+class Eigenpairs(CollectiveContext):
     """Eigenvalues with right and left vectors of ``A x = lam B x``.
 
     Made by `solve_eigenproblem` or `from_eps`. A context manager: `close` frees the
@@ -183,13 +183,6 @@ class Eigenpairs:
         """Free the factor.  (Collective.)"""
         if self.factor is not None:
             self.factor.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if leave_together(self.comm, error):
-            self.close()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from petsc4py import PETSc
@@ -12,7 +12,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import Pattern, equal_layout, own_rows
-from geneig_adjoint.collective import check_equal_input, guard, leave_together, raise_together
+from geneig_adjoint.collective import CollectiveContext, check_equal_input, guard, raise_together
 from geneig_adjoint.element_blocks import ElementBlock, check_matrices, first_block_error
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import row_ranges
@@ -38,7 +38,7 @@ BATCH_ENTRIES = 4_000_000
 """Element-matrix entries evaluated at once: 32 MB per real array."""
 
 
-class ElementModel:
+class ElementModel(CollectiveContext):
     """A(p) and B(p) as sums of element matrices.
 
     Collective. Each rank brings the elements it owns, in any distribution.
@@ -254,13 +254,6 @@ class ElementModel:
 
     def close(self) -> None:
         """Release what the model holds; it holds no PETSc objects.  (Collective.)"""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if leave_together(self.comm, error):
-            self.close()
 
     def _contracted(
         self, index: int, rows: slice, tables: list[Block], values: dict[str, Block]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from petsc4py import PETSc
@@ -11,7 +11,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import Pattern, equal_layout
-from geneig_adjoint.collective import leave_together, raise_together
+from geneig_adjoint.collective import CollectiveContext, raise_together
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import row_ranges
 from geneig_adjoint.parameters import (
@@ -47,7 +47,7 @@ class Model(Protocol):
         ...
 
 
-class MatrixModel:
+class MatrixModel(CollectiveContext):
     """A(p) = A + sum_i p_i dA_i and B(p) = B + sum_i p_i dB_i, from matrices of the user.
 
     Collective. The matrices stay the user's and must not change while the model lives.
@@ -152,13 +152,6 @@ class MatrixModel:
 
     def close(self) -> None:
         """Release what the model holds; the matrices are the user's.  (Collective.)"""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if leave_together(self.comm, error):
-            self.close()
 
     def _weights(self, p: Parameters) -> dict[str, Block]:
         """Return every parameter's entries on every rank."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from petsc4py import PETSc
@@ -13,12 +13,12 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import equal_layout
 from geneig_adjoint.collective import (
     PATIENCE,
+    CollectiveContext,
     check_equal_input,
-    leave_together,
     raise_together,
 )
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.parameters import Gradient, Parameters, digest, length
+from geneig_adjoint.parameters import Gradient, Parameters, digest, structure_error
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.symmetry import adjoint_defect
 
@@ -31,7 +31,7 @@ OPERATOR_TOLERANCE = 1e-10
 ApplyFunction = Callable[[Parameters, Block], Block]
 
 
-class OperatorModel:
+class OperatorModel(CollectiveContext):
     """A(p) and B(p) as functions that multiply blocks of vectors; no matrix exists.
 
     Collective.
@@ -108,7 +108,7 @@ class OperatorModel:
         with _petsc.log_stage("contract"):
             try:
                 result = dict(self._vjp(p, left_a, left_b, right))
-                error = _structure_error(p, result)
+                error = structure_error("vjp", p, result)
             except Exception as caught:
                 error = caught
             raise_together(self.comm, error, patience=PATIENCE)
@@ -139,13 +139,6 @@ class OperatorModel:
     def close(self) -> None:
         """Release what the model holds: nothing.  (Collective.)"""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if leave_together(self.comm, error):
-            self.close()
-
     def _shell(
         self,
         p: Parameters,
@@ -167,20 +160,6 @@ class OperatorModel:
                 f"by {defect:.1e}, so {wrong}; pass {name}_hermitian"
             )
         return mat
-
-
-def _structure_error(p: Parameters, result: Mapping[str, Any]) -> InputError | None:
-    expected = {name: length(value) for name, value in p.items()}
-    got = {
-        name: length(value if isinstance(value, PETSc.Vec) else np.asarray(value))
-        for name, value in result.items()
-    }
-    if got == expected:
-        return None
-    return InputError(
-        f"vjp must return the structure of p, {expected} (name: length), got {got}; "
-        "return one entry per parameter, zeros where there is no effect"
-    )
 
 
 class _Product(_petsc.Callback):

@@ -189,6 +189,21 @@ class IdAccess:
             total[self.unique] += sums
 
 
+def structure_error(what: str, p: Parameters, result: Mapping[str, Any]) -> InputError | None:
+    """Return an error unless a user's result has the names and lengths of p.  (Not collective.)"""
+    expected = {name: length(value) for name, value in p.items()}
+    got = {
+        name: length(value if is_distributed(value) else np.asarray(value))
+        for name, value in result.items()
+    }
+    if got == expected:
+        return None
+    return InputError(
+        f"{what} must return the structure of p, {expected} (name: length), got {got}; "
+        "return one entry per parameter, zeros where there is no effect"
+    )
+
+
 def zeros_like(p: Parameters) -> Gradient:
     """Return zeros in the structure of p; the caller owns new PETSc vectors.  (Collective.)"""
     return {name: _zero(value) for name, value in p.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from petsc4py import PETSc
@@ -11,8 +11,8 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import (
+    CollectiveContext,
     column_norms,
-    leave_together,
     raise_together,
 )
 from geneig_adjoint.errors import InputError, StaleError
@@ -27,7 +27,7 @@ HERMITIAN_TOLERANCE = 1e-12
 """Largest asymmetry, relative to the size of A v, that still counts as rounding."""
 
 
-class Pencil:
+class Pencil(CollectiveContext):
     """The matrices A and B of ``A x = lam B x``.
 
     Collective.
@@ -237,13 +237,6 @@ class Pencil:
         if self._open and self._owned:
             _petsc.destroy(self.A, self.B)
         self._open = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if leave_together(self.comm, error):
-            self.close()
 
     def _check_declaration(self) -> None:
         if self._declared not in {"hep", "ghep"}:

@@ -127,7 +127,8 @@ def values_and_gradients(
     found = []
     for (value, cotangent), contraction in zip(results, contractions, strict=True):
         total = model.contract(p, *contraction.blocks(pairs.pencil.n_local))
-        total = _in_structure_of(p, total)
+        raise_together(pairs.comm, params.structure_error("contract", p, total))
+        total = {name: total[name] for name in p}
         if cotangent.parameters is not None:
             params.add_scaled(total, 1.0, cotangent.parameters)
         found.append((value, total))
@@ -144,18 +145,6 @@ def _check_point(pairs: Eigenpairs, p: Parameters) -> None:
             "again, or pass the p that was used"
         )
     raise_together(pairs.comm, error)
-
-
-def _in_structure_of(p: Parameters, total: Any) -> Gradient:
-    """Return what a model's contract gave in the order of p, or say what is wrong with it."""
-    expected = {name: params.length(value) for name, value in p.items()}
-    got = {name: params.length(value) for name, value in total.items()}
-    if got != expected:
-        raise InputError(
-            f"contract must return the structure of p, {expected} (name: length), got {got}; "
-            "return one entry per parameter, zeros where there is no effect"
-        )
-    return {name: total[name] for name in p}
 
 
 def _check_explicit(cotangent: EigenCotangent, p: Parameters) -> None:

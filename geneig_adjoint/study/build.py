@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geneig_adjoint import objectives as ready
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import leave_together, raise_together
+from geneig_adjoint.collective import CollectiveContext, raise_together
 from geneig_adjoint.errors import InputError, StudyError
 from geneig_adjoint.evaluation import Objective
 from geneig_adjoint.io import Mesh, read_elements, read_matrix
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(CollectiveContext):
     """What a study is about, built.
 
     Attributes
@@ -47,13 +47,6 @@ class Problem:
     p: dict[str, Any]
     mesh: Mesh | None
     matrices: tuple[PETSc.Mat, ...] = ()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if leave_together(self.comm, error):
-            self.close()
 
     def close(self) -> None:
         """Free model and matrices.  (Collective.)"""
