@@ -94,16 +94,23 @@ def gradient(
     return gradients[0] if callable(objective) else gradients
 
 
-def adjoint_settings(
-    strategy: Strategy = None,
-    rtol: float = 1e-10,
-    solver_parameters: Mapping[str, Any] | None = None,
-    options_prefix: str = "",
-) -> AdjointSettings:
+SETTINGS = ("strategy", "rtol", "solver_parameters", "options_prefix")
+
+
+def adjoint_settings(**given: Any) -> AdjointSettings:
     """Return the settings of bordered systems from a user's keywords.  (Not collective.)"""
+    unknown = sorted(set(given) - set(SETTINGS))
+    if unknown:
+        raise InputError(
+            f"the settings of a gradient must be among {', '.join(SETTINGS)}, got {unknown[0]!r}; "
+            "correct the name"
+        )
+    rtol = given.get("rtol", 1e-10)
     if not 0 < rtol < 1:
         raise InputError(f"rtol must lie between 0 and 1, got {rtol}; 1e-10 is the default")
-    return AdjointSettings(strategy, rtol, dict(solver_parameters or {}), options_prefix)
+    strategy: Strategy = given.get("strategy")
+    options = dict(given.get("solver_parameters") or {})
+    return AdjointSettings(strategy, rtol, options, given.get("options_prefix", ""))
 
 
 def values_and_gradients(
@@ -257,6 +264,13 @@ def derivative_products(
                 f"{indices.max()}; count from 0"
             )
     block = np.asarray(x).reshape(-1, 1)
+    wrong = None
+    n_local = model.rows[1] - model.rows[0]
+    if len(block) != n_local:
+        wrong = InputError(
+            f"x must hold this rank's {n_local} rows, got shape {np.shape(x)}; cut it to pairs.rows"
+        )
+    raise_together(model.comm, wrong)
     if np.iscomplexobj(block) and _petsc.REAL_SCALARS:
         if model.comm.allreduce(int(np.any(block.imag))):
             raise _petsc.real_scalar_error("x")

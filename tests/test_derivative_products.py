@@ -140,3 +140,26 @@ def test_a_model_without_products_is_refused(chain):
 
     with pytest.raises(ga.InputError, match="derivative_products needs a model that has element"):
         ga.derivative_products(Bare(), chain.problem.p, chain.pairs.right[:, 0], "p")
+
+
+def test_vector_of_another_length_is_refused(comm):
+    model = ga.MatrixModel(identity(3, comm), None, {"p": [(identity(3, comm), None)]})
+    with pytest.raises(ga.InputError, match=r"x must hold this rank's 3 rows, got shape \(4,\)"):
+        ga.derivative_products(model, {"p": np.zeros(1)}, np.ones(4), "p")
+
+
+def identity(n, comm):
+    mat = PETSc.Mat().createAIJ((n, n), nnz=1, comm=comm)
+    mat.setUp()
+    for row in range(n):
+        mat.setValue(row, row, 1.0)
+    mat.assemble()
+    return mat
+
+
+def test_unknown_setting_of_a_gradient_is_refused(comm):
+    model = ga.MatrixModel(identity(2, comm), None, {"p": [(identity(2, comm), None)]})
+    p = {"p": np.zeros(1)}
+    pairs = ga.solve_eigenproblem(model.assemble(p), 1, target=0.5)
+    with pytest.raises(ga.InputError, match=r"must be among strategy, rtol, .* got 'tol'"):
+        ga.gradient(model, p, pairs, ga.objectives.Eigenvalue(0), tol=1e-3)
