@@ -109,14 +109,17 @@ def _entries_error(p: Parameters) -> InputError | None:
     return None
 
 
-def _digest(p: Parameters) -> dict[str, bytes]:
+def _digest(p: Parameters) -> dict[str, tuple[int, bytes]]:
     return {name: hashed for name, hashed in digest(p).items() if not is_distributed(p[name])}
 
 
-def digest(p: Parameters) -> dict[str, bytes]:
-    """Return a fingerprint of the entries this rank holds, by name.  (Not collective.)"""
+def digest(p: Parameters) -> dict[str, tuple[int, bytes]]:
+    """Return name -> (length, fingerprint of the entries of this rank).  (Not collective.)"""
     return {
-        name: hashlib.blake2b(np.asarray(local_values(value), dtype=float).tobytes()).digest()
+        name: (
+            length(value) or 0,
+            hashlib.blake2b(np.asarray(local_values(value), dtype=float).tobytes()).digest(),
+        )
         for name, value in p.items()
     }
 
@@ -192,6 +195,11 @@ class IdAccess:
 def structure_error(what: str, p: Parameters, result: Mapping[str, Any]) -> InputError | None:
     """Return an error unless a user's result has the names and lengths of p.  (Not collective.)"""
     expected = {name: length(value) for name, value in p.items()}
+    if not isinstance(result, Mapping):
+        return InputError(
+            f"{what} must return the structure of p, {expected} (name: length), got "
+            f"{type(result).__name__}; return a dict with one entry per parameter"
+        )
     got = {
         name: length(value if is_distributed(value) else np.asarray(value))
         for name, value in result.items()

@@ -78,7 +78,7 @@ class Pencil(CollectiveContext):
         self.B = B
         self.comm: MPI.Comm = A.comm.tompi4py()
         self.version = 0
-        self.point: dict[str, bytes] | None = None
+        self.point: dict[str, tuple[int, bytes]] | None = None
         self._declared = problem_type
         self._owned = owned
         self._open = True

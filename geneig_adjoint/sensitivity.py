@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -101,7 +101,7 @@ def adjoint_settings(**given: Any) -> AdjointSettings:
     """Return the settings of bordered systems from a user's keywords.  (Not collective.)"""
     unknown = sorted(set(given) - set(SETTINGS))
     if unknown:
-        raise InputError(
+        raise TypeError(
             f"the settings of a gradient must be among {', '.join(SETTINGS)}, got {unknown[0]!r}; "
             "correct the name"
         )
@@ -144,9 +144,13 @@ def values_and_gradients(
 
 def _check_point(pairs: Eigenpairs, p: Parameters) -> None:
     """Raise on all ranks when the pairs were solved at other parameters."""
-    point = pairs.pencil.point
+    point = pairs.pencil.point or {}
     error = None
-    if point is not None and (not isinstance(p, Mapping) or point != params.digest(p)):
+    # Another structure than the model's is the model's to complain about.
+    if all(params.length(p.get(name)) is not None for name in point) and any(
+        size == params.length(p[name]) and entries != params.digest(p)[name][1]
+        for name, (size, entries) in point.items()
+    ):
         error = StaleError(
             "p must hold the parameters the pairs were solved for, got others; assemble and solve "
             "again, or pass the p that was used"

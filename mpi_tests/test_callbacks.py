@@ -113,8 +113,6 @@ def whole_chain(model):
         return ga.gradient(model, POINT, pairs, linear)
 
 
-
-
 def calls_of(comm, name, good, stage):
     """Count the calls a stage makes, with a fuse that never blows."""
     fuse = Fuse(good, 10**9, armed=True)

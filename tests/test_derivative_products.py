@@ -161,5 +161,5 @@ def test_unknown_setting_of_a_gradient_is_refused(comm):
     model = ga.MatrixModel(identity(2, comm), None, {"p": [(identity(2, comm), None)]})
     p = {"p": np.zeros(1)}
     pairs = ga.solve_eigenproblem(model.assemble(p), 1, target=0.5)
-    with pytest.raises(ga.InputError, match=r"must be among strategy, rtol, .* got 'tol'"):
+    with pytest.raises(TypeError, match=r"must be among strategy, rtol, .* got 'tol'"):
         ga.gradient(model, p, pairs, ga.objectives.Eigenvalue(0), tol=1e-3)
