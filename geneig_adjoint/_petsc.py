@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -11,6 +13,10 @@ from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
+
+# An exception that was caught may keep operators in a cycle of references. PETSc would call
+# into them when it ends, after Python has: a crash. petsc4py's own clean-up runs after this.
+atexit.register(gc.collect)
 
 REAL_SCALARS = np.dtype(PETSc.ScalarType).kind == "f"
 SINGULAR_FACTOR = {71, 76, 81}

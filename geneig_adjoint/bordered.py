@@ -30,6 +30,8 @@ ROUNDING = 100 * np.finfo(float).eps
 """A residual of this size, relative to the matrix and the solution, is rounding."""
 SETTLED = 1e-9
 """A correction of this size, relative to the solution, no longer moves it."""
+LARGEST_GROWTH = 1e6
+"""Solutions larger than this, relative to those with the factor, mean a multiple eigenvalue."""
 
 
 class BorderedSystem(CollectiveContext):
@@ -209,7 +211,9 @@ class BorderedSystem(CollectiveContext):
             product = self.apply(v, nu, hermitian=hermitian)
             remaining = (rhs[0] - product[0], rhs[1] - product[1])
             residual, moved, size = (self._norm(item) for item in (remaining, (dv, dnu), (v, nu)))
-            settled = residual <= ROUNDING * self.size * size and moved <= SETTLED * size
+            settled = residual <= ROUNDING * self.size * size and (
+                moved <= SETTLED * size or self._would_not_move(remaining, rhs, size, hermitian)
+            )
             if residual <= self.settings.rtol * target or settled:
                 return v, nu
             if not min(residual / target, moved / size) <= 0.5 * previous:
@@ -223,6 +227,24 @@ class BorderedSystem(CollectiveContext):
             iterations=spent,
             residual_norm=residual / target,
         )
+
+    def _would_not_move(
+        self,
+        remaining: tuple[Block, complex],
+        rhs: tuple[Block, complex],
+        size: float,
+        hermitian: bool,
+    ) -> bool:
+        """Estimate the next correction by the factor instead of a whole solve.  (Collective.)
+
+        The factor does not see a nearly singular system, but its solution does: it is
+        then far larger than that with the factor.
+        """
+        if self.strategy != "ksp" or self.transformation is None:
+            return False
+        correction = self._norm(self.eliminate(*remaining, hermitian=hermitian))
+        natural = self._norm(self.eliminate(*rhs, hermitian=hermitian))
+        return correction <= SETTLED * size and size <= LARGEST_GROWTH * natural
 
     def _norm(self, pair: tuple[Block, complex]) -> float:
         upper = float(column_norms(self.comm, np.asarray(pair[0])[:, None])[0])

@@ -95,9 +95,16 @@ class OperatorModel(CollectiveContext):
     def assemble(self, p: Parameters) -> Pencil:
         """Return a pencil of operators at p (a copy of the values is kept).  (Collective.)"""
         frozen = {name: value.copy() for name, value in p.items()}
-        A = self._shell(frozen, self._a, name="apply_a")
-        B = None if self._b is None else self._shell(frozen, self._b, name="apply_b")
-        pencil = Pencil(A, B, owned=True)
+        mats: list[PETSc.Mat] = []
+        try:
+            for name, functions in (("apply_a", self._a), ("apply_b", self._b)):
+                if functions is not None:
+                    mats.append(self._shell(frozen, functions, name))
+                    self._check_shell(mats[-1], functions[1], name)
+            pencil = Pencil(*mats, owned=True)
+        except BaseException:
+            _petsc.destroy_quietly(*mats)
+            raise
         pencil.point = digest(p)
         return pencil
 
@@ -150,16 +157,17 @@ class OperatorModel(CollectiveContext):
         context = _Product(self.comm, p, (apply, hermitian or apply), name)
         mat = PETSc.Mat().createPython((size, size), context, comm=self.comm)
         mat.setUp()
+        return mat
+
+    def _check_shell(self, mat: PETSc.Mat, hermitian: ApplyFunction | None, name: str) -> None:
         defect = adjoint_defect(mat)
         if defect > OPERATOR_TOLERANCE:
-            mat.destroy()
             wrong = f"{name}_hermitian contradicts it" if hermitian else "it is not Hermitian"
             raise InputError(
                 f"{name} must belong to a Hermitian operator, or {name}_hermitian give the "
                 f"products with its Hermitian transpose: got u^H M v and (M^H u)^H v that differ "
                 f"by {defect:.1e}, so {wrong}; pass {name}_hermitian"
             )
-        return mat
 
 
 class _Product(_petsc.Callback):

@@ -80,10 +80,10 @@ def operator(name, comm, **changes):
     A, dA, B, dB = CASES[name]
     rows = slice(*own_rows(N, comm))
 
-    def A_at(p):
+    def a_at(p):
         return summed(A, dA, p)
 
-    def B_at(p):
+    def b_at(p):
         return summed(B, dB, p)
 
     def contracted(left, derivatives, right):
@@ -96,13 +96,13 @@ def operator(name, comm, **changes):
         return {"a": total[2:], "b": total[:2]}
 
     fields = {
-        "apply_a": product(comm, A_at),
+        "apply_a": product(comm, a_at),
         "vjp": vjp,
-        "apply_a_hermitian": product(comm, A_at, hermitian=True),
+        "apply_a_hermitian": product(comm, a_at, hermitian=True),
     }
     generalized = {
-        "apply_b": product(comm, B_at),
-        "apply_b_hermitian": product(comm, B_at, hermitian=True),
+        "apply_b": product(comm, b_at),
+        "apply_b_hermitian": product(comm, b_at, hermitian=True),
     }
     fields |= {True: {}, False: generalized}[B is None]
     return ga.OperatorModel(N, **{**fields, **changes}, comm=comm)

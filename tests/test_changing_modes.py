@@ -18,7 +18,7 @@ def two_chains(comm, coupling=0.0, *, convected=0.0):
     second[HALF:, HALF:] = stiffness(HALF) + convected * np.eye(HALF, k=1)
     second[0, -1] = second[-1, 0] = coupling
     dofs = [np.diag(row) for row in np.eye(N)]
-    model = ga.MatrixModel(
+    return ga.MatrixModel(
         matrix(second, comm),
         None,
         {
@@ -26,7 +26,6 @@ def two_chains(comm, coupling=0.0, *, convected=0.0):
             "t": [(matrix(dof, comm), None) for dof in dofs],
         },
     )
-    return model
 
 
 def point(s):

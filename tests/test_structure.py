@@ -90,15 +90,6 @@ def test_contract_must_return_the_structure_of_p(comm, case, objective):
         f.flat(f.pack(P))
 
 
-def test_contract_that_returns_no_mapping(comm):
-    model = Rewritten(chain(N, comm), lambda gradient: np.r_[gradient["k"], gradient["m"]])
-    with (
-        ga.value_and_gradient(model, obj.Eigenvalue(0)) as f,
-        pytest.raises(ga.InputError, match=r"contract must return"),
-    ):
-        f(P)
-
-
 # -- pencils of other models --
 
 

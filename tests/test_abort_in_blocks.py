@@ -1,0 +1,106 @@
+"""Scripts that end: a rank that fails alone inside blocks, and products that raised before."""
+
+import os
+import sys
+import time
+
+import pytest
+
+PREAMBLE = """
+import numpy as np
+from mpi4py import MPI
+import geneig_adjoint as ga
+from builders import chain, chain_parameters
+from distributed_operators import POINT, operator
+
+comm = MPI.COMM_WORLD
+"""
+ALONE = """
+model, p = chain(11, comm), chain_parameters(11)
+with (
+    ga.abort_on_failure(),
+    model.assemble(p) as pencil,
+    ga.solve_eigenproblem(pencil, count=1) as pairs,
+):
+    if comm.rank == 1:
+        raise ArithmeticError("no tip found")
+    comm.allreduce(1.0)
+print("reached the end")
+"""
+# One product raises at its n-th call on every rank; the process goes on and ends by itself.
+CAUGHT = """
+good = operator("nonsymmetric B", comm)
+count = 0
+
+def apply_a(p, block):
+    global count
+    count += 1
+    if count == {call}:
+        raise ArithmeticError("worn out")
+    return good._a[0](p, block)
+
+def solved(model):
+    with (
+        model.assemble(POINT) as pencil,
+        ga.solve_eigenproblem(pencil, 1, which="largest_real") as pairs,
+    ):
+        return ga.gradient(model, POINT, pairs, ga.objectives.Eigenvalue(0))
+
+try:
+    solved(operator("nonsymmetric B", comm, apply_a=apply_a))
+except ArithmeticError as error:
+    print(error)
+"""
+AND_GO_ON = """
+assert np.isfinite(solved(good)["a"]).all()
+"""
+
+
+@pytest.fixture
+def run(mpirun, tmp_path, request, monkeypatch):
+    """Run a script that imports this folder's helpers on several ranks."""
+    monkeypatch.setenv("PYTHONPATH", str(request.path.parent), prepend=os.pathsep)
+
+    def run(ranks, text):
+        script = tmp_path / "script.py"
+        script.write_text(PREAMBLE + text)
+        start = time.monotonic()
+        result = mpirun(ranks, sys.executable, str(script), timeout=40)
+        # to start Python on every rank of a busy machine; a hang has no end
+        assert time.monotonic() - start < 25
+        return result
+
+    return run
+
+
+def test_rank_that_fails_alone_ends_the_job(run):
+    result = run(2, ALONE)
+    assert result.returncode == 1, result.stderr
+    assert "reached the end" not in result.stdout
+    assert result.stderr.count("ArithmeticError: no tip found") == 1
+    assert result.stderr.count("Traceback") == 1
+    assert "rank 1 of 2 failed" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("ranks", "call", "then"), [(1, 3, ""), (2, 3, ""), (2, 20, ""), (2, 8, AND_GO_ON)]
+)
+def test_caught_exception_of_a_product_leaves_a_process_that_ends(run, ranks, call, then):
+    # What the traceback holds must be freed before Python is gone: PETSc would call into it.
+    result = run(ranks, CAUGHT.format(call=call) + then)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("worn") == ranks  # lines may run into each other
+
+
+def test_wrong_operators_leave_a_process_that_ends(run):
+    text = """
+for name in ("apply_a_hermitian", "apply_b_hermitian"):
+    try:
+        operator("nonsymmetric B", comm, **{name: None}).assemble(POINT)
+    except ga.InputError as error:
+        print(name[6:])
+"""
+    result = run(2, text)
+    assert result.returncode == 0, result.stderr
+    # lines of two ranks may run into each other
+    assert result.stdout.count("a_hermitian") == result.stdout.count("b_hermitian") == 2
