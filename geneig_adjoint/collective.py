@@ -100,8 +100,23 @@ def private_comm(comm: MPI.Comm, purpose: int = 0) -> MPI.Comm:
     if own is None:
         own = (comm.Dup(), comm.Dup())
         comm.Set_attr(_KEYVAL[0], own)
+        if comm.size > 1 and sys.excepthook is sys.__excepthook__:
+            sys.excepthook = _ending_the_job(comm.Dup())
     chosen: MPI.Comm = own[purpose]
     return chosen
+
+
+def _ending_the_job(private: MPI.Comm) -> Callable[..., None]:
+    """Return a hook for uncaught exceptions of scripts without `abort_on_failure`.
+
+    One rank that dies alone would leave the others waiting for ever, and itself in
+    PETSc's clean-up. A hook that somebody else has installed is left alone.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        end_together(private, 1, "".join(traceback.format_exception(kind, error, trace)))
+
+    return hook
 
 
 def _free_all(_comm: MPI.Comm, _keyval: int, own: tuple[MPI.Comm, ...]) -> None:

@@ -27,6 +27,14 @@ with (
     comm.allreduce(1.0)
 print("reached the end")
 """
+UNGUARDED = """
+model, p = chain(11, comm), chain_parameters(11)
+pencil = model.assemble(p)
+if comm.rank in {failing}:
+    raise ArithmeticError("no tip found")
+comm.allreduce(1.0)
+print("reached the end")
+"""
 # One product raises at its n-th call on every rank; the process goes on and ends by itself.
 CAUGHT = """
 good = operator("nonsymmetric B", comm)
@@ -80,6 +88,15 @@ def test_rank_that_fails_alone_ends_the_job(run):
     assert result.stderr.count("ArithmeticError: no tip found") == 1
     assert result.stderr.count("Traceback") == 1
     assert "rank 1 of 2 failed" in result.stderr
+
+
+@pytest.mark.parametrize("failing", [{1}, {0, 1}], ids=["one rank", "all ranks"])
+def test_plain_script_ends_with_one_traceback(run, failing):
+    result = run(2, UNGUARDED.format(failing=failing))
+    assert result.returncode == 1, result.stderr
+    assert "reached the end" not in result.stdout
+    assert result.stderr.count("ArithmeticError: no tip found") == 1
+    assert result.stderr.count("Traceback") == 1
 
 
 @pytest.mark.parametrize(
