@@ -369,15 +369,3 @@ def column_norms(comm: MPI.Comm, block: Block) -> Block:
     """Return the 2-norms of the columns of a row block, the same on every rank.  (Collective.)"""
     squares = np.einsum("ij,ij->j", block.conj(), block).real
     return np.asarray(np.sqrt(allreduce_same(comm, np.ascontiguousarray(squares))))
-
-
-def finite_error(name: str, block: Block, first_row: int, remedy: str) -> InputError | None:
-    """Return an error that names the first row of a block with NaN or Inf, if there is one."""
-    finite = np.isfinite(block)
-    if finite.all():
-        return None
-    bad = np.flatnonzero(~finite.reshape(block.shape[0], -1).all(axis=1))
-    return InputError(
-        f"{name} must be finite, got {np.count_nonzero(~finite)} NaN or Inf entries, the first in "
-        f"row {first_row + int(bad[0])}; {remedy}"
-    )

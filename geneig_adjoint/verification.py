@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -162,27 +162,19 @@ def verify_gradient(
         value, gradient = values_and_gradients(
             model, p, pairs, [objective], adjoint_settings(**chosen)
         )[0]
-        dot_error = None
         tangent = _tangent(model, p, pairs, direction, chosen)
+        dot_error = None
         if tangent is not None:
             cotangent = evaluate(objective, pairs, p)[1]
             dot_error = _dot_error(pairs, cotangent, tangent, gradient, direction)
-
-        def value_at(step: float, along: Parameters) -> float:
-            moved = params.moved(p, step, along)
-            try:
-                return _value_at(model, moved, objective, pairs, solver)
-            finally:
-                params.release(moved)
-
+        value_at = _values_along(model, p, objective, pairs, solver)
         slope = params.dot(gradient, direction)
         remainders = tuple(abs(value_at(h, direction) - value - h * slope) for h in TAYLOR_STEPS)
-        size = abs(value) + abs(slope)
         comparisons = tuple(_comparison(name, gradient, direction, value_at) for name in p)
         left = pairs.info.left_residuals
         residuals = (float(pairs.residuals.max()), float(left.max() if left is not None else 0.0))
     params.release(direction)
-    orders = _orders(remainders, size)
+    orders = _orders(remainders, abs(value) + abs(slope))
     return GradientReport(
         value=value,
         gradient=gradient,
@@ -246,15 +238,29 @@ def _only(direction: Parameters, name: str) -> Gradient:
     return along
 
 
-def _value_at(
+def _values_along(
     model: Model, p: Parameters, objective: Objective, like: Eigenpairs, solver: Mapping[str, Any]
-) -> float:
-    chosen = {**solver, "like": like, "keep_factor": True}
-    with model.assemble(p) as pencil, solve_eigenproblem(pencil, **chosen) as pairs:
-        return evaluate(objective, pairs, p)[0]
+) -> Callable[[float, Parameters], float]:
+    """Return the objective of the whole chain as a function of a step and a direction."""
+
+    def value_at(step: float, along: Parameters) -> float:
+        moved = params.moved(p, step, along)
+        try:
+            chosen = {**solver, "like": like, "keep_factor": True}
+            with model.assemble(moved) as pencil, solve_eigenproblem(pencil, **chosen) as pairs:
+                return evaluate(objective, pairs, moved)[0]
+        finally:
+            params.release(moved)
+
+    return value_at
 
 
-def _comparison(name: str, gradient: Gradient, direction: Gradient, value_at: Any) -> Comparison:
+def _comparison(
+    name: str,
+    gradient: Gradient,
+    direction: Gradient,
+    value_at: Callable[[float, Parameters], float],
+) -> Comparison:
     h = DIFFERENCE_STEP
     along = _only(direction, name)
     inner, outer = (value_at(s, along) - value_at(-s, along) for s in (h, 2 * h))
