@@ -169,9 +169,10 @@ class Eigenpairs(CollectiveContext):
         Raises
         ------
         InputError
-            When the EPS was not solved or holds other matrices.
+            When the EPS holds other matrices.
         ConvergenceError
-            When fewer pairs converged than asked for, or residuals are too large.
+            When it was not solved, fewer pairs converged than asked for, or residuals
+            are too large.
 
         """
         # The work is that of a solve and sits in a higher layer; the name belongs here.

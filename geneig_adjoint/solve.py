@@ -24,7 +24,7 @@ from geneig_adjoint.errors import ConvergenceError, InputError
 from geneig_adjoint.left_vectors import LeftVectors, left_vectors
 from geneig_adjoint.normalization import choose_normalization, column_dots, normalized
 from geneig_adjoint.pencil import Pencil
-from geneig_adjoint.wanted import Wanted
+from geneig_adjoint.wanted import WHICH, Wanted
 
 WARN_CONDITION = 1e6
 
@@ -201,10 +201,7 @@ def _eps_error(eps: SLEPc.EPS, pencil: Pencil) -> InputError | None:
 
 def _wanted_of(eps: SLEPc.EPS, count: int) -> Wanted:
     which = eps.getWhichEigenpairs()
-    names = {
-        getattr(SLEPc.EPS.Which, name.upper()): name
-        for name in ("largest_real", "smallest_real", "largest_magnitude", "largest_imaginary")
-    }
+    names = {value: name for name, value in WHICH.items()}
     if which in names:
         return Wanted(count=count, which=names[which])
     if which == SLEPc.EPS.Which.ALL:

@@ -41,7 +41,9 @@ def test_pairs_of_an_eps_equal_those_of_a_solve(comm, kind):
         eps.destroy()
 
 
-@pytest.mark.parametrize("which", ["LARGEST_REAL", "LARGEST_MAGNITUDE", "SMALLEST_REAL"])
+@pytest.mark.parametrize(
+    "which", ["LARGEST_REAL", "LARGEST_MAGNITUDE", "SMALLEST_REAL", "SMALLEST_MAGNITUDE"]
+)
 def test_plain_eps(comm, which):
     with generalized(9, comm, "nonsymmetric") as pencil:
         eps = own_eps(pencil, kind="shift", shift=0.0, which=which)
