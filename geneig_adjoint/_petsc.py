@@ -23,8 +23,6 @@ SINGULAR_FACTOR = {71, 76, 81}
 """PETSc's codes for a zero pivot (LU, Cholesky) and for errors of MUMPS."""
 FAILED_PROJECTION = {77}
 """SLEPc's code for LAPACK failing on the projected problem, as it does for B = 0."""
-INTERVAL_END = SINGULAR_FACTOR | FAILED_PROJECTION
-"""SLEPc's codes for an eigenvalue at an end of an interval."""
 SCALAR_NAME = "real" if REAL_SCALARS else "complex"
 
 

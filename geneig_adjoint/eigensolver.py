@@ -12,7 +12,7 @@ from slepc4py import SLEPc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.collective import column_norms
-from geneig_adjoint.errors import ConvergenceError, InputError
+from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.wanted import WHICH, Wanted, kept_indices
@@ -151,16 +151,11 @@ def _solve_once(
 
 def _explained(sigma: complex | None, wanted: Wanted) -> _petsc.translated_errors:
     def translated(code: int) -> Exception | None:
-        if wanted.interval is not None and code in _petsc.INTERVAL_END:
-            return InputError(
-                f"the ends of the interval must not be eigenvalues, got PETSc error {code} for "
-                f"{wanted.interval}; move the ends a little"
-            )
         if code not in _petsc.SINGULAR_FACTOR | _petsc.FAILED_PROJECTION:
             return None  # such as unknown names in options: PETSc's own message is the best
         error = ConvergenceError(
-            f"A - sigma B must be regular and B not zero, got PETSc error {code} at sigma = "
-            f"{sigma}; choose another target, and look for rows without entries",
+            f"A - sigma B must be regular and B not zero, got PETSc error {code} at "
+            f"{wanted.interval or sigma}; choose another target, and look for rows without entries",
             reason=f"PETSc error {code}",
         )
         hit = sigma is not None and code in _petsc.SINGULAR_FACTOR
@@ -182,7 +177,7 @@ def _set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | Non
         eps.getST().setType(SLEPc.ST.Type.SINVERT)
     elif wanted.interval is not None:
         eps.setWhichEigenpairs(SLEPc.EPS.Which.ALL)
-        eps.setInterval(*wanted.interval)
+        eps.setInterval(*wanted.searched)
         eps.getST().setType(SLEPc.ST.Type.SINVERT)
     else:
         eps.setWhichEigenpairs(WHICH[wanted.which or "largest_magnitude"])

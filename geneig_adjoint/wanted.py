@@ -16,6 +16,7 @@ from geneig_adjoint.errors import InputError
 from geneig_adjoint.pencil import Pencil
 
 RELATIVE_TIE = 1e-10
+INTERVAL_MARGIN = 1e-6
 
 WHICH = {
     name: getattr(SLEPc.EPS.Which, name.upper())
@@ -96,6 +97,13 @@ class Wanted:
                 return replace(self, which="largest_magnitude")
         return _with_checked_target(self, pencil)
 
+    @property
+    def searched(self) -> tuple[float, float]:
+        """The interval, a little wider: an end that is an eigenvalue must not be lost."""
+        assert self.interval is not None
+        a, b = self.interval
+        return a - INTERVAL_MARGIN * (b - a), b + INTERVAL_MARGIN * (b - a)
+
     def order(self, values: Block) -> Block:
         """Return the indices that sort values as asked, ties by larger imaginary part."""
         keys = self._keys(values)
@@ -155,7 +163,9 @@ def kept_indices(values: Block, wanted: Wanted) -> Block:
     from a kept one are completed from what has converged.
     """
     if wanted.interval is not None:
-        return np.arange(len(values))
+        a, b = wanted.interval
+        rounding = RELATIVE_TIE * max(abs(a), abs(b))
+        return np.flatnonzero((values.real >= a - rounding) & (values.real <= b + rounding))
     kept = np.arange(len(values)) < wanted.count
     size = np.abs(values)
     if _petsc.REAL_SCALARS:

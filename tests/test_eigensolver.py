@@ -190,6 +190,23 @@ def test_interval(comm, scalar_build, case):
         {"real": check, "complex": interval_is_refused}[scalar_build](pencil, interval)
 
 
+def ends_are_inside(pencil, interval, expected):
+    pairs = ga.solve_eigenproblem(pencil, interval=interval)
+    assert_same_values(pairs.values, expected)
+
+
+def ends_are_refused(pencil, interval, expected):
+    interval_is_refused(pencil, interval)
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"), [((2, 5), [2, 2, 3, 4, 5]), ((1, 2), [1, 2, 2]), ((6, 7.5), [6, 7])]
+)
+def test_ends_of_an_interval_belong_to_it(comm, scalar_build, interval, expected):
+    check = {"real": ends_are_inside, "complex": ends_are_refused}[scalar_build]
+    check(pencil_of(comm, np.diag([1.0, 2, 2, 3, 4, 5, 6, 7, 8])), interval, expected)
+
+
 def test_interval_of_a_nonsymmetric_pencil(comm):
     with generalized(8, comm, "nonsymmetric") as pencil:
         interval_is_refused(pencil, (0.0, 1.0))
