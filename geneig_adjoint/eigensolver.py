@@ -132,7 +132,9 @@ def _solve_once(
             wanted = _set_up(eps, pencil, wanted, sigma)
             eps.solve()
             pencil.raise_callback_error()
-        if wanted.interval is None:
+        if wanted.interval is not None:
+            _check_inertia(eps, wanted)
+        else:
             transformation = spectral_transformation(pencil, eps, owned=True)
         found = extracted(eps, pencil, wanted, transformation)
         problem = convergence_problem(found, wanted) if gated else None
@@ -147,6 +149,19 @@ def _solve_once(
     if transformation is None:
         _petsc.destroy(eps)
     return found, wanted
+
+
+def _check_inertia(eps: SLEPc.EPS, wanted: Wanted) -> None:
+    """Raise when the factors at the ends of an interval count more values than were found."""
+    _, inertias = eps.getKrylovSchurInertias()
+    inside, found = int(inertias[-1] - inertias[0]), eps.getConverged()
+    if found < inside:
+        raise ConvergenceError(
+            f"all {inside} eigenvalues in {wanted.interval} must be found, got {found}: copies of "
+            "a multiple one are missing; shorten the interval, or use target= with a larger count",
+            reason="MISSING_COPIES",
+            iterations=eps.getIterationNumber(),
+        )
 
 
 def _explained(sigma: complex | None, wanted: Wanted) -> _petsc.translated_errors:
