@@ -1,4 +1,4 @@
-r"""From cotangents to adjoint vectors, and from tangents of matrices to tangents of pairs.
+r"""From cotangents of pairs to adjoint vectors.
 
 Per pair, with the projected cotangent x_eff (`normalization`):
 
@@ -6,6 +6,7 @@ Per pair, with the projected cotangent x_eff (`normalization`):
     [   c^H        0  ]   [ mu ] = [ -lam_bar ],   a = -w,  b = conj(lam) w + (term of B)
 
 and dg/dp_i = Re(a^H A_i x + b^H B_i x). If only eigenvalues are touched, w = -lam_bar y.
+Hermitian pairs that lie close together share a border (`invariant_subspace`).
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
-from geneig_adjoint.clusters import check_value_cotangent, check_vector_cotangent
-from geneig_adjoint.collective import allreduce_same
-from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
+from geneig_adjoint.clusters import (
+    check_not_defective,
+    check_value_cotangent,
+    check_vector_cotangent,
+)
+from geneig_adjoint.collective import allreduce_same, column_norms
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.gauge import complete_tangent, project_cotangent
+from geneig_adjoint.gauge import project_cotangent
+from geneig_adjoint.invariant_subspace import Group, near_groups
 from geneig_adjoint.normalization import column_dots
 
 
@@ -71,9 +77,17 @@ def adjoint_vectors(
     duals = [_Dual(pairs, cotangent) for cotangent in cotangents]
     for dual in duals:
         check_value_cotangent(pairs, dual.lam_bar)
+    parts = list(zip(duals, results, strict=True))
     with _petsc.log_stage("adjoint"):
-        for j in range(pairs.count):
-            _add_pair(pairs, j, duals, results, settings)
+        if pairs.pencil.definite:
+            whole = [part for part in parts if part[0].span is not None]
+            others = [part for part in parts if part[0].span is None]
+            _add_group(pairs, tuple(range(pairs.count)), whole, settings)
+            for members in near_groups(pairs):
+                _add_group(pairs, members, others, settings)
+        else:
+            for j in range(pairs.count):
+                _add_pair(pairs, j, parts, settings)
     for cotangent, result in zip(cotangents, results, strict=True):
         if cotangent.matrices is not None:
             result.add(*cotangent.matrices)
@@ -90,6 +104,12 @@ class _Dual:
         self.lam_bar = values.real.astype(complex) if pairs.pencil.definite else values
         self.x_bar = _nonzero_columns(pairs, cotangent.right)
         self.y_bar = _nonzero_columns(pairs, cotangent.left)
+        self.span = cotangent.span
+        if self.span is not None and not pairs.pencil.definite:
+            raise InputError(
+                "span= needs a Hermitian pencil with definite B, got one of type "
+                f"{pairs.pencil.problem_type}; give right= and left= instead"
+            )
         if self.y_bar and pairs.left is None:
             raise InputError(
                 "a cotangent of left vectors needs pairs with left vectors, got pairs solved with "
@@ -108,33 +128,125 @@ def _nonzero_columns(pairs: Eigenpairs, block: Block | None) -> dict[int, Block]
     return {int(j): block[:, j] for j in np.flatnonzero(used)}
 
 
-def _add_pair(
+Part = tuple[_Dual, Contraction]
+
+
+def _add_group(
+    pairs: Eigenpairs, members: tuple[int, ...], parts: Sequence[Part], settings: AdjointSettings
+) -> None:
+    """Add what Hermitian pairs with near values contribute.  (Collective.)"""
+    touched = [part for part in parts if _touches(part[0], members)]
+    group = Group(pairs, members) if touched else None
+    for dual, result in parts:
+        for j in members:
+            if dual.lam_bar[j] != 0:
+                y = _hermitian_left(pairs, j)
+                a = in_real_where_real(dual.lam_bar[j] * y, pairs)
+                result.add(a, -pairs.values[j].real * a, pairs.right[:, j])
+        if dual.span is not None:
+            X, (P, Q) = pairs.right[:, list(members)], dual.span
+            result.add(X @ P, X @ Q, X)
+    if group is None:
+        return
+    outer = [(result, _outer_cotangents(group, dual, result)) for dual, result in touched]
+    for column, j in enumerate(members):
+        used = [(result, block[:, column]) for result, block in outer]
+        used = [item for item, keep in zip(used, _nonzero(pairs, used), strict=True) if keep]
+        if used:
+            _add_outside(pairs, group, j, used, settings)
+
+
+def _touches(dual: _Dual, members: tuple[int, ...]) -> bool:
+    return any(j in dual.x_bar or j in dual.y_bar for j in members)
+
+
+def _nonzero(pairs: Eigenpairs, used: Sequence[tuple[Contraction, Block]]) -> Block:
+    sizes = column_norms(pairs.comm, np.column_stack([column for _, column in used]))
+    return np.asarray(sizes > 0)
+
+
+def _outer_cotangents(group: Group, dual: _Dual, result: Contraction) -> Block:
+    """Add what happens inside the span, and return the cotangents outside of it.  (Collective.)"""
+    pairs = group.pairs
+    columns = []
+    for j in group.members:
+        zero = np.zeros_like(pairs.right[:, j])
+        x_bar = dual.x_bar.get(j, zero)
+        if j in dual.y_bar:
+            x_bar = x_bar + _hermitian_left_cotangent(pairs, j, dual.y_bar[j], result)
+        if dual.span is None and (j in dual.x_bar or j in dual.y_bar):
+            projected = project_cotangent(pairs, j, x_bar)
+            x_bar = projected.x_eff
+            result.add(np.zeros_like(projected.left_b), projected.left_b, pairs.right[:, j])
+        columns.append(x_bar)
+    block = np.column_stack(columns)
+    if dual.span is None:
+        for item in group.inside(block):
+            result.add(*item)
+    zero_columns = np.array([not (j in dual.x_bar or j in dual.y_bar) for j in group.members])
+    # Zero cotangents cost no solve: their projection would be rounding.
+    return np.where(zero_columns, 0.0, group.outside(block))
+
+
+def _add_outside(
     pairs: Eigenpairs,
+    group: Group,
     j: int,
-    duals: Sequence[_Dual],
-    results: Sequence[Contraction],
+    used: Sequence[tuple[Contraction, Block]],
     settings: AdjointSettings,
 ) -> None:
-    vector = [i for i, dual in enumerate(duals) if j in dual.x_bar or j in dual.y_bar]
+    check_not_defective(pairs, j)
+    rhs = np.column_stack([column for _, column in used])
+    with bordered_system(pairs, j, settings, members=group.members) as system:
+        w, _ = system.solve(rhs, np.zeros((system.width, rhs.shape[1])), hermitian=True)
+    for column, (result, _) in enumerate(used):
+        result.add(-w[:, column], pairs.values[j].real * w[:, column], pairs.right[:, j])
+
+
+def _hermitian_left(pairs: Eigenpairs, j: int) -> Block:
+    x = pairs.right[:, j]
+    return np.asarray(x / _square(pairs, x))
+
+
+def _hermitian_left_cotangent(
+    pairs: Eigenpairs, j: int, y_bar: Block, result: Contraction
+) -> Block:
+    """Return the cotangent of x that y_bar amounts to for y = x / (x^H B x)."""
+    x = pairs.right[:, j]
+    square = _square(pairs, x)
+    slope = float(column_dots(pairs.comm, y_bar[:, None], x[:, None])[0].real) / square**2
+    result.add(np.zeros_like(x), -slope * x, x)
+    return np.asarray(y_bar / square - 2 * slope * pairs.pencil.multiply_b(x[:, None])[:, 0])
+
+
+def _square(pairs: Eigenpairs, x: Block) -> float:
+    Bx = pairs.pencil.multiply_b(x[:, None])
+    return float(column_dots(pairs.comm, x[:, None], Bx)[0].real)
+
+
+def _add_pair(pairs: Eigenpairs, j: int, parts: Sequence[Part], settings: AdjointSettings) -> None:
+    vector = [part for part in parts if j in part[0].x_bar or j in part[0].y_bar]
     # The left vector is the adjoint of the eigenvalue; without it the system gives it.
-    scalar = [i for i, dual in enumerate(duals) if i not in vector and dual.lam_bar[j] != 0]
+    scalar = [
+        (dual, result)
+        for dual, result in parts
+        if j not in dual.x_bar and j not in dual.y_bar and dual.lam_bar[j] != 0
+    ]
     lam, x = pairs.values[j], pairs.right[:, j]
     if pairs.left is not None:
-        for i in scalar:
-            a = _match(duals[i].lam_bar[j] * pairs.left[:, j], pairs)
-            results[i].add(a, -_conj_value(lam, a) * a, x)
+        for dual, result in scalar:
+            a = in_real_where_real(dual.lam_bar[j] * pairs.left[:, j], pairs)
+            result.add(a, -conjugate_value(lam, a) * a, x)
         scalar = []
     if not vector and not scalar:
         return
     if vector:
         check_vector_cotangent(pairs, j)
-    with _bordered(pairs, j, settings) as system:
-        _add_solved(pairs, j, system, [(duals[i], results[i]) for i in vector + scalar])
+    with bordered_system(pairs, j, settings) as system:
+        _add_solved(pairs, j, system, vector + scalar)
 
 
-def _add_solved(
-    pairs: Eigenpairs, j: int, system: BorderedSystem, parts: list[tuple[_Dual, Contraction]]
-) -> None:
+def _add_solved(pairs: Eigenpairs, j: int, system: BorderedSystem, parts: Sequence[Part]) -> None:
     lam, x = pairs.values[j], pairs.right[:, j]
     projected = []
     for dual, result in parts:
@@ -149,7 +261,7 @@ def _add_solved(
     w, _ = system.solve(rhs, rho, hermitian=True)
     for column, (_, result) in enumerate(parts):
         a = -w[:, column]
-        result.add(a, -_conj_value(lam, a) * a + projected[column].left_b, x)
+        result.add(a, -conjugate_value(lam, a) * a + projected[column].left_b, x)
 
 
 def _left_cotangent(
@@ -166,108 +278,32 @@ def _left_cotangent(
     nu = column_dots(pairs.comm, y[:, None], y_bar[:, None])[0]
     v = system.solve(y_bar[:, None], np.zeros(1), hermitian=False)[0]
     v = v[:, 0] - x * column_dots(pairs.comm, Bh_y[:, None], v)[0]
-    result.add(-y, _conj_value(lam, y) * y, v)
+    result.add(-y, conjugate_value(lam, y) * y, v)
     result.add(np.zeros_like(y), -np.conj(nu) * y, x)
     return np.asarray(-np.conj(nu) * Bh_y)
 
 
-def _bordered(pairs: Eigenpairs, j: int, settings: AdjointSettings) -> BorderedSystem:
+def bordered_system(
+    pairs: Eigenpairs, j: int, settings: AdjointSettings, members: tuple[int, ...] | None = None
+) -> BorderedSystem:
+    """Return the system of pair j, with all members of its group in the border.  (Collective.)"""
+    columns = [j] if members is None else list(members)
     return BorderedSystem(
         pairs.pencil,
         complex(pairs.values[j]),
-        pairs.right[:, j],
+        pairs.right[:, columns],
+        members=pairs.values[columns],
         transformation=pairs.factor,
         settings=settings,
         name=f"eigenpair {j}",
     )
 
 
-def _match(block: Block, pairs: Eigenpairs) -> Block:
+def in_real_where_real(block: Block, pairs: Eigenpairs) -> Block:
     """Return a real block where the pairs are real."""
     return np.asarray(block.real if pairs.right.dtype.kind == "f" else block)
 
 
-def _conj_value(lam: complex, block: Block) -> complex:
+def conjugate_value(lam: complex, block: Block) -> complex:
+    """Return conj(lam), as a real number where it multiplies a real block."""
     return lam.real if block.dtype.kind == "f" else np.conj(lam)
-
-
-def tangents(
-    pairs: Eigenpairs,
-    products: tuple[Block, Block],
-    left_products: tuple[Block, Block] | None,
-    settings: AdjointSettings,
-) -> EigenTangent:
-    """Return the derivatives of all pairs along one direction.
-
-    Collective. Per pair, the bordered system untransposed with the right-hand side
-    -(dA - lam dB) x; its lower unknown is -dlam.
-
-    Parameters
-    ----------
-    pairs
-        Simple eigenpairs.
-    products
-        (dA @ right, dB @ right).
-    left_products
-        (dA^H @ left, dB^H @ left), None if the left tangent is not wanted or follows
-        from the right one (Hermitian definite pencils).
-    settings
-        Of the bordered systems.
-
-    """
-    dA_x, dB_x = products
-    values = np.zeros(pairs.count, dtype=complex)
-    right = np.zeros_like(pairs.right)
-    left = None if pairs.left is None else np.zeros_like(pairs.left)
-    with _petsc.log_stage("adjoint"):
-        for j in range(pairs.count):
-            check_vector_cotangent(pairs, j)
-            lam = _match(np.array([pairs.values[j]]), pairs)[0]
-            with _bordered(pairs, j, settings) as system:
-                rhs = -(dA_x[:, [j]] - lam * dB_x[:, [j]])
-                v, nu = system.solve(rhs, np.zeros(1), hermitian=False)
-                values[j] = -nu[0]
-                right[:, j] = complete_tangent(pairs, j, v[:, 0], dB_x[:, j])
-                tangent = (values[j], right[:, j], dB_x[:, j])
-                if left is not None and left_products is not None:
-                    left[:, j] = _left_tangent(pairs, j, system, left_products, tangent)
-            if left is not None and pairs.pencil.definite:
-                left[:, j] = _hermitian_left_tangent(pairs, j, tangent)
-    if left_products is None and not pairs.pencil.definite:
-        left = None
-    return EigenTangent(values, right, left)
-
-
-def _left_tangent(
-    pairs: Eigenpairs,
-    j: int,
-    system: BorderedSystem,
-    left_products: tuple[Block, Block],
-    tangent: tuple[complex, Block, Block],
-) -> Block:
-    """Differentiate (A - lam B)^H y = 0 and y^H B x = 1."""
-    assert pairs.left is not None
-    lam_dot, x_dot, dB_x = tangent
-    y, lam = pairs.left[:, j], pairs.values[j]
-    dAh_y, dBh_y = (product[:, j] for product in left_products)
-    Bh_y = pairs.pencil.multiply_b(y[:, None], hermitian=True)[:, 0]
-    rhs = -(dAh_y - np.conj(lam) * dBh_y - np.conj(lam_dot) * Bh_y)
-    # b^H w = 0 makes w^H B x = 0, so that the multiple of y follows from the other terms.
-    w = system.solve(rhs[:, None], np.zeros(1), hermitian=True)[0][:, 0]
-    terms = column_dots(
-        pairs.comm, np.column_stack([y, Bh_y]), np.column_stack([dB_x, x_dot])
-    ).sum()
-    return np.asarray(w - np.conj(terms) * y)
-
-
-def _hermitian_left_tangent(
-    pairs: Eigenpairs, j: int, tangent: tuple[complex, Block, Block]
-) -> Block:
-    """Differentiate y = x / (x^H B x)."""
-    _, x_dot, dB_x = tangent
-    x = pairs.right[:, j]
-    Bx = pairs.pencil.multiply_b(x[:, None])[:, 0]
-    square, mixed, explicit = column_dots(
-        pairs.comm, np.column_stack([x, Bx, x]), np.column_stack([Bx, x_dot, dB_x])
-    ).real
-    return np.asarray(x_dot / square - x * (2 * mixed + explicit) / square**2)

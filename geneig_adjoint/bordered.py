@@ -4,8 +4,10 @@ r"""`BorderedSystem`: the nonsingular system that holds the derivative of one ei
     [   c^H       0 ] [ nu ] = [ rho ]
 
 A - lam B is singular at an eigenvalue; the border makes it regular when the eigenvalue
-is simple (Lee & Jung, Comput. Struct. 62(3), 1997). beta and gamma give the border the
-size of A - lam B, so that nothing changes when A or B is multiplied by a number.
+is simple (Lee & Jung, Comput. Struct. 62(3), 1997). For a cluster x is the block of all
+its vectors: the border then holds the whole invariant subspace, and the system is as well
+conditioned as the cluster is isolated. beta and gamma give the border the size of
+A - lam B, so that nothing changes when A or B is multiplied by a number.
 """
 
 from __future__ import annotations
@@ -20,7 +22,12 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint_settings import AdjointSettings, chosen_strategy
 from geneig_adjoint.bordered_matrix import bordered_matrix
 from geneig_adjoint.bordered_solver import LinearSolver, PackedOperator
-from geneig_adjoint.collective import CollectiveContext, allreduce_same, column_norms
+from geneig_adjoint.collective import (
+    CollectiveContext,
+    allreduce_same,
+    column_norms,
+    inner,
+)
 from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
@@ -46,7 +53,10 @@ class BorderedSystem(CollectiveContext):
     lam
         The eigenvalue.
     x
-        Its right vector, this rank's rows (n_local,).
+        Its right vector, this rank's rows (n_local,), or the right vectors of its
+        cluster, (n_local, g).
+    members
+        Eigenvalues of the columns of x, (g,); None: lam.
     transformation
         The eigensolver's factor, used as preconditioner; None: there is none.
     settings
@@ -67,6 +77,7 @@ class BorderedSystem(CollectiveContext):
         lam: complex,
         x: Block,
         *,
+        members: Block | None = None,
         transformation: SpectralTransformation | None = None,
         settings: AdjointSettings | None = None,
         name: str = "this eigenpair",
@@ -80,13 +91,21 @@ class BorderedSystem(CollectiveContext):
         imaginary = bool(np.any(np.imag(x))) or np.imag(lam) != 0
         self._complex = bool(self.comm.allreduce(int(imaginary)))
         self.lam = complex(lam) if self._complex else complex(lam).real
-        self.x = x if self._complex else np.asarray(x.real)
+        block = x if x.ndim == 2 else x[:, None]
+        self.x = block if self._complex else np.asarray(block.real)
+        values = np.full(self.width, lam) if members is None else np.asarray(members)
+        self.members = values if self._complex else values.real
         # A complex system in a real build becomes a real one of twice the size.
         self._halves = 2 if self._complex and _petsc.REAL_SCALARS else 1
         self._last = self.comm.rank == self.comm.size - 1
         self._solvers: dict[bool, LinearSolver] = {}
         self._dual: Block | None = None
         self._set_border()
+
+    @property
+    def width(self) -> int:
+        """Number g of columns of the border."""
+        return int(self.x.shape[1])
 
     def solve(self, rhs: Block, rho: Block, *, hermitian: bool) -> tuple[Block, Block]:
         """Solve for several right-hand sides, true residuals checked.
@@ -98,7 +117,7 @@ class BorderedSystem(CollectiveContext):
         rhs
             Upper parts, this rank's rows (n_local, k). Not changed.
         rho
-            Lower parts (k,), the same on every rank.
+            Lower parts (g, k), the same on every rank; (k,) for a border of one column.
         hermitian
             Solve with the Hermitian transpose: the adjoint system.
 
@@ -107,7 +126,8 @@ class BorderedSystem(CollectiveContext):
         v : ndarray
             Upper parts (n_local, k).
         nu : ndarray
-            Lower parts (k,), in units where the border is B x and x, unscaled.
+            Lower parts in the shape of rho, in units where the border is B x and x,
+            unscaled.
 
         Raises
         ------
@@ -118,11 +138,12 @@ class BorderedSystem(CollectiveContext):
         scale_in, scale_out = (self.beta, self.gamma) if hermitian else (self.gamma, self.beta)
         real = _petsc.REAL_SCALARS and not self._complex and not np.iscomplexobj(rhs)
         v = np.zeros(rhs.shape, dtype=float if real else complex, order="F")
-        nu = np.zeros(rhs.shape[1], dtype=v.dtype)
+        lower = np.reshape(rho, (self.width, rhs.shape[1])) * scale_in[:, None]
+        nu = np.zeros(lower.shape, dtype=v.dtype)
         # A singular system gives infinities, which the check of the residual reports.
         with np.errstate(all="ignore"):
-            self._solve_columns(rhs, rho * scale_in, (v, nu), hermitian=hermitian)
-        return v, nu * scale_out
+            self._solve_columns(rhs, lower, (v, nu), hermitian=hermitian)
+        return v, np.reshape(nu * scale_out[:, None], np.shape(rho))
 
     def _solve_columns(
         self, rhs: Block, rho: Block, out: tuple[Block, Block], *, hermitian: bool
@@ -130,25 +151,24 @@ class BorderedSystem(CollectiveContext):
         v, nu = out
         halves = v.dtype.kind == "c" and not self._complex and _petsc.REAL_SCALARS
         for column in range(rhs.shape[1]):
-            lower = rho[column]
+            lower = rho[:, column]
             if not halves:
-                v[:, column], nu[column] = self._refined((rhs[:, column], lower), hermitian)
+                v[:, column], nu[:, column] = self._refined((rhs[:, column], lower), hermitian)
             else:  # a real matrix in a real build: the halves are independent
                 re = self._refined((rhs[:, column].real, np.real(lower)), hermitian)
                 im = self._refined((rhs[:, column].imag, np.imag(lower)), hermitian)
-                v[:, column], nu[column] = re[0] + 1j * im[0], re[1] + 1j * im[1]
+                v[:, column], nu[:, column] = re[0] + 1j * im[0], re[1] + 1j * im[1]
 
-    def apply(self, v: Block, nu: complex, *, hermitian: bool) -> tuple[Block, complex]:
+    def apply(self, v: Block, nu: Block, *, hermitian: bool) -> tuple[Block, Block]:
         """Return the product of the scaled bordered matrix, or its transpose.  (Collective.)"""
         column, row = (self.c, self.b) if hermitian else (self.b, self.c)
         shift = np.conj(self.lam) if hermitian else self.lam
         block = v[:, None]
         upper = self.pencil.multiply_a(block, hermitian=hermitian)
         upper = upper - shift * self.pencil.multiply_b(block, hermitian=hermitian)
-        lower = allreduce_same(self.comm, np.atleast_1d(np.vdot(row, v)))[0]
-        return upper[:, 0] + column * nu, lower
+        return upper[:, 0] + column @ nu, inner(self.comm, row, block)[:, 0]
 
-    def eliminate(self, v: Block, nu: complex, *, hermitian: bool) -> tuple[Block, complex]:
+    def eliminate(self, v: Block, nu: Block, *, hermitian: bool) -> tuple[Block, Block]:
         """Solve the system with K = A - sigma B in place of A - lam B, by its factor.
 
         Collective. Block elimination. K^-1 B x = x / (lam - sigma) costs nothing; the
@@ -157,16 +177,19 @@ class BorderedSystem(CollectiveContext):
         assert self.transformation is not None
         if not hermitian:
             sigma = complex(self.transformation.sigma or 0.0)
-            shift = self.lam - (sigma if self._complex else sigma.real)
-            row, column = self.c, self.beta / shift * self.x
+            shifts = self.members - (sigma if self._complex else sigma.real)
+            row, column = self.c, self.beta / shifts * self.x
         else:
             if self._dual is None:
-                self._dual = self.transformation.solve(self.c[:, None], hermitian=True)[:, 0]
+                self._dual = self.transformation.solve(self.c, hermitian=True)
             row, column = self.b, self._dual
         u = self.transformation.solve(v[:, None], hermitian=hermitian)[:, 0]
-        sums = allreduce_same(self.comm, np.array([np.vdot(row, u), np.vdot(row, column)]))
-        mu = (sums[0] - nu) / sums[1]
-        return u - mu * column, mu
+        sums = inner(self.comm, row, np.column_stack([column, u]))
+        try:
+            mu = np.linalg.solve(sums[:, :-1], sums[:, -1] - nu)
+        except np.linalg.LinAlgError:  # the true residual will tell
+            mu = np.full(self.width, np.nan)
+        return u - column @ mu, mu
 
     def close(self) -> None:
         """Destroy solvers and matrices.  (Collective.)"""
@@ -177,10 +200,10 @@ class BorderedSystem(CollectiveContext):
     def _set_border(self) -> None:
         a_norm, b_norm = self.pencil.norms
         self.size = a_norm + abs(self.lam) * b_norm
-        Bx = self.pencil.multiply_b(self.x[:, None])[:, 0]
-        norms = column_norms(self.comm, np.column_stack([Bx, self.x]))
+        Bx = self.pencil.multiply_b(self.x)
         border = self._diagonal_size()
-        self.beta, self.gamma = float(border / norms[0]), float(border / norms[1])
+        self.beta = border / column_norms(self.comm, Bx)
+        self.gamma = border / column_norms(self.comm, self.x)
         self.b, self.c = self.beta * Bx, self.gamma * self.x
 
     def _diagonal_size(self) -> float:
@@ -192,7 +215,7 @@ class BorderedSystem(CollectiveContext):
 
     # -- one right-hand side --
 
-    def _refined(self, rhs: tuple[Block, complex], hermitian: bool) -> tuple[Block, complex]:
+    def _refined(self, rhs: tuple[Block, Block], hermitian: bool) -> tuple[Block, Block]:
         """Solve, and correct with the true residual as long as that helps.
 
         Accepted is a true residual below rtol; or, for matrices so stiff that rounding
@@ -230,8 +253,8 @@ class BorderedSystem(CollectiveContext):
 
     def _would_not_move(
         self,
-        remaining: tuple[Block, complex],
-        rhs: tuple[Block, complex],
+        remaining: tuple[Block, Block],
+        rhs: tuple[Block, Block],
         size: float,
         hermitian: bool,
     ) -> bool:
@@ -246,13 +269,13 @@ class BorderedSystem(CollectiveContext):
         natural = self._norm(self.eliminate(*rhs, hermitian=hermitian))
         return correction <= SETTLED * size and size <= LARGEST_GROWTH * natural
 
-    def _norm(self, pair: tuple[Block, complex]) -> float:
+    def _norm(self, pair: tuple[Block, Block]) -> float:
         upper = float(column_norms(self.comm, np.asarray(pair[0])[:, None])[0])
-        return float(np.hypot(upper, abs(pair[1])))
+        return float(np.hypot(upper, np.linalg.norm(pair[1])))
 
     def _solve_once(
-        self, rhs: tuple[Block, complex], hermitian: bool
-    ) -> tuple[tuple[Block, complex], int, str]:
+        self, rhs: tuple[Block, Block], hermitian: bool
+    ) -> tuple[tuple[Block, Block], int, str]:
         # One factor serves both directions; its Hermitian transpose by conjugation.
         transposed = self.strategy == "direct" and hermitian
         solver = self._solver(hermitian and not transposed)
@@ -268,7 +291,7 @@ class BorderedSystem(CollectiveContext):
         return self._solvers[hermitian]
 
     def _packed_operator(self, hermitian: bool) -> PackedOperator:
-        def packed(action: Callable[..., tuple[Block, complex]]) -> Callable[[Block], Block]:
+        def packed(action: Callable[..., tuple[Block, Block]]) -> Callable[[Block], Block]:
             return lambda local: self._packed(*action(*self._unpacked(local), hermitian=hermitian))
 
         def assembled() -> PETSc.Mat:
@@ -280,8 +303,8 @@ class BorderedSystem(CollectiveContext):
         return PackedOperator(
             comm=self.comm,
             sizes=(
-                self._halves * (self.pencil.n_local + self._last),
-                self._halves * (self.pencil.n + 1),
+                self._halves * (self.pencil.n_local + self.width * self._last),
+                self._halves * (self.pencil.n + self.width),
             ),
             apply=packed(self.apply),
             precondition=None if self.transformation is None else packed(self.eliminate),
@@ -289,19 +312,24 @@ class BorderedSystem(CollectiveContext):
             name=self.name,
         )
 
-    # -- packed vectors: this rank's rows, then the border's entry on the last rank --
+    # -- packed vectors: this rank's rows, then the border's entries on the last rank --
 
-    def _packed(self, v: Block, nu: complex) -> Block:
-        if self._halves == 2:
-            tail = [np.real(nu), np.imag(nu)] if self._last else []
-            return np.concatenate([np.real(v), np.imag(v), tail])
-        return np.append(v, nu) if self._last else np.asarray(v)
+    def _packed(self, v: Block, nu: Block) -> Block:
+        parts = [v, nu] if self._last else [v]
+        if self._halves == 1:
+            return np.concatenate(parts)
+        return np.concatenate([half for part in parts for half in (np.real(part), np.imag(part))])
 
-    def _unpacked(self, local: Block) -> tuple[Block, complex]:
-        n = self.pencil.n_local
-        tail = local[self._halves * n :]
-        v = local[:n] if self._halves == 1 else local[:n] + 1j * local[n : 2 * n]
-        own = None
+    def _unpacked(self, local: Block) -> tuple[Block, Block]:
+        n, own = self.pencil.n_local, None
+        v = _joined(local[: self._halves * n], self._halves)
         if self._last:
-            own = tail[0] if self._halves == 1 else complex(tail[0], tail[1])
+            own = _joined(local[self._halves * n :], self._halves)
         return v, self.comm.bcast(own, root=self.comm.size - 1)
+
+
+def _joined(packed: Block, halves: int) -> Block:
+    if halves == 1:
+        return packed
+    re, im = np.split(packed, 2)
+    return np.asarray(re + 1j * im)

@@ -36,29 +36,31 @@ def bordered_matrix(
     lam
         Shift.
     column, row
-        This rank's rows of the border, (n_local,).
+        This rank's rows of the border, (n_local, g).
     halves
         2 for the real form of a complex matrix, else 1.
 
     """
     last = pencil.comm.rank == pencil.comm.size - 1
+    width = column.shape[1]
     whole_row = _gathered_on_last(pencil, row.conj())
     upper = _local_csr(pencil, lam if halves == 1 and not _petsc.REAL_SCALARS else lam.real)
-    corner = scipy.sparse.csr_matrix((1, 1))
+    corner = scipy.sparse.csr_matrix((width, width))
     blocks: list[list[Any]]
     if halves == 1:
-        blocks = [[upper, column[:, None]]]
+        blocks = [[upper, column]]
         if last:
             blocks.append([whole_row, corner])
     else:
         imaginary = -lam.imag * _local_csr_of_b(pencil)  # Im(A - lam B)
-        b = column[:, None]
+        b = column
         blocks = [[upper, -imaginary, b.real, -b.imag], [imaginary, upper, b.imag, b.real]]
         if last:
             c = whole_row
             blocks.append([c.real, -c.imag, corner, corner])
             blocks.append([c.imag, c.real, corner, corner])
-    return _distributed(pencil, scipy.sparse.bmat(blocks, format="csr"), halves, last)
+    local = scipy.sparse.bmat(blocks, format="csr")
+    return _distributed(pencil, local, (halves, width), last)
 
 
 def _local_csr(pencil: Pencil, lam: complex) -> Any:
@@ -80,30 +82,31 @@ def _local_csr_of_b(pencil: Pencil) -> Any:
 
 
 def _gathered_on_last(pencil: Pencil, local: Block) -> Any:
-    """Return the whole vector as a (1, n) array on the last rank, None elsewhere."""
+    """Return the whole transposed block, (g, n), on the last rank, None elsewhere."""
     parts = pencil.comm.gather(local, root=pencil.comm.size - 1)
-    return None if parts is None else np.concatenate(parts)[None, :]
+    return None if parts is None else np.concatenate(parts).T
 
 
-def _distributed(pencil: Pencil, local: Any, halves: int, last: bool) -> PETSc.Mat:
-    numbers = _packed_numbers(pencil) if halves == 2 else np.arange(pencil.n + 1)
+def _distributed(pencil: Pencil, local: Any, shape: tuple[int, int], last: bool) -> PETSc.Mat:
+    halves, width = shape
+    numbers = _packed_numbers(pencil, width) if halves == 2 else np.arange(pencil.n + width)
     csr = (
         local.indptr.astype(PETSc.IntType),
         numbers[local.indices].astype(PETSc.IntType),
         local.data.astype(PETSc.ScalarType),
     )
-    sizes = (halves * (pencil.n_local + last), halves * (pencil.n + 1))
+    sizes = (halves * (pencil.n_local + width * last), halves * (pencil.n + width))
     mat = PETSc.Mat().createAIJ((sizes, sizes), csr=csr, comm=pencil.comm)
     mat.assemble()
     return mat
 
 
-def _packed_numbers(pencil: Pencil) -> Block:
-    """Return the packed place of all real parts, all imaginary parts, and the border's two."""
+def _packed_numbers(pencil: Pencil, width: int) -> Block:
+    """Return the packed place of all real parts, all imaginary parts, and the border's."""
     n = pencil.n
     places = np.zeros((2, n), dtype=np.int64)
     for first, end in pencil.comm.allgather(pencil.rows):
         own = np.arange(end - first)
         places[0, first:end] = 2 * first + own
         places[1, first:end] = first + end + own
-    return np.concatenate([places.ravel(), [2 * n, 2 * n + 1]])
+    return np.concatenate([places.ravel(), 2 * n + np.arange(2 * width)])

@@ -18,21 +18,24 @@ DEFECTIVE_CONDITION = 1e4
 EPS = float(np.finfo(float).eps)
 
 REMEDIES = (
-    "use a function of the whole cluster (sum, mean or KS over all its members), "
-    "or separate the values by a change of the design"
+    "use a function of the whole cluster (sum, mean or KS over all its members, a spectral "
+    "function), directional_derivatives, or separate the values by a change of the design"
 )
 
 
-def group_values(values: Block, errors: Block) -> tuple[tuple[int, ...], ...]:
+def group_values(
+    values: Block, errors: Block, *, relative: float = RELATIVE_GAP
+) -> tuple[tuple[int, ...], ...]:
     """Return the indices of eigenvalues grouped into clusters.
 
     Not collective. i and j belong together when |lam_i - lam_j| is at most
     1e-6 max(|lam_i|, |lam_j|) + 10 (err_i + err_j), and with them all in between.
+    ``relative`` replaces the 1e-6.
     """
     errors = np.nan_to_num(errors)  # unknown without left vectors
     distance = np.abs(values[:, None] - values[None, :])
     size = np.abs(values)
-    limit = RELATIVE_GAP * np.maximum(size[:, None], size[None, :])
+    limit = relative * np.maximum(size[:, None], size[None, :])
     limit = limit + 10 * (errors[:, None] + errors[None, :])
     adjacency = scipy.sparse.csr_matrix(distance <= limit)
     count, label = scipy.sparse.csgraph.connected_components(adjacency, directed=False)

@@ -201,6 +201,12 @@ class EigenCotangent:
     matrices : tuple of ndarray or None
         ``(left_a, left_b, right)``, (n_local, j) each: an explicit dependence on A(p)
         and B(p) whose derivative is Re sum_j left_a_j^H dA right_j + left_b_j^H dB right_j.
+    span : tuple of ndarray or None
+        ``(P, Q)``, (k, k) each, the same on every rank: the derivative inside the span of
+        the vectors is Re tr(P^H X^H dA X) + Re tr(Q^H X^H dB X), and ``right`` counts only
+        outside of it. For functions of the whole span (`SpectralFunction`), whose
+        derivative at repeated eigenvalues cannot be had from ``right``. Hermitian pencils
+        with definite B only.
 
     """
 
@@ -209,6 +215,7 @@ class EigenCotangent:
     left: Block | None = None
     parameters: Mapping[str, Any] | None = None
     matrices: tuple[Block, Block, Block] | None = None
+    span: tuple[Block, Block] | None = None
 
 
 @dataclass(frozen=True)

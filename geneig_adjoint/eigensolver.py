@@ -14,6 +14,7 @@ from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.collective import column_norms
 from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factorization import SpectralTransformation
+from geneig_adjoint.invariant_subspace import rayleigh_ritz
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.wanted import WHICH, Wanted, kept_indices
 
@@ -280,6 +281,10 @@ def extracted(
     chosen = finite[wanted.order(values[finite])]
     chosen = chosen[kept_indices(values[chosen], wanted)]
     values, right = values[chosen], np.asfortranarray(right[:, chosen])
+    if pencil.definite:
+        values, right = rayleigh_ritz(pencil, values, right)
+        again = wanted.order(values)
+        values, right = values[again], np.asfortranarray(right[:, again])
     return RightPairs(
         values=values,
         right=right,

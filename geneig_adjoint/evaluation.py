@@ -57,6 +57,8 @@ def _same_everywhere(
     replicated = {name: v for name, v in sorted(parameters.items()) if not is_distributed(v)}
     if cotangent.values is not None:
         replicated["values"] = cotangent.values
+    if cotangent.span is not None:
+        replicated["span P"], replicated["span Q"] = cotangent.span
     parts = {name: np.asarray(value) for name, value in replicated.items()}
     columns = [block.shape[1] for block in cotangent.matrices or ()]
     shapes = {name: value.shape for name, value in parts.items()}
@@ -65,9 +67,13 @@ def _same_everywhere(
     first = pairs.comm.bcast(parts, root=0)
     raise_together(pairs.comm, _difference_error(objective, pairs, parts, first))
     values = first.pop("values", None)
+    span = None
+    if cotangent.span is not None:
+        span = (first.pop("span P"), first.pop("span Q"))
     return replace(
         cotangent,
         values=values,
+        span=span,
         parameters={name: first.get(name, value) for name, value in parameters.items()} or None,
     )
 
@@ -133,6 +139,9 @@ def _check_shapes(name: str, cotangent: EigenCotangent, pairs: Eigenpairs) -> No
         "right": (cotangent.right, pairs.right.shape),
         "left": (cotangent.left, pairs.right.shape),
     }
+    k = (pairs.count, pairs.count)
+    for index, small in enumerate(cotangent.span or ()):
+        shapes[f"span[{index}]"] = (small, k)
     for part, (array, shape) in shapes.items():
         if array is None:
             continue

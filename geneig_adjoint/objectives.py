@@ -12,13 +12,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from petsc4py import PETSc
 
-from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.spectral import SpectralFunction
+from geneig_adjoint.weights import weighted
+
+__all__ = [
+    "Eigenvalue",
+    "Frequency",
+    "KEffective",
+    "KSMinimum",
+    "LinearOutput",
+    "ModeShapeMatch",
+    "QuadraticForm",
+    "SpectralFunction",
+]
 
 
 def _check_pair(pairs: Eigenpairs, pair: int) -> None:
@@ -181,29 +192,12 @@ class QuadraticForm:
         for j in chosen:
             _check_pair(pairs, j)
         x = pairs.right[:, chosen]
-        Dx = _weighted(self.weight, x)
+        Dx = weighted(self.weight, x)
         x_bar = np.zeros_like(pairs.right)
         # Only the Hermitian part of D counts. add.at: a pair named twice counts twice.
-        np.add.at(x_bar.T, chosen, (Dx + _weighted(self.weight, x, hermitian=True)).T)
+        np.add.at(x_bar.T, chosen, (Dx + weighted(self.weight, x, hermitian=True)).T)
         value = float(column_dots(pairs.comm, x, Dx).real.sum())
         return value, EigenCotangent(right=x_bar)
-
-
-def _weighted(weight: Any, x: Block, *, hermitian: bool = False) -> Block:
-    if isinstance(weight, PETSc.Mat):
-        return _petsc.multiply(weight, x, hermitian=hermitian)
-    diagonal = np.asarray(weight)
-    if np.iscomplexobj(diagonal):
-        raise InputError(
-            f"a diagonal weight must be real, got dtype {diagonal.dtype}; x^H D x is real for "
-            "Hermitian D only"
-        )
-    if diagonal.shape != x.shape[:1]:
-        raise InputError(
-            f"the weight must hold this rank's {x.shape[0]} rows, got shape {diagonal.shape}; cut "
-            "it to pairs.rows"
-        )
-    return np.asarray(diagonal[:, None] * x)
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,16 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
-from geneig_adjoint.adjoint import adjoint_vectors, tangents
+from geneig_adjoint.adjoint import adjoint_vectors
 from geneig_adjoint.adjoint_settings import AdjointSettings, Strategy
+from geneig_adjoint.cluster_safety import check_cluster_safety
 from geneig_adjoint.collective import check_equal_input, raise_together
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError, StaleError
 from geneig_adjoint.evaluation import Objective, evaluate
 from geneig_adjoint.models import Model
 from geneig_adjoint.parameters import Gradient, Parameters
+from geneig_adjoint.tangents import tangents
 
 
 @overload
@@ -130,6 +132,8 @@ def values_and_gradients(
     for _, cotangent in results:
         _check_explicit(cotangent, p)
     cotangents = [cotangent for _, cotangent in results]
+    for objective, cotangent in zip(objectives, cotangents, strict=True):
+        check_cluster_safety(objective, pairs, p, cotangent)
     contractions = adjoint_vectors(pairs, cotangents, settings)
     found = []
     for (value, cotangent), contraction in zip(results, contractions, strict=True):

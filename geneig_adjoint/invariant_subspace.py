@@ -1,0 +1,164 @@
+r"""Adjoints of Hermitian pairs that lie close together: inside their span by a formula.
+
+For pairs u_1 ... u_g of a group, B-orthonormal with q = u^H B u = +-1 and G = U^H U_bar,
+the derivative of u_j splits. Outside the span a bordered system with all g vectors in its
+border gives it, conditioned by the gap to the rest of the spectrum. Inside,
+every i < j contributes
+
+    q Re( c / (lam_j - lam_i) u_i^H (dA - lam_m dB) u_j - g_m u_i^H dB u_j ),
+
+    c = conj(G_ij) - G_ji,   g_m = (conj(G_ij) + G_ji) / 2,   lam_m = (lam_i + lam_j) / 2.
+
+Functions of the whole span have c = 0: nothing is divided by a vanishing gap.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import scipy.linalg
+
+from geneig_adjoint._types import TINY, Block
+from geneig_adjoint.clusters import (
+    ADMISSIBLE_ERROR,
+    EPS,
+    NEAR,
+    check_not_defective,
+    degenerate_error,
+    group_values,
+)
+from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.pencil import Pencil
+
+NOISE = 1e-13
+"""Parts of u_i^H u_bar_j below this, relative to the lengths, are rounding."""
+
+Columns = tuple[Block, Block, Block]
+
+
+class Group:
+    """The vectors of a group of Hermitian pairs, B-orthonormal.  (Collective.)
+
+    Attributes
+    ----------
+    members : tuple of int
+    lengths : ndarray
+        sqrt(|x^H B x|), (g,): x = length u.
+    sign : float
+        Of x^H B x, alike in a group.
+    vectors, duals : ndarray
+        U and q B U, (n_local, g).
+
+    """
+
+    def __init__(self, pairs: Eigenpairs, members: tuple[int, ...]) -> None:
+        self.pairs, self.members = pairs, members
+        X = pairs.right[:, list(members)]
+        BX = pairs.pencil.multiply_b(X)
+        squares = column_dots(pairs.comm, X, BX).real
+        self.sign = float(np.sign(squares[0]))
+        self.lengths = np.sqrt(np.maximum(np.abs(squares), TINY))
+        self.vectors = X / self.lengths
+        self.duals = self.sign * BX / self.lengths
+
+    def outside(self, block: Block) -> Block:
+        """Return the part of cotangents that meets only what is B-orthogonal to the span."""
+        return np.asarray(block - self.duals @ inner(self.pairs.comm, self.vectors, block))
+
+    def inside(self, x_eff: Block) -> list[Columns]:
+        """Return the columns (left_a, left_b, right) of all pairs of members.
+
+        Collective.
+
+        Parameters
+        ----------
+        x_eff
+            Projected cotangents of the members, (n_local, g).
+
+        Raises
+        ------
+        DegenerateEigenvalueError
+            When the objective tells members apart that are too close for it.
+
+        """
+        U_bar = x_eff * self.lengths
+        G = inner(self.pairs.comm, self.vectors, U_bar)
+        sizes = column_norms(self.pairs.comm, self.vectors)[:, None]
+        sizes = sizes * column_norms(self.pairs.comm, U_bar)[None, :]
+        found = []
+        for i, j in combinations(range(len(self.members)), 2):
+            size = float(max(sizes[i, j], sizes[j, i]))
+            if size > 0:
+                found.append(self._pair(i, j, G, size))
+        return found
+
+    def _pair(self, i: int, j: int, G: Block, size: float) -> Columns:
+        first, second = self.members[i], self.members[j]
+        lam_i, lam_j = self.pairs.values[[first, second]].real
+        mean, middle = (G[i, j].conj() + G[j, i]) / 2, (lam_i + lam_j) / 2
+        c = G[i, j].conj() - G[j, i]
+        quotient = 0.0 * c
+        if abs(c) > NOISE * size:
+            self._check_gap(first, second, abs(c), size)
+            quotient = c / (lam_j - lam_i)
+        left = self.sign * self.vectors[:, i]
+        return (
+            np.conj(quotient) * left,
+            -np.conj(middle * quotient + mean) * left,
+            self.vectors[:, j],
+        )
+
+    def _check_gap(self, first: int, second: int, c: float, size: float) -> None:
+        pairs = self.pairs
+        scale = float(np.abs(pairs.values[[first, second]]).max())
+        gap = float(abs(pairs.values[first] - pairs.values[second]))
+        error = max(float(pairs.errors[first] + pairs.errors[second]), EPS * scale)
+        for j in (first, second):
+            check_not_defective(pairs, j)
+        # The quotient c / gap: wrong by the relative error of the gap, and by rounding of c.
+        wrong = c * error + EPS * size * gap
+        if not wrong * scale <= ADMISSIBLE_ERROR * gap * (size * gap + c * scale):
+            raise degenerate_error(pairs, self.members_near(first), defect=c / size)
+
+    def members_near(self, pair: int) -> tuple[int, ...]:
+        """Return the cluster of a member, or the whole group if it is alone there."""
+        cluster = next(group for group in self.pairs.clusters if pair in group)
+        return cluster if len(cluster) > 1 else self.members
+
+
+def near_groups(pairs: Eigenpairs) -> tuple[tuple[int, ...], ...]:
+    """Return the pairs grouped by eigenvalues closer than a relative 1e-2.  (Not collective.)"""
+    return group_values(pairs.values, pairs.errors, relative=NEAR)
+
+
+def rayleigh_ritz(pencil: Pencil, values: Block, right: Block) -> tuple[Block, Block]:
+    """Return pairs of a Hermitian pencil, diagonalised again inside groups of near values.
+
+    Collective. Krylov-Schur leaves vectors of nearly equal values B-orthogonal only to its
+    tolerance divided by their gap; their span is exact to the tolerance.
+    """
+    values, right = values.copy(), right.copy(order="F")
+    for group in group_values(values, np.zeros(len(values)), relative=NEAR):
+        members = list(group)
+        if len(members) == 1:
+            continue
+        X = right[:, members]
+        a = inner(pencil.comm, X, pencil.multiply_a(X))
+        b = inner(pencil.comm, X, pencil.multiply_b(X))
+        small = None
+        if pencil.comm.rank == 0:
+            try:
+                small = scipy.linalg.eigh(_hermitian(a), _hermitian(b))
+            except np.linalg.LinAlgError:  # dependent vectors: the residuals will tell
+                small = None
+        small = pencil.comm.bcast(small, root=0)
+        if small is not None:
+            values[members], right[:, members] = small[0], X @ small[1]
+    return values, right
+
+
+def _hermitian(small: Block) -> Block:
+    return np.asarray((small + small.conj().T) / 2)

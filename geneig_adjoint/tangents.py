@@ -1,0 +1,97 @@
+"""From tangents of the matrices to tangents of the pairs: the bordered systems, not transposed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import Block
+from geneig_adjoint.adjoint import bordered_system, in_real_where_real
+from geneig_adjoint.adjoint_settings import AdjointSettings
+from geneig_adjoint.bordered import BorderedSystem
+from geneig_adjoint.clusters import check_vector_cotangent
+from geneig_adjoint.eigenpairs import Eigenpairs, EigenTangent
+from geneig_adjoint.gauge import complete_tangent
+from geneig_adjoint.normalization import column_dots
+
+
+def tangents(
+    pairs: Eigenpairs,
+    products: tuple[Block, Block],
+    left_products: tuple[Block, Block] | None,
+    settings: AdjointSettings,
+) -> EigenTangent:
+    """Return the derivatives of all pairs along one direction.
+
+    Collective. Per pair, the bordered system untransposed with the right-hand side
+    -(dA - lam dB) x; its lower unknown is -dlam.
+
+    Parameters
+    ----------
+    pairs
+        Simple eigenpairs.
+    products
+        (dA @ right, dB @ right).
+    left_products
+        (dA^H @ left, dB^H @ left), None if the left tangent is not wanted or follows
+        from the right one (Hermitian definite pencils).
+    settings
+        Of the bordered systems.
+
+    """
+    dA_x, dB_x = products
+    values = np.zeros(pairs.count, dtype=complex)
+    right = np.zeros_like(pairs.right)
+    left = None if pairs.left is None else np.zeros_like(pairs.left)
+    with _petsc.log_stage("adjoint"):
+        for j in range(pairs.count):
+            check_vector_cotangent(pairs, j)
+            lam = in_real_where_real(np.array([pairs.values[j]]), pairs)[0]
+            with bordered_system(pairs, j, settings) as system:
+                rhs = -(dA_x[:, [j]] - lam * dB_x[:, [j]])
+                v, nu = system.solve(rhs, np.zeros(1), hermitian=False)
+                values[j] = -nu[0]
+                right[:, j] = complete_tangent(pairs, j, v[:, 0], dB_x[:, j])
+                tangent = (values[j], right[:, j], dB_x[:, j])
+                if left is not None and left_products is not None:
+                    left[:, j] = _left_tangent(pairs, j, system, left_products, tangent)
+            if left is not None and pairs.pencil.definite:
+                left[:, j] = _hermitian_left_tangent(pairs, j, tangent)
+    if left_products is None and not pairs.pencil.definite:
+        left = None
+    return EigenTangent(values, right, left)
+
+
+def _left_tangent(
+    pairs: Eigenpairs,
+    j: int,
+    system: BorderedSystem,
+    left_products: tuple[Block, Block],
+    tangent: tuple[complex, Block, Block],
+) -> Block:
+    """Differentiate (A - lam B)^H y = 0 and y^H B x = 1."""
+    assert pairs.left is not None
+    lam_dot, x_dot, dB_x = tangent
+    y, lam = pairs.left[:, j], pairs.values[j]
+    dAh_y, dBh_y = (product[:, j] for product in left_products)
+    Bh_y = pairs.pencil.multiply_b(y[:, None], hermitian=True)[:, 0]
+    rhs = -(dAh_y - np.conj(lam) * dBh_y - np.conj(lam_dot) * Bh_y)
+    # b^H w = 0 makes w^H B x = 0, so that the multiple of y follows from the other terms.
+    w = system.solve(rhs[:, None], np.zeros(1), hermitian=True)[0][:, 0]
+    terms = column_dots(
+        pairs.comm, np.column_stack([y, Bh_y]), np.column_stack([dB_x, x_dot])
+    ).sum()
+    return np.asarray(w - np.conj(terms) * y)
+
+
+def _hermitian_left_tangent(
+    pairs: Eigenpairs, j: int, tangent: tuple[complex, Block, Block]
+) -> Block:
+    """Differentiate y = x / (x^H B x)."""
+    _, x_dot, dB_x = tangent
+    x = pairs.right[:, j]
+    Bx = pairs.pencil.multiply_b(x[:, None])[:, 0]
+    square, mixed, explicit = column_dots(
+        pairs.comm, np.column_stack([x, Bx, x]), np.column_stack([Bx, x_dot, dB_x])
+    ).real
+    return np.asarray(x_dot / square - x * (2 * mixed + explicit) / square**2)
