@@ -28,6 +28,7 @@ _MODULE_OF = {
     "InputError": "errors",
     "Linear": "kernels",
     "MatrixModel": "models",
+    "MissingEigenvaluesError": "errors",
     "Model": "models",
     "NumpyKernel": "kernels",
     "OperatorModel": "operators",

@@ -39,7 +39,9 @@ class ValueAndGradient:
         self._model = model
         self._objective = objective
         self._settings = adjoint_settings(**dict(adjoint or {}))
+        self._every = _interval_of_checks(solver.pop("count_check", "every:10"))
         self._solver = solver
+        self._calls = 0
         self._refills = "out" in inspect.signature(model.assemble).parameters
         self._pencil: Pencil | None = None
         self._previous: Eigenpairs | None = None
@@ -55,6 +57,9 @@ class ValueAndGradient:
         solver = dict(self._solver)
         if self._previous is not None:
             solver.setdefault("like", self._previous)
+        checked = self._every and self._calls % self._every == 0
+        solver["count_check"] = "inertia" if checked else "off"
+        self._calls += 1
         try:
             with solve_eigenproblem(pencil, **solver) as pairs:
                 value, result = values_and_gradients(
@@ -118,6 +123,20 @@ class ValueAndGradient:
         return self._pencil
 
 
+def _interval_of_checks(word: str) -> int:
+    """Return N of "every:N", 1 for "inertia", 0 for "off"."""
+    known = {"inertia": 1, "off": 0}
+    if word in known:
+        return known[word]
+    name, _, number = str(word).partition(":")
+    if name != "every" or not number.isdecimal() or int(number) < 1:
+        raise InputError(
+            f'count_check must be "inertia", "every:N" with N >= 1, or "off", got {word!r}; '
+            '"every:10" is the default of loops'
+        )
+    return int(number)
+
+
 def value_and_gradient(
     model: Model,
     objective: Objective,
@@ -138,7 +157,9 @@ def value_and_gradient(
     adjoint
         Keywords of `gradient` (strategy, rtol, ...).
     **solver
-        Keywords of `solve_eigenproblem` (count, target, ...).
+        Keywords of `solve_eigenproblem` (count, target, ...). ``count_check`` also takes
+        "every:N", the default with N = 10: missed pairs are looked for in the first call
+        and every tenth one after.
 
     Returns
     -------

@@ -29,6 +29,32 @@ RELATIVE_GAP = 1e-6
 
 
 @dataclass(frozen=True)
+class Completeness:
+    """Whether pairs may be missing between those found.
+
+    Attributes
+    ----------
+    method : str
+        "inertia": counted, exact. "all": every eigenpair was found. "second start": no
+        count is possible for this pencil in this build; a search in the complement of
+        the pairs found nothing more (a strong hint, no proof). "off": not looked at.
+    found, expected : int or None
+        Pairs found and counted in the window, which may hold more than were asked for.
+    window : tuple of float or None
+        Interval that was counted.
+    mended : int
+        Pairs the first solve had missed.
+
+    """
+
+    method: str
+    found: int | None = None
+    expected: int | None = None
+    window: tuple[float, float] | None = None
+    mended: int = 0
+
+
+@dataclass(frozen=True)
 class SolveInfo:
     """How the eigenpairs were obtained.
 
@@ -48,6 +74,8 @@ class SolveInfo:
         Relative residuals of the left vectors.
     notes : tuple of str
         What a careful user should know: moved shifts, fallbacks, large conditions.
+    completeness : Completeness
+        Whether pairs may be missing.
 
     """
 
@@ -58,6 +86,7 @@ class SolveInfo:
     sigma: complex | None = None
     left_residuals: Block | None = None
     notes: tuple[str, ...] = ()
+    completeness: Completeness = field(default_factory=lambda: Completeness("off"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,56 +11,22 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import column_norms
-from geneig_adjoint.errors import ConvergenceError
+from geneig_adjoint.completeness import completed
+from geneig_adjoint.eigenpairs import Completeness
+from geneig_adjoint.errors import ConvergenceError, MissingEigenvaluesError
 from geneig_adjoint.factorization import SpectralTransformation
-from geneig_adjoint.invariant_subspace import rayleigh_ritz
 from geneig_adjoint.pencil import Pencil
-from geneig_adjoint.wanted import WHICH, Wanted, kept_indices
+from geneig_adjoint.right_pairs import (
+    RightPairs,
+    backward_errors,
+    convergence_problem,
+    residual_limit,
+    selected,
+)
+from geneig_adjoint.wanted import WHICH, Wanted
 
 DEFAULT_TOLERANCE = 1e-12
 """Eigenvector derivatives are of first order in the error of the vectors."""
-
-LARGEST_DISTANCE = 1e-5
-"""Largest relative residual of the inverted operator that is accepted."""
-
-
-@dataclass(frozen=True, eq=False)
-class RightPairs:
-    """What the eigensolver found: ordered, of arbitrary length and phase.
-
-    Attributes
-    ----------
-    values : ndarray
-        (k,), complex, k >= count where more converged that belongs to the last pair.
-    right : ndarray
-        This rank's rows (n_local, k).
-    residuals : ndarray
-        Backward errors (k,).
-    distances : ndarray or None
-        ||(A - sigma B)^-1 (A - lam B) x|| / ||x||, (k,): how far x is from an eigenvector
-        of the inverted operator, relatively. None without a factor.
-    transformation : SpectralTransformation or None
-        The factor, if one of known shift is left.
-    reason, iterations, converged, tolerance
-        SLEPc's account of the solve.
-    notes : tuple of str
-    sigma : complex or None
-        Shift of the factor.
-
-    """
-
-    values: Block
-    right: Block
-    residuals: Block
-    distances: Block | None
-    transformation: SpectralTransformation | None
-    reason: str
-    iterations: int
-    converged: int
-    tolerance: float
-    notes: tuple[str, ...] = ()
-    sigma: complex | None = None
 
 
 def solve_right(pencil: Pencil, wanted: Wanted) -> tuple[RightPairs, Wanted]:
@@ -133,17 +99,17 @@ def _solve_once(
             wanted = _set_up(eps, pencil, wanted, sigma)
             eps.solve()
             pencil.raise_callback_error()
-        if wanted.interval is not None:
-            _check_inertia(eps, wanted)
-        else:
+        if wanted.interval is None:
             transformation = spectral_transformation(pencil, eps, owned=True)
         found = extracted(eps, pencil, wanted, transformation)
-        problem = convergence_problem(found, wanted) if gated else None
-        if problem is not None:
-            inaccurate = not problem.residual_norm <= residual_limit(found.tolerance)
-            if inaccurate and sigma is not None:
-                raise _ShiftError(problem)
-            raise problem
+        if wanted.interval is not None:
+            found = replace(found, completeness=_counted_interval(eps, wanted))
+        elif gated:
+            _raise_problem(found, wanted, sigma)
+            if wanted.count_check:
+                found = _complete(eps, pencil, wanted, found)
+        if gated:
+            _raise_problem(found, wanted, sigma)
     except BaseException:
         _petsc.destroy_quietly(eps)
         raise
@@ -152,17 +118,57 @@ def _solve_once(
     return found, wanted
 
 
-def _check_inertia(eps: SLEPc.EPS, wanted: Wanted) -> None:
-    """Raise when the factors at the ends of an interval count more values than were found."""
+def _raise_problem(found: RightPairs, wanted: Wanted, sigma: complex | None) -> None:
+    problem = convergence_problem(found, wanted)
+    if problem is None:
+        return
+    inaccurate = not problem.residual_norm <= residual_limit(found.tolerance)
+    if inaccurate and sigma is not None:
+        raise _ShiftError(problem)
+    raise problem
+
+
+def _counted_interval(eps: SLEPc.EPS, wanted: Wanted) -> Completeness:
+    """Return the count of the factors at the ends of an interval; raise if more than found."""
     _, inertias = eps.getKrylovSchurInertias()
     inside, found = int(inertias[-1] - inertias[0]), eps.getConverged()
     if found < inside:
-        raise ConvergenceError(
+        raise MissingEigenvaluesError(
             f"all {inside} eigenvalues in {wanted.interval} must be found, got {found}: copies of "
             "a multiple one are missing; shorten the interval, or use target= with a larger count",
-            reason="MISSING_COPIES",
-            iterations=eps.getIterationNumber(),
+            found=found,
+            expected=inside,
+            window=wanted.interval,
         )
+    return Completeness("inertia", found, inside, wanted.interval)
+
+
+def _complete(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs) -> RightPairs:
+    """Return the pairs with those the first pass had missed.  (Collective.)"""
+    pool = _finite_pairs(eps, pencil)
+    counts = (eps.getIterationNumber(), eps.getConverged())
+    errors = backward_errors(pencil, *pool)
+    errors = errors * (pencil.norms[0] + np.abs(pool[0]) * pencil.norms[1])
+    if found.distances is not None and found.sigma is not None:
+        through = found.distances * np.abs(found.values - found.sigma)
+        errors = np.minimum(errors, 1e2 * through.max())
+    pool, record = completed(eps, pencil, wanted, pool, errors)
+    missing = 0 if record.expected is None else record.expected - (record.found or 0)
+    if record.mended:
+        reason = (found.reason, *counts, found.tolerance)
+        found = selected(pencil, wanted, pool, found.transformation, reason)
+    found = replace(found, completeness=record)
+    if missing > 0:
+        raise MissingEigenvaluesError(
+            f"all {record.expected} eigenvalues in {record.window} must be found, got "
+            f"{record.found} in spite of searches in the complement; raise eps_ncv or count, or "
+            "move the target",
+            found=record.found or 0,
+            expected=record.expected or 0,
+            window=record.window,
+            pairs=found,
+        )
+    return found
 
 
 def _explained(sigma: complex | None, wanted: Wanted) -> _petsc.translated_errors:
@@ -231,6 +237,8 @@ def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> di
             if mat is not None:
                 mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
     options = _factor_options("st_", symmetric)
+    if symmetric and wanted.count_check and pencil.comm.size > 1:
+        options["st_mat_mumps_icntl_13"] = 1  # ScaLAPACK does not count negative pivots
     if wanted.interval is not None:
         options |= {"st_mat_mumps_icntl_13": 1, "st_mat_mumps_icntl_24": 1}
     return options
@@ -274,98 +282,18 @@ def extracted(
     transformation: SpectralTransformation | None,
 ) -> RightPairs:
     """Return the pairs an EPS holds, ordered and cut to those wanted.  (Collective.)"""
+    account = (
+        _petsc.reason_name(SLEPc.EPS.ConvergedReason, eps.getConvergedReason()),
+        eps.getIterationNumber(),
+        eps.getConverged(),
+        float(eps.getTolerances()[0]),
+    )
+    return selected(pencil, wanted, _finite_pairs(eps, pencil), transformation, account)
+
+
+def _finite_pairs(eps: SLEPc.EPS, pencil: Pencil) -> tuple[Block, Block]:
     values, right = _petsc.converged_pairs(eps, pencil.A, dtype=pencil.block_dtype)
     if pencil.definite:
         values = values.real.astype(complex)
     finite = np.flatnonzero(np.isfinite(values))
-    chosen = finite[wanted.order(values[finite])]
-    chosen = chosen[kept_indices(values[chosen], wanted)]
-    values, right = values[chosen], np.asfortranarray(right[:, chosen])
-    if pencil.definite:
-        values, right = rayleigh_ritz(pencil, values, right)
-        again = wanted.order(values)
-        values, right = values[again], np.asfortranarray(right[:, again])
-    return RightPairs(
-        values=values,
-        right=right,
-        residuals=backward_errors(pencil, values, right),
-        distances=_distances(pencil, values, right, transformation),
-        transformation=transformation,
-        sigma=None if transformation is None else transformation.sigma,
-        reason=_petsc.reason_name(SLEPc.EPS.ConvergedReason, eps.getConvergedReason()),
-        iterations=eps.getIterationNumber(),
-        converged=eps.getConverged(),
-        tolerance=float(eps.getTolerances()[0]),
-    )
-
-
-def backward_errors(pencil: Pencil, values: Block, vectors: Block, *, left: bool = False) -> Block:
-    """Return ||A x - lam B x|| / ((||A|| + |lam| ||B||) ||x||), or the same of y^H.
-
-    Collective. For left vectors A^H y - conj(lam) B^H y is meant.
-    """
-    shifts = values.conj() if left else values
-    if vectors.dtype.kind == "f":
-        shifts = shifts.real
-    defect = pencil.multiply_a(vectors, hermitian=left)
-    defect = defect - shifts * pencil.multiply_b(vectors, hermitian=left)
-    a_norm, b_norm = pencil.norms
-    sizes = (a_norm + np.abs(values) * b_norm) * column_norms(pencil.comm, vectors)
-    return np.asarray(column_norms(pencil.comm, defect) / np.maximum(sizes, TINY))
-
-
-def _distances(
-    pencil: Pencil,
-    values: Block,
-    right: Block,
-    transformation: SpectralTransformation | None,
-) -> Block | None:
-    # A backward error is relative to ||A||, which says nothing about a small eigenvalue of a
-    # stiff problem; the residual seen through the factor does.
-    if transformation is None or transformation.sigma is None:
-        return None
-    shifts = (values.real if right.dtype.kind == "f" else values)[None, :]
-    defect: Block = pencil.multiply_a(right) - shifts * pencil.multiply_b(right)
-    sizes = column_norms(pencil.comm, transformation.solve(defect))
-    return np.asarray(sizes / np.maximum(column_norms(pencil.comm, right), TINY))
-
-
-def residual_limit(tolerance: float) -> float:
-    """Return the backward error above which a pair is not accepted."""
-    return max(1e-8, 10 * tolerance)
-
-
-def convergence_problem(found: RightPairs, wanted: Wanted) -> ConvergenceError | None:
-    """Return the error for too few pairs or too large residuals.  (Not collective.)"""
-    limit = residual_limit(found.tolerance)
-    quality = found.residuals
-    if found.distances is not None:
-        # Distances are cruder by the condition of the factor; only gross ones are refused.
-        quality = np.where(found.distances <= LARGEST_DISTANCE, quality, found.distances)
-    worst = float(quality.max(initial=0.0)) if not np.isnan(quality).any() else float("nan")
-    account: dict[str, Any] = {
-        "reason": found.reason,
-        "iterations": found.iterations,
-        "residual_norm": worst,
-        "pairs": found,
-    }
-    if wanted.interval is not None and not len(found.values):
-        return ConvergenceError(
-            f"the interval must hold eigenvalues, got no eigenvalue in {wanted.interval}; widen it",
-            reason="EMPTY_INTERVAL",
-        )
-    few = len(found.values) < wanted.count and wanted.interval is None
-    if found.reason.startswith("DIVERGED") or few:
-        return ConvergenceError(
-            f"the eigensolve must give {wanted.count} pairs, got {len(found.values)} "
-            f"({found.reason}, {found.iterations} iterations, worst residual {worst:.1e}); raise "
-            "eps_max_it or eps_ncv, or choose a target nearer to the wanted values",
-            **account,
-        )
-    if not worst <= limit:
-        return ConvergenceError(
-            f"eigenpairs must have residuals below {limit:.1e}, got {worst:.1e} for pair "
-            f"{int(np.argmax(quality))}; the target may hit an eigenvalue: move it",
-            **account,
-        )
-    return None
+    return values[finite], np.asfortranarray(right[:, finite])

@@ -73,6 +73,33 @@ class ConvergenceError(GeneigError, RuntimeError):
         return _rebuild, (type(self), self.args, {**self.__dict__, "pairs": None})
 
 
+class MissingEigenvaluesError(ConvergenceError):
+    """Copies of a multiple eigenvalue, or whole eigenvalues, were not found.
+
+    Attributes
+    ----------
+    found, expected : int
+        Eigenvalues found and counted in the window.
+    window : tuple of float or None
+        The interval.
+
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        found: int,
+        expected: int,
+        window: tuple[float, float] | None,
+        pairs: Any = None,
+    ) -> None:
+        super().__init__(message, reason="MISSING_EIGENVALUES", pairs=pairs)
+        self.found = found
+        self.expected = expected
+        self.window = window
+
+
 class DegenerateEigenvalueError(GeneigError, RuntimeError):
     """The derivative asked for does not exist, or not to working accuracy, in a cluster.
 

@@ -13,17 +13,12 @@ from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.clusters import group_values, nearest_gaps
 from geneig_adjoint.collective import check_equal_input, column_norms, raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs, SolveInfo
-from geneig_adjoint.eigensolver import (
-    RightPairs,
-    convergence_problem,
-    extracted,
-    solve_right,
-    spectral_transformation,
-)
+from geneig_adjoint.eigensolver import extracted, solve_right, spectral_transformation
 from geneig_adjoint.errors import ConvergenceError, InputError
 from geneig_adjoint.left_vectors import LeftVectors, left_vectors
 from geneig_adjoint.normalization import choose_normalization, column_dots, normalized
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.right_pairs import RightPairs, convergence_problem
 from geneig_adjoint.wanted import WHICH, Wanted
 
 WARN_CONDITION = 1e6
@@ -42,6 +37,7 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
     solver_parameters: Mapping[str, Any] | None = None,
     like: Eigenpairs | None = None,
     keep_factor: bool = True,
+    count_check: str = "inertia",
     options_prefix: str = "",
 ) -> Eigenpairs:
     """Return eigenpairs of ``A x = lam B x`` with left vectors and error measures.
@@ -80,6 +76,11 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
         Earlier pairs: start vectors, normalization and phase rows are taken over.
     keep_factor
         Keep the factor for adjoint solves (the pairs own it).
+    count_check
+        "inertia": verify that no pair between the wanted ones was missed, and find it if
+        so; costs a factor of an indefinite matrix for Hermitian definite pencils in the
+        real build, elsewhere a short second solve (``pairs.info.completeness`` says
+        which). "off": trust the first solve.
     options_prefix
         In front of ``ga_``.
 
@@ -94,12 +95,19 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
         Contradictory arguments, or arguments that differ between ranks.
     ConvergenceError
         Fewer pairs than asked for, residuals too large, or no accurate left vector.
+    MissingEigenvaluesError
+        The count says that pairs are missing, and they could not be found.
 
     """
     options = dict(solver_parameters or {})
     request = (count, target, which, interval, phase, left, options, keep_factor, options_prefix)
-    _check_request(pencil, request, normalization, like)
+    _check_request(pencil, (*request, count_check), normalization, like)
     _check_words(phase, left)
+    if count_check not in {"inertia", "off"}:
+        raise InputError(
+            f'count_check must be "inertia" or "off", got {count_check!r}; "every:10" is for '
+            "value_and_gradient"
+        )
     wanted = Wanted(
         count=count,
         target=target,
@@ -108,6 +116,7 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
         options=options,
         prefix=options_prefix,
         start=None if like is None else like.right,
+        count_check=count_check == "inertia",
     ).checked(pencil)
     try:
         found, wanted = solve_right(pencil, wanted)
@@ -266,6 +275,7 @@ def _assembled(
             sigma=found.sigma,
             left_residuals=None if left is None else left.residuals,
             notes=notes,
+            completeness=found.completeness,
         ),
         factor=transformation,
         version=pencil.version,

@@ -50,6 +50,8 @@ class Wanted:
         In front of ``ga_``.
     start : ndarray or None
         This rank's rows (n_local, j) of vectors to start from.
+    count_check : bool
+        Whether to verify that no wanted pair was missed.
 
     """
 
@@ -60,6 +62,7 @@ class Wanted:
     options: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = ""
     start: Block | None = None
+    count_check: bool = True
 
     def checked(self, pencil: Pencil) -> Wanted:
         """Return the request with its defaults filled in.  (Not collective.)
@@ -106,7 +109,7 @@ class Wanted:
 
     def order(self, values: Block) -> Block:
         """Return the indices that sort values as asked, ties by larger imaginary part."""
-        keys = self._keys(values)
+        keys = self.keys(values)
         by_key = np.argsort(keys, kind="stable")
         # Keys equal up to rounding (conjugates, +-lam) must not be ordered by rounding; relative
         # to each value, because a singular B adds some of size 1e16.
@@ -117,7 +120,33 @@ class Wanted:
         imag = np.where(np.abs(values.imag) > RELATIVE_TIE * np.abs(values), values.imag, 0.0)
         return np.lexsort((-values.real, -imag, level))
 
-    def _keys(self, values: Block) -> Block:
+    def counted_ends(self, cut: float) -> list[tuple[int, float]] | None:
+        """Return (sign, sigma): how to sum the numbers of values below sigma with keys <= cut.
+
+        Not collective. For real spectra; sigma = inf stands for all values. None where
+        the wanted region is no union of intervals.
+        """
+        if self.target is not None:
+            if np.imag(self.target):
+                return None
+            center = float(np.real(self.target))
+            return [(1, center + cut), (-1, center - cut)]
+        ends = {
+            "smallest_real": [(1, cut)],
+            "largest_real": [(1, np.inf), (-1, -cut)],
+            "largest_magnitude": [(1, np.inf), (-1, -cut), (1, cut)],
+        }
+        return ends.get(self.which or "")
+
+    def window(self, cut: float) -> tuple[float, float] | None:
+        """Return the real interval around the target that ends at a cut.  (Not collective.)"""
+        if self.target is None or np.imag(self.target):
+            return None
+        center = float(np.real(self.target))
+        return center - cut, center + cut
+
+    def keys(self, values: Block) -> Block:
+        """Return what the values are sorted by, smallest first.  (Not collective.)"""
         if self.target is not None:
             return np.abs(values - self.target)
         if self.interval is not None:

@@ -29,8 +29,8 @@ def test_copies_missing_from_an_interval():
     with pytest.raises(
         ga.ConvergenceError, match=r"all 3 eigenvalues in \(1, 2\).* got 2"
     ) as caught:
-        eigensolver._check_inertia(Slicing(), Wanted(count=1, interval=(1, 2)))
-    assert caught.value.reason == "MISSING_COPIES"
+        eigensolver._counted_interval(Slicing(), Wanted(count=1, interval=(1, 2)))
+    assert caught.value.reason == "MISSING_EIGENVALUES"
 
 
 def solved_chain(comm):

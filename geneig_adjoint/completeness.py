@@ -1,0 +1,282 @@
+"""Whether all wanted pairs were found: counted by inertia, or looked for with a second start.
+
+Krylov-Schur starts from one vector and sees one direction of every eigenspace; the others
+come in by rounding, or not at all, and every residual is fine. For Hermitian definite pencils
+the number of eigenvalues below sigma is that of negative pivots of A - sigma B (Sylvester's
+law of inertia). Where no such factor exists, a second start in the complement of what was
+found shows a value that does not belong there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+from petsc4py import PETSc
+from slepc4py import SLEPc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import TINY, Block
+from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.eigenpairs import Completeness
+from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.wanted import Wanted, kept_indices
+
+ROUNDS = 8
+"""Searches in the complement; each finds at least one copy more, or is the last."""
+COARSE = 1e-3
+"""Tolerance of a search that only asks whether there is something."""
+INDEPENDENT = 1e-3
+"""A candidate whose part outside of the known vectors is smaller is one of them."""
+DEPENDENT = 1e-13
+"""Squared relative length below which a direction of a basis is rounding."""
+MARGIN = 1e-2
+"""How far beyond the last wanted value the window ends, relatively."""
+
+Pool = tuple[Block, Block]
+
+
+def completed(
+    eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, pool: Pool, errors: Block
+) -> tuple[Pool, Completeness]:
+    """Return converged pairs with those that were missed, and what is known about the count.
+
+    Collective. The EPS and its factor are used again, with the pairs found as deflation
+    space.
+
+    Parameters
+    ----------
+    eps
+        The solved EPS.
+    pencil, wanted
+        What it solves.
+    pool
+        All converged finite pairs: values (m,), vectors (n_local, m).
+    errors
+        Estimated errors of the values, (m,).
+
+    """
+    if len(pool[0]) >= pencil.n:
+        return pool, Completeness("all", found=pencil.n, expected=pencil.n)
+    first = len(pool[0])
+    counter = _Counter(eps, pencil, wanted)
+    record = Completeness("second start")
+    for _ in range(ROUNDS):
+        cut = _cut(pencil, wanted, pool[0], errors)
+        inside = int(np.count_nonzero(wanted.keys(pool[0]) <= cut))
+        expected = counter.inside(cut)
+        missing = 1 if expected is None else expected - inside
+        method = "second start" if expected is None else "inertia"
+        window = wanted.window(cut)
+        record = Completeness(method, inside, expected, window, len(pool[0]) - first)
+        if missing <= 0:
+            break
+        more = _search(
+            eps, pencil, wanted, pool, missing=missing, cut=cut, sure=expected is not None
+        )
+        if not len(more[0]):
+            break
+        before = len(pool[0])
+        pool = _joined(pencil, pool, more)
+        if len(pool[0]) == before:
+            break
+        errors = np.concatenate([errors, np.zeros(len(pool[0]) - before)])
+    return pool, record
+
+
+def _cut(pencil: Pencil, wanted: Wanted, values: Block, errors: Block) -> float:
+    """Return a bound of the keys that holds the wanted values and no other converged one."""
+    order = wanted.order(values)
+    kept = order[kept_indices(values[order], wanted)]
+    keys = wanted.keys(values)
+    last = float(keys[kept].max())
+    beyond = np.delete(keys, kept)
+    beyond = beyond[beyond > last]
+    rounding = 1e-13 * pencil.norms[0] / max(pencil.norms[1], TINY)
+    margin = max(MARGIN * float(np.abs(values[kept]).max()), 1e3 * float(errors[kept].max()),
+                 rounding)  # fmt: skip
+    if beyond.size:
+        margin = min(margin, 0.5 * (float(beyond.min()) - last))
+    return last + margin
+
+
+class _Counter:
+    """Counts eigenvalues of a Hermitian definite pencil by inertia.  (Collective.)"""
+
+    def __init__(self, eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted) -> None:
+        self.pencil, self.wanted = pencil, wanted
+        self.able = _petsc.REAL_SCALARS and pencil.definite and not pencil.matrix_free
+        self.able = self.able and wanted.counted_ends(0.0) is not None
+        self._known: dict[float, int | None] = {}
+        if self.able and eps.getST().getType() == SLEPc.ST.Type.SINVERT:
+            self._know_factor(eps)
+
+    def inside(self, cut: float) -> int | None:
+        """Return how many eigenvalues have keys up to the cut; None: unknown."""
+        ends = self.wanted.counted_ends(cut) if self.able else None
+        if ends is None:
+            return None
+        total = 0
+        for sign, sigma in ends:
+            count = self.pencil.n if np.isinf(sigma) else self._below(sigma)
+            if count is None:
+                self.able = False
+                return None
+            total += sign * count
+        return total
+
+    def _know_factor(self, eps: SLEPc.EPS) -> None:
+        pc = eps.getST().getKSP().getPC()
+        if pc.getType() == "cholesky" and pc.getFactorSolverType() == "mumps":
+            self._known[float(np.real(eps.getST().getShift()))] = int(
+                pc.getFactorMatrix().getMumpsInfog(12)
+            )
+
+    def _below(self, sigma: float) -> int | None:
+        """Return the number of negative pivots of A - sigma B, None if it cannot be factored."""
+        if any(known >= sigma and count == 0 for known, count in self._known.items()):
+            return 0  # it only grows with sigma
+        if sigma not in self._known:
+            self._known[sigma] = negative_pivots(self.pencil, sigma, self.wanted.prefix)
+        return self._known[sigma]
+
+
+def negative_pivots(pencil: Pencil, sigma: float, prefix: str = "") -> int | None:
+    """Return the number of negative pivots of A - sigma B, None if it cannot be factored.
+
+    Collective. Real scalars and symmetric matrices only.
+    """
+    mat = pencil.shifted(sigma)
+    mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
+    ksp = PETSc.KSP().create(pencil.comm)
+    name = f"{prefix}ga_count_"
+    options = {
+        "ksp_type": "preonly",
+        "pc_type": "cholesky",
+        "pc_factor_mat_solver_type": "mumps",
+        # ScaLAPACK at the root of the elimination tree does not count; null pivots are no error.
+        "mat_mumps_icntl_13": 1,
+        "mat_mumps_icntl_24": 1,
+    }
+    try:
+        ksp.setOperators(mat)
+        ksp.setOptionsPrefix(name)
+        with _petsc.inserted_options(name, options):
+            ksp.setFromOptions()
+            ksp.setUp()
+        return int(ksp.getPC().getFactorMatrix().getMumpsInfog(12))
+    except PETSc.Error as error:
+        if error.ierr not in _petsc.SINGULAR_FACTOR:
+            raise
+        return None
+    finally:
+        _petsc.destroy_quietly(ksp, mat)
+
+
+def _search(
+    eps: SLEPc.EPS,
+    pencil: Pencil,
+    wanted: Wanted,
+    pool: Pool,
+    *,
+    missing: int,
+    cut: float,
+    sure: bool,
+) -> Pool:
+    """Return pairs with keys up to the cut in the complement of those found.  (Collective.)"""
+    room = pencil.n - _real_columns(pencil, pool[1]).shape[1]
+    if room < 1:
+        return pool[0][:0], pool[1][:, :0]
+    tolerance, max_it = eps.getTolerances()
+    if not sure:
+        values, _ = _deflated(eps, pencil, pool, (1, room), (max(COARSE, tolerance), max_it))
+        if not np.count_nonzero(wanted.keys(values) <= cut):
+            eps.setTolerances(tol=tolerance, max_it=max_it)
+            return pool[0][:0], pool[1][:, :0]
+    values, vectors = _deflated(eps, pencil, pool, (min(missing, room), room), (tolerance, max_it))
+    fit = np.flatnonzero(np.isfinite(values) & (wanted.keys(values) <= cut))
+    return values[fit], np.asfortranarray(vectors[:, fit])
+
+
+def _deflated(
+    eps: SLEPc.EPS,
+    pencil: Pencil,
+    pool: Pool,
+    sizes: tuple[int, int],
+    accuracy: tuple[float, int],
+) -> Pool:
+    nev, room = sizes
+    block = _real_columns(pencil, pool[1])
+    vectors = [_petsc.vec_from(pencil.A, column) for column in block.T]
+    seed = _petsc.deterministic_block(pencil.rows, 1, seed=11 + block.shape[1])
+    start = _petsc.vec_from(pencil.A, seed[:, 0])
+    try:
+        eps.setDeflationSpace(vectors)
+        eps.setInitialSpace([start])
+        eps.setDimensions(
+            nev=nev, ncv=max(nev + 1, min(room, max(2 * nev, nev + 15))), mpd=PETSc.DECIDE
+        )
+        eps.setTolerances(tol=accuracy[0], max_it=accuracy[1])
+        eps.solve()
+        pencil.raise_callback_error()
+    finally:
+        _petsc.destroy_quietly(start, *vectors)
+    return _petsc.converged_pairs(eps, pencil.A, dtype=pencil.block_dtype)
+
+
+def _real_columns(pencil: Pencil, block: Block) -> Block:
+    """Return columns a PETSc vector can hold: halves of complex pairs in a real build."""
+    if not (_petsc.REAL_SCALARS and block.dtype.kind == "c"):
+        return block
+    halves = np.hstack([block.real, block.imag])
+    gram = inner(pencil.comm, halves, halves)
+    # Conjugates have the same halves: keep columns that are independent of those before.
+    _, triangle, pivots = scipy.linalg.qr(gram, pivoting=True)
+    sizes = np.abs(np.diag(triangle))
+    rank = int(np.count_nonzero(sizes > 1e-8 * sizes.max(initial=TINY)))
+    chosen = np.sort(pencil.comm.bcast(pivots[:rank], root=0))
+    return np.asfortranarray(halves[:, chosen])
+
+
+def _joined(pencil: Pencil, pool: Pool, more: Pool) -> Pool:
+    """Return all pairs; those of nonsymmetric pencils are made eigenvectors first.
+
+    Collective. In the complement of an invariant subspace a nonsymmetric operator has
+    Schur vectors; an eigenvector of the same value has a part inside.
+    """
+    if not pencil.definite:
+        more = _eigenvectors(pencil, pool[1], more)
+    values = np.concatenate([pool[0], more[0]])
+    return values, np.asfortranarray(np.hstack([pool[1], more[1]]))
+
+
+def _eigenvectors(pencil: Pencil, known: Block, more: Pool) -> Pool:
+    """Return as many Ritz pairs of both spans as there are new directions.  (Collective.)"""
+    Q = _orthonormal(pencil, known)
+    outside = more[1]
+    for _ in range(2):
+        outside = outside - Q @ inner(pencil.comm, Q, outside)
+    sizes = column_norms(pencil.comm, outside) / column_norms(pencil.comm, more[1])
+    # Deflation of nearly dependent vectors is leaky: what lies in their span is not new.
+    new = _orthonormal(pencil, outside[:, sizes > INDEPENDENT])
+    V = np.hstack([Q, new])
+    W = _orthonormal(pencil, pencil.multiply_b(V))
+    small = np.stack([inner(pencil.comm, W, pencil.multiply_a(V)),
+                      inner(pencil.comm, W, pencil.multiply_b(V))])  # fmt: skip
+    if not new.shape[1] or W.shape[1] < V.shape[1]:
+        return more[0][:0], more[1][:, :0]
+    values, vectors = pencil.comm.bcast(scipy.linalg.eig(*small), root=0)
+    share = np.linalg.norm(vectors[Q.shape[1] :], axis=0) / np.linalg.norm(vectors, axis=0)
+    chosen = np.argsort(-share, kind="stable")[: new.shape[1]]
+    return values[chosen], V @ vectors[:, chosen]
+
+
+def _orthonormal(pencil: Pencil, block: Block) -> Block:
+    """Return an orthonormal basis of the columns, nearly dependent directions left out."""
+    if not block.shape[1]:
+        return block
+    block = block / np.maximum(column_norms(pencil.comm, block), TINY)
+    for _ in range(2):  # the second pass restores what rounding took from the first
+        sizes, turns = np.linalg.eigh(inner(pencil.comm, block, block))
+        kept = sizes > DEPENDENT * sizes.max()
+        block = block @ (turns[:, kept] / np.sqrt(sizes[kept]))
+    return block

@@ -1,0 +1,164 @@
+"""`RightPairs`: what the eigensolver found, and whether it is good enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from geneig_adjoint._types import TINY, Block
+from geneig_adjoint.collective import column_norms
+from geneig_adjoint.eigenpairs import Completeness
+from geneig_adjoint.errors import ConvergenceError
+from geneig_adjoint.factorization import SpectralTransformation
+from geneig_adjoint.invariant_subspace import rayleigh_ritz
+from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.wanted import Wanted, kept_indices
+
+LARGEST_DISTANCE = 1e-5
+"""Largest relative residual of the inverted operator that is accepted."""
+
+
+@dataclass(frozen=True, eq=False)
+class RightPairs:
+    """What the eigensolver found: ordered, of arbitrary length and phase.
+
+    Attributes
+    ----------
+    values : ndarray
+        (k,), complex, k >= count where more converged that belongs to the last pair.
+    right : ndarray
+        This rank's rows (n_local, k).
+    residuals : ndarray
+        Backward errors (k,).
+    distances : ndarray or None
+        ||(A - sigma B)^-1 (A - lam B) x|| / ||x||, (k,): how far x is from an eigenvector
+        of the inverted operator, relatively. None without a factor.
+    transformation : SpectralTransformation or None
+        The factor, if one of known shift is left.
+    reason, iterations, converged, tolerance
+        SLEPc's account of the solve.
+    notes : tuple of str
+    sigma : complex or None
+        Shift of the factor.
+    completeness : Completeness
+        Whether pairs may be missing.
+
+    """
+
+    values: Block
+    right: Block
+    residuals: Block
+    distances: Block | None
+    transformation: SpectralTransformation | None
+    reason: str
+    iterations: int
+    converged: int
+    tolerance: float
+    notes: tuple[str, ...] = ()
+    sigma: complex | None = None
+    completeness: Completeness = field(default_factory=lambda: Completeness("off"))
+
+
+def selected(
+    pencil: Pencil,
+    wanted: Wanted,
+    pool: tuple[Block, Block],
+    transformation: SpectralTransformation | None,
+    account: tuple[str, int, int, float],
+) -> RightPairs:
+    """Return the wanted ones of all converged pairs, in order.  (Collective.)"""
+    values, right = pool
+    chosen = wanted.order(values)
+    chosen = chosen[kept_indices(values[chosen], wanted)]
+    values, right = values[chosen], np.asfortranarray(right[:, chosen])
+    if pencil.definite:
+        values, right = rayleigh_ritz(pencil, values, right)
+        again = wanted.order(values)
+        values, right = values[again], np.asfortranarray(right[:, again])
+    reason, iterations, converged, tolerance = account
+    return RightPairs(
+        values=values,
+        right=right,
+        residuals=backward_errors(pencil, values, right),
+        distances=_distances(pencil, values, right, transformation),
+        transformation=transformation,
+        sigma=None if transformation is None else transformation.sigma,
+        reason=reason,
+        iterations=iterations,
+        converged=converged,
+        tolerance=tolerance,
+    )
+
+
+def backward_errors(pencil: Pencil, values: Block, vectors: Block, *, left: bool = False) -> Block:
+    """Return ||A x - lam B x|| / ((||A|| + |lam| ||B||) ||x||), or the same of y^H.
+
+    Collective. For left vectors A^H y - conj(lam) B^H y is meant.
+    """
+    shifts = values.conj() if left else values
+    if vectors.dtype.kind == "f":
+        shifts = shifts.real
+    defect = pencil.multiply_a(vectors, hermitian=left)
+    defect = defect - shifts * pencil.multiply_b(vectors, hermitian=left)
+    a_norm, b_norm = pencil.norms
+    sizes = (a_norm + np.abs(values) * b_norm) * column_norms(pencil.comm, vectors)
+    return np.asarray(column_norms(pencil.comm, defect) / np.maximum(sizes, TINY))
+
+
+def _distances(
+    pencil: Pencil,
+    values: Block,
+    right: Block,
+    transformation: SpectralTransformation | None,
+) -> Block | None:
+    # A backward error is relative to ||A||, which says nothing about a small eigenvalue of a
+    # stiff problem; the residual seen through the factor does.
+    if transformation is None or transformation.sigma is None:
+        return None
+    shifts = (values.real if right.dtype.kind == "f" else values)[None, :]
+    defect: Block = pencil.multiply_a(right) - shifts * pencil.multiply_b(right)
+    sizes = column_norms(pencil.comm, transformation.solve(defect))
+    return np.asarray(sizes / np.maximum(column_norms(pencil.comm, right), TINY))
+
+
+def residual_limit(tolerance: float) -> float:
+    """Return the backward error above which a pair is not accepted."""
+    return max(1e-8, 10 * tolerance)
+
+
+def convergence_problem(found: RightPairs, wanted: Wanted) -> ConvergenceError | None:
+    """Return the error for too few pairs or too large residuals.  (Not collective.)"""
+    limit = residual_limit(found.tolerance)
+    quality = found.residuals
+    if found.distances is not None:
+        # Distances are cruder by the condition of the factor; only gross ones are refused.
+        quality = np.where(found.distances <= LARGEST_DISTANCE, quality, found.distances)
+    worst = float(quality.max(initial=0.0)) if not np.isnan(quality).any() else float("nan")
+    account: dict[str, Any] = {
+        "reason": found.reason,
+        "iterations": found.iterations,
+        "residual_norm": worst,
+        "pairs": found,
+    }
+    if wanted.interval is not None and not len(found.values):
+        return ConvergenceError(
+            f"the interval must hold eigenvalues, got no eigenvalue in {wanted.interval}; widen it",
+            reason="EMPTY_INTERVAL",
+        )
+    few = len(found.values) < wanted.count and wanted.interval is None
+    if found.reason.startswith("DIVERGED") or few:
+        return ConvergenceError(
+            f"the eigensolve must give {wanted.count} pairs, got {len(found.values)} "
+            f"({found.reason}, {found.iterations} iterations, worst residual {worst:.1e}); raise "
+            "eps_max_it or eps_ncv, or choose a target nearer to the wanted values",
+            **account,
+        )
+    if not worst <= limit:
+        return ConvergenceError(
+            f"eigenpairs must have residuals below {limit:.1e}, got {worst:.1e} for pair "
+            f"{int(np.argmax(quality))}; the target may hit an eigenvalue: move it",
+            **account,
+        )
+    return None
