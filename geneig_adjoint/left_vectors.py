@@ -48,7 +48,8 @@ class LeftVectors:
 def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVectors:
     """Return the left vectors of right pairs.
 
-    Collective. Hermitian definite pencils: y is x. Otherwise the transposed problem is
+    Collective. Hermitian definite pencils: y is x. Symmetric ones, complex or with an
+    indefinite B: y is conj(x). Otherwise the transposed problem is
     solved on the eigensolver's factor and its vectors are matched by eigenvalue and
     biorthogonality; a vector whose own residual is too large is computed again from
     the transposed bordered system at the known eigenvalue.
@@ -65,7 +66,9 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
         left = np.zeros_like(found.right)
         missing = np.ones(len(found.values), dtype=bool)
         limit = residual_limit(found.tolerance)
-        if found.transformation is not None:
+        if pencil.symmetric:
+            left, missing = np.asfortranarray(found.right.conj()), ~missing
+        elif found.transformation is not None:
             candidates = _transposed_vectors(pencil, found.transformation, found, wanted)
             left, missing = _matched(pencil, found, *candidates, limit)
         notes = []
@@ -170,24 +173,32 @@ def _matched(
 
 
 def _from_bordered_system(pencil: Pencil, found: RightPairs, j: int) -> Block:
+    """Return y with y^H B x_i = delta_ij for the members x_i of the cluster of pair j."""
+    members = list(next(group for group in _groups(pencil, found) if j in group))
     with BorderedSystem(
         pencil,
         complex(found.values[j]),
-        found.right[:, j],
+        found.right[:, members],
+        members=found.values[members],
         transformation=found.transformation,
         settings=AdjointSettings("direct" if not pencil.matrix_free else "ksp"),
         name=f"left vector {j}",
     ) as system:
         zero = np.zeros((pencil.n_local, 1), dtype=complex)
-        return system.solve(zero, np.ones(1), hermitian=True)[0][:, 0]
+        unit = (np.array(members) == j).astype(float)[:, None]
+        return system.solve(zero, unit, hermitian=True)[0][:, 0]
+
+
+def _groups(pencil: Pencil, found: RightPairs) -> tuple[tuple[int, ...], ...]:
+    estimate = found.residuals * (pencil.norms[0] + np.abs(found.values) * pencil.norms[1])
+    return group_values(found.values, estimate)
 
 
 def _biorthonormal(pencil: Pencil, found: RightPairs, left: Block) -> Block:
     """Return left vectors scaled, and mixed inside clusters, such that y_i^H B x_j = delta_ij."""
     product = pencil.multiply_b(found.right)
     result = np.array(left, order="F")
-    estimate = found.residuals * (pencil.norms[0] + np.abs(found.values) * pencil.norms[1])
-    for group in group_values(found.values, estimate):
+    for group in _groups(pencil, found):
         members = list(group)
         gram = inner(pencil.comm, left[:, members], product[:, members])
         # A singular Gram matrix is a defective eigenvalue: condition reports it.

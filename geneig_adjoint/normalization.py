@@ -53,7 +53,8 @@ class Normalization:
 def choose_normalization(pencil: Pencil, requested: Any, right: Block) -> Normalization:
     """Return the normalization asked for, or the default for these vectors.
 
-    Collective. Default: "B" if B is Hermitian and no vector is B-neutral, else "2".
+    Collective. Default: "B" if B is Hermitian and no vector is B-neutral; else "bilinear"
+    if A and B are (complex) symmetric; else "2".
 
     Raises
     ------
@@ -63,8 +64,7 @@ def choose_normalization(pencil: Pencil, requested: Any, right: Block) -> Normal
 
     """
     if requested is None:
-        able = pencil.B_hermitian and not neutral_vectors(pencil, right).size
-        return Normalization("B" if able else "2")
+        return Normalization(_default_kind(pencil, right))
     if isinstance(requested, Normalization):
         return _checked(pencil, requested, right)
     if isinstance(requested, tuple) and len(requested) == 2:
@@ -79,6 +79,13 @@ def choose_normalization(pencil: Pencil, requested: Any, right: Block) -> Normal
         'normalization must be "B", "2", "bilinear", ("component", k), ("linear", c) or None, '
         f"got {requested!r}; None chooses by the pencil"
     )
+
+
+def _default_kind(pencil: Pencil, right: Block) -> str:
+    if pencil.B_hermitian and not neutral_vectors(pencil, right).size:
+        return "B"
+    squares = np.abs(_relative_square(pencil, right.conj(), right))
+    return "bilinear" if pencil.symmetric and not np.any(squares <= NEUTRAL) else "2"
 
 
 def neutral_vectors(pencil: Pencil, right: Block) -> Block:

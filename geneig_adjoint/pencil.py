@@ -16,7 +16,12 @@ from geneig_adjoint.collective import (
     raise_together,
 )
 from geneig_adjoint.errors import InputError, StaleError
-from geneig_adjoint.symmetry import asymmetry_error, hermitian_defect, smallest_ritz_ratio
+from geneig_adjoint.symmetry import (
+    asymmetry_error,
+    hermitian_defect,
+    smallest_ritz_ratio,
+    symmetric_defect,
+)
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -104,6 +109,22 @@ class Pencil(CollectiveContext):
         return self.B_hermitian and hermitian_defect(self.A) <= HERMITIAN_TOLERANCE
 
     @cached_property
+    def symmetric(self) -> bool:
+        """Whether A = A^T and B = B^T, real or complex, as measured.  (Collective.)
+
+        Then conj(x) is the left vector of x. False when the user declared the problem
+        nonsymmetric, and for operators in the complex build.
+        """
+        if self._declared in {"nhep", "gnhep"}:
+            return False
+        if _petsc.REAL_SCALARS:
+            return self.hermitian
+        mats = [mat for mat in (self.A, self.B) if mat is not None]
+        return not self.matrix_free and all(
+            symmetric_defect(mat) <= HERMITIAN_TOLERANCE for mat in mats
+        )
+
+    @cached_property
     def B_hermitian(self) -> bool:  # noqa: N802  (B is the matrix)
         """Whether B is Hermitian.  (Collective.)"""
         return self.B is None or hermitian_defect(self.B) <= HERMITIAN_TOLERANCE
@@ -183,7 +204,7 @@ class Pencil(CollectiveContext):
     def invalidate(self) -> None:
         """Forget what was measured; eigenpairs of this pencil become stale.  (Not collective.)"""
         self.version += 1
-        for name in ("hermitian", "B_hermitian", "B_positive", "definite", "norms"):
+        for name in ("hermitian", "symmetric", "B_hermitian", "B_positive", "definite", "norms"):
             self.__dict__.pop(name, None)
 
     def begin_refill(self, rows: tuple[int, int], *, with_b: bool) -> None:

@@ -39,6 +39,24 @@ def hermitian_defect(mat: PETSc.Mat) -> float:
     return float(worst / max(size, TINY))
 
 
+def symmetric_defect(mat: PETSc.Mat) -> float:
+    """Return how far a matrix with entries is from its transpose (not conjugated).
+
+    Collective. Measured as `hermitian_defect` does.
+    """
+    comm = mat.comm.tompi4py()
+    probes = _petsc.deterministic_block(mat.getOwnershipRange(), 2, seed=1)
+    if not _petsc.REAL_SCALARS:
+        probes = probes + 1j * _petsc.deterministic_block(mat.getOwnershipRange(), 2, seed=2)
+    scale = 1.0 / np.sqrt(_petsc.row_sizes(mat))[:, None]
+    product = scale * _petsc.multiply(mat, scale * probes)
+    # M^T v = conj(M^H conj(v))
+    transposed = scale * _petsc.multiply(mat, scale * probes.conj(), hermitian=True).conj()
+    largest = [np.abs(part).max(initial=0.0) for part in (product - transposed, product)]
+    worst, size = largest_over_ranks(comm, np.array(largest))
+    return float(worst / max(size, TINY))
+
+
 def _adjoint_defect(comm: MPI.Comm, probes: Block, product: Block) -> float:
     gram = inner(comm, probes, product)
     sizes = column_norms(comm, probes) * column_norms(comm, product)

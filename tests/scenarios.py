@@ -34,7 +34,8 @@ class Scenario:
 
     @property
     def scale(self) -> Scale:
-        default = "B" if "hermitian" in self.problem.traits else "2"
+        order = (("hermitian", "B"), ("symmetric", "bilinear"))
+        default = next((kind for name, kind in order if name in self.problem.traits), "2")
         unit = np.eye(self.problem.n)[self.problem.component]
         return {
             "default": Scale(default),

@@ -8,7 +8,6 @@ test_gradient_terms.py.
 import numpy as np
 import pytest
 import scipy.optimize
-from dense_reference import Scale
 from pencils import flat, moved, petsc_matrix
 from problems import problems
 from scenarios import Scenario, fourth_order_difference, scenarios, solved
@@ -79,8 +78,12 @@ def test_objectives_of_a_list_get_the_gradients_of_single_calls(default_chain):
 
 
 def test_default_normalization_follows_the_pencil(default_chain):
-    expected = Scale({True: "B", False: "2"}["hermitian" in default_chain.problem.traits])
-    assert default_chain.pairs.normalization.kind == expected.kind
+    assert default_chain.pairs.normalization.kind == default_chain.scenario.scale.kind
+    kinds = {"symmetric": "B", "nonsymmetric": "2", "complex_symmetric": "bilinear"}
+    name = str(default_chain.problem)
+    assert default_chain.pairs.normalization.kind == kinds.get(
+        name, default_chain.scenario.scale.kind
+    )
     # The vectors of the reference are normalised by the same rule: 1e-13 x the condition.
     np.testing.assert_allclose(
         default_chain.pairs.right, default_chain.reference.state.right, atol=1e-11

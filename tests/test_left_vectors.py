@@ -10,12 +10,14 @@ from builders import (
     rotation,
     stiffness,
 )
+from pencils import COMPLEX_BUILD
 from slepc4py import SLEPc
 
 import geneig_adjoint as ga
 from geneig_adjoint import left_vectors
 
 N = 10
+SCALAR = {True: complex, False: lambda number: number.real}[COMPLEX_BUILD]
 # A real similarity of a diagonal matrix with a double eigenvalue 2: semisimple, not normal.
 BASIS = np.eye(6) + 0.3 * np.eye(6, k=1) + 0.2 * np.eye(6, k=-2)
 DOUBLE = BASIS @ np.diag([2.0, 2.0, 5.0, 7.0, 9.0, 12.0]) @ np.linalg.inv(BASIS)
@@ -162,3 +164,51 @@ def test_inaccurate_left_vectors_are_an_error(comm, monkeypatch):
         ga.solve_eigenproblem(pencil_of(comm, nonsymmetric(6)), 1, target=0.4)
     assert caught.value.reason == "LEFT_RESIDUAL"
     assert 0 < caught.value.residual_norm < 1e-8
+
+
+# -- symmetric pencils: no second solve --
+
+
+def forbidden(*_):
+    raise AssertionError("no transposed solve was needed")
+
+
+COMPLEX_SYMMETRIC = np.diag(np.arange(1.0, N + 1)) * SCALAR(1 + 0.2j) + SCALAR(0.3 - 0.4j) * (
+    np.eye(N, k=1) + np.eye(N, k=-1)
+)
+
+
+@pytest.mark.parametrize(
+    ("A", "B"),
+    [
+        (COMPLEX_SYMMETRIC, mass(N)),
+        (COMPLEX_SYMMETRIC, None),
+        PENCILS["indefinite_B"],
+        (np.array([[1.0, 2.0], [2.0, -1.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])),
+    ],
+)
+def test_conjugated_right_vectors_of_symmetric_pencils(comm, monkeypatch, A, B):
+    monkeypatch.setattr(left_vectors, "_transposed_vectors", forbidden)
+    with ga.solve_eigenproblem(pencil_of(comm, A, B), 2, target=0.35) as pairs:
+        assert_left_pairs(pairs, A, B)
+        ratio = pairs.left / pairs.right.conj()
+        assert np.allclose(ratio, ratio[0])
+
+
+def test_declared_nonsymmetric_pencils_are_solved_twice(comm, monkeypatch):
+    monkeypatch.setattr(left_vectors, "_transposed_vectors", forbidden)
+    pencil = pencil_of(comm, COMPLEX_SYMMETRIC, problem_type="nhep")
+    with pytest.raises(AssertionError, match="no transposed solve"):
+        ga.solve_eigenproblem(pencil, 2, target=0.35)
+
+
+def test_a_whole_cluster_from_the_bordered_system(comm, monkeypatch):
+    """The transposed solve may miss copies as the first one does: the border gets all of them."""
+
+    def useless(pencil, transformation, found, wanted):
+        return np.zeros(0, dtype=complex), np.zeros((pencil.n_local, 0), dtype=complex)
+
+    monkeypatch.setattr(left_vectors, "_transposed_vectors", useless)
+    with ga.solve_eigenproblem(pencil_of(comm, DOUBLE), 3) as pairs:
+        assert_left_pairs(pairs, DOUBLE, None)
+        assert len(pairs.info.notes) == 3
