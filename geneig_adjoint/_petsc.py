@@ -139,8 +139,10 @@ def vec_from(mat: PETSc.Mat, values: Block) -> PETSc.Vec:
     return vec
 
 
-def converged_pairs(eps: Any, mat: PETSc.Mat, dtype: np.dtype[Any]) -> tuple[Block, Block]:
-    """Return all eigenvalues (k,) and vectors (n_local, k) a solved EPS holds.
+def converged_pairs(
+    eps: Any, mat: PETSc.Mat, dtype: np.dtype[Any], *, inverted: bool = False
+) -> tuple[Block, Block]:
+    """Return all eigenvalues (k,), or their inverses, and vectors (n_local, k) an EPS holds.
 
     Collective. Every rank computes the values of the projected problem by itself; rank
     0's are taken, so that they are the same to the last bit everywhere.
@@ -151,11 +153,17 @@ def converged_pairs(eps: Any, mat: PETSc.Mat, dtype: np.dtype[Any]) -> tuple[Blo
     vectors = np.zeros((real.getLocalSize(), count), dtype=dtype, order="F")
     for i in range(count):
         values[i] = complex(eps.getEigenpair(i, real, imag))
-        vectors[:, i] = real.array_r
+        # Real vectors are wanted of real spectra: a pair that rounding has made complex is given
+        # by its halves.
+        half = vectors.dtype.kind == "f" and values[i].imag < 0
+        vectors[:, i] = imag.array_r if half else real.array_r
         if REAL_SCALARS and vectors.dtype.kind == "c":
             vectors[:, i] += 1j * imag.array_r
     destroy(real, imag)
     mat.comm.tompi4py().Bcast(values, root=0)
+    if inverted:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.where(values == 0, np.inf, 1.0 / values.real).astype(complex)
     return values, vectors
 
 

@@ -76,7 +76,7 @@ def completed(
         if not len(more[0]):
             break
         before = len(pool[0])
-        pool = _joined(pencil, pool, more)
+        pool = _joined(eps, pencil, pool, more)
         if len(pool[0]) == before:
             break
         errors = np.concatenate([errors, np.zeros(len(pool[0]) - before)])
@@ -106,6 +106,7 @@ class _Counter:
         self.pencil, self.wanted = pencil, wanted
         self.able = _petsc.REAL_SCALARS and pencil.definite and not pencil.matrix_free
         self.able = self.able and wanted.counted_ends(0.0) is not None
+        self.signed = pencil.definite_by_a
         self._known: dict[float, int | None] = {}
         if self.able and eps.getST().getType() == SLEPc.ST.Type.SINVERT:
             self._know_factor(eps)
@@ -121,7 +122,8 @@ class _Counter:
             if count is None:
                 self.able = False
                 return None
-            total += sign * count
+            # A definite, B not: the negative pivots are the values between 0 and sigma.
+            total += sign * count * (int(np.sign(sigma)) if self.signed else 1)
         return total
 
     def _know_factor(self, eps: SLEPc.EPS) -> None:
@@ -133,7 +135,8 @@ class _Counter:
 
     def _below(self, sigma: float) -> int | None:
         """Return the number of negative pivots of A - sigma B, None if it cannot be factored."""
-        if any(known >= sigma and count == 0 for known, count in self._known.items()):
+        known = self._known.items()
+        if not self.signed and any(at >= sigma and count == 0 for at, count in known):
             return 0  # it only grows with sigma
         if sigma not in self._known:
             self._known[sigma] = negative_pivots(self.pencil, sigma, self.wanted.prefix)
@@ -220,7 +223,9 @@ def _deflated(
         pencil.raise_callback_error()
     finally:
         _petsc.destroy_quietly(start, *vectors)
-    return _petsc.converged_pairs(eps, pencil.A, dtype=pencil.block_dtype)
+    return _petsc.converged_pairs(
+        eps, pencil.A, dtype=pencil.block_dtype, inverted=pencil.exchanged_in(eps)
+    )
 
 
 def _real_columns(pencil: Pencil, block: Block) -> Block:
@@ -237,13 +242,13 @@ def _real_columns(pencil: Pencil, block: Block) -> Block:
     return np.asfortranarray(halves[:, chosen])
 
 
-def _joined(pencil: Pencil, pool: Pool, more: Pool) -> Pool:
+def _joined(eps: SLEPc.EPS, pencil: Pencil, pool: Pool, more: Pool) -> Pool:
     """Return all pairs; those of nonsymmetric pencils are made eigenvectors first.
 
     Collective. In the complement of an invariant subspace a nonsymmetric operator has
     Schur vectors; an eigenvector of the same value has a part inside.
     """
-    if not pencil.definite:
+    if not eps.isHermitian():
         more = _eigenvectors(pencil, pool[1], more)
     values = np.concatenate([pool[0], more[0]])
     return values, np.asfortranarray(np.hstack([pool[1], more[1]]))
@@ -267,7 +272,8 @@ def _eigenvectors(pencil: Pencil, known: Block, more: Pool) -> Pool:
     values, vectors = pencil.comm.bcast(scipy.linalg.eig(*small), root=0)
     share = np.linalg.norm(vectors[Q.shape[1] :], axis=0) / np.linalg.norm(vectors, axis=0)
     chosen = np.argsort(-share, kind="stable")[: new.shape[1]]
-    return values[chosen], V @ vectors[:, chosen]
+    found = V @ vectors[:, chosen]
+    return values[chosen], found.real if known.dtype.kind == "f" else found
 
 
 def _orthonormal(pencil: Pencil, block: Block) -> Block:

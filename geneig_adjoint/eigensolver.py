@@ -188,12 +188,17 @@ def _explained(sigma: complex | None, wanted: Wanted) -> _petsc.translated_error
 
 def _set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None) -> Wanted:
     """Prepare an EPS; return the request as the options database has changed it."""
-    eps.setOperators(pencil.A, pencil.B)
-    eps.setProblemType(getattr(SLEPc.EPS.ProblemType, pencil.problem_type.upper()))
+    # Nearest to 0 is largest in 1 / lam; elsewhere the two orders differ.
+    inverted = sigma == 0 and pencil.definite_by_a
+    eps.setOperators(*((pencil.B, pencil.A) if inverted else (pencil.A, pencil.B)))
+    kind = pencil.problem_type if inverted or not pencil.definite_by_a else "gnhep"
+    eps.setProblemType(getattr(SLEPc.EPS.ProblemType, kind.upper()))
     eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
     eps.setDimensions(nev=wanted.count)
     eps.setTolerances(tol=DEFAULT_TOLERANCE, max_it=500)
-    if sigma is not None:
+    if inverted:
+        eps.setWhichEigenpairs(SLEPc.EPS.Which.LARGEST_MAGNITUDE)
+    elif sigma is not None:
         eps.setTarget(sigma)
         eps.setWhichEigenpairs(SLEPc.EPS.Which.TARGET_MAGNITUDE)
         eps.getST().setType(SLEPc.ST.Type.SINVERT)
@@ -219,7 +224,7 @@ def _set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | Non
     if wanted.interval is not None:
         return wanted
     target = wanted.target
-    if sigma is not None and complex(eps.getTarget()) != complex(sigma):
+    if sigma is not None and not inverted and complex(eps.getTarget()) != complex(sigma):
         target = eps.getTarget()
     return replace(wanted, count=eps.getDimensions()[0], target=target)
 
@@ -268,6 +273,8 @@ def spectral_transformation(
 ) -> SpectralTransformation | None:
     """Return the operator of a solved EPS, None if its kind is unknown here.  (Not collective.)"""
     st = eps.getST()
+    if pencil.exchanged_in(eps):
+        return SpectralTransformation(pencil, eps, 0.0, owned)  # its factor is that of A
     if st.getType() == SLEPc.ST.Type.SINVERT:
         return SpectralTransformation(pencil, eps, st.getShift(), owned)
     if st.getType() == SLEPc.ST.Type.SHIFT and st.getShift() == 0:
@@ -292,7 +299,9 @@ def extracted(
 
 
 def _finite_pairs(eps: SLEPc.EPS, pencil: Pencil) -> tuple[Block, Block]:
-    values, right = _petsc.converged_pairs(eps, pencil.A, dtype=pencil.block_dtype)
+    values, right = _petsc.converged_pairs(
+        eps, pencil.A, dtype=pencil.block_dtype, inverted=pencil.exchanged_in(eps)
+    )
     if pencil.definite:
         values = values.real.astype(complex)
     finite = np.flatnonzero(np.isfinite(values))

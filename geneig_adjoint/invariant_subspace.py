@@ -151,7 +151,8 @@ def rayleigh_ritz(pencil: Pencil, values: Block, right: Block) -> tuple[Block, B
         small = None
         if pencil.comm.rank == 0:
             try:
-                small = scipy.linalg.eigh(_hermitian(a), _hermitian(b))
+                sign = np.sign(np.trace(b).real)  # B may be negative on them if A is definite
+                small = scipy.linalg.eigh(sign * _hermitian(a), sign * _hermitian(b))
             except np.linalg.LinAlgError:  # dependent vectors: the residuals will tell
                 small = None
         small = pencil.comm.bcast(small, root=0)

@@ -141,6 +141,12 @@ def _checked_bilinear(pencil: Pencil, right: Block) -> Normalization:
             f'normalization "bilinear" needs x^T B x != 0, got about 0 for pair {bad[0]}; '
             'use "2" or ("component", k)'
         )
+    bad = np.flatnonzero(column_dots(pencil.comm, right.conj(), product).real < 0)
+    if right.dtype.kind == "f" and bad.size:
+        raise InputError(
+            f'normalization "bilinear" needs x^T B x > 0 for real vectors, got a negative one for '
+            f'pair {bad[0]}; use "B", which makes it -1'
+        )
     return Normalization("bilinear")
 
 
@@ -221,7 +227,6 @@ def normalized(
         return np.asfortranarray(right / values), None
     if norm.kind == "bilinear":
         squares = column_dots(pencil.comm, right.conj(), product)
-        # Real blocks belong to a positive B.
         right = right / np.sqrt(squares.astype(right.dtype))
     elif norm.kind == "B":
         right = right / np.sqrt(np.abs(column_dots(pencil.comm, right, product)))

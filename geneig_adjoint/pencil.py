@@ -131,12 +131,27 @@ class Pencil(CollectiveContext):
 
     @cached_property
     def definite(self) -> bool:
-        """Whether the pencil is Hermitian with B positive (semi)definite.
+        """Whether the pencil is Hermitian with B positive (semi)definite, or A definite.
 
         Collective. Then the eigenvalues are real and every right vector is its own
         left vector. False when the user declared the problem nonsymmetric.
         """
-        return self._declared not in {"nhep", "gnhep"} and self.hermitian and self.B_positive
+        if self._declared in {"nhep", "gnhep"} or not self.hermitian:
+            return False
+        return self.B_positive or self.A_positive
+
+    @cached_property
+    def A_positive(self) -> bool:  # noqa: N802  (A is the matrix)
+        """Whether A is Hermitian positive definite, measured as `B_positive`.  (Collective.)"""
+        return self.hermitian and smallest_ritz_ratio(self.A) > HERMITIAN_TOLERANCE
+
+    @property
+    def definite_by_a(self) -> bool:
+        """Whether A is definite where B is not: B x = mu A x, mu = 1 / lam, is the definite form.
+
+        Collective. Linear buckling: K x = lam (-K_g) x with an indefinite K_g.
+        """
+        return self.definite and not self.B_positive
 
     @cached_property
     def B_positive(self) -> bool:  # noqa: N802
@@ -147,6 +162,10 @@ class Pencil(CollectiveContext):
         if self.B is None:
             return True
         return self.B_hermitian and smallest_ritz_ratio(self.B) > -HERMITIAN_TOLERANCE
+
+    def exchanged_in(self, eps: Any) -> bool:
+        """Whether an EPS holds (B, A) in place of (A, B).  (Not collective.)"""
+        return self.B is not None and bool(eps.getOperators()[0].handle == self.B.handle)
 
     @property
     def problem_type(self) -> str:
@@ -204,7 +223,15 @@ class Pencil(CollectiveContext):
     def invalidate(self) -> None:
         """Forget what was measured; eigenpairs of this pencil become stale.  (Not collective.)"""
         self.version += 1
-        for name in ("hermitian", "symmetric", "B_hermitian", "B_positive", "definite", "norms"):
+        for name in (
+            "hermitian",
+            "symmetric",
+            "B_hermitian",
+            "B_positive",
+            "A_positive",
+            "definite",
+            "norms",
+        ):
             self.__dict__.pop(name, None)
 
     def begin_refill(self, rows: tuple[int, int], *, with_b: bool) -> None:
@@ -265,10 +292,10 @@ class Pencil(CollectiveContext):
         for name, mat in (("A", self.A), ("B", self.B)):
             if mat is not None and hermitian_defect(mat) > HERMITIAN_TOLERANCE:
                 raise_together(self.comm, asymmetry_error(self._declared, name, mat))
-        if not self.definite:
+        if not self.B_positive:
             raise InputError(
                 f"problem_type={self._declared!r} needs B positive semidefinite, got a direction v "
-                'with v^H B v < 0; use problem_type="gnhep", or exchange A and B if A is definite'
+                "with v^H B v < 0; leave problem_type out: with A definite it is solved in 1 / lam"
             )
 
 

@@ -101,7 +101,8 @@ class SpectralFunction:
 
 
 def _check_pairs(pairs: Eigenpairs) -> None:
-    if not pairs.pencil.definite or pairs.normalization.kind != "B":
+    able = pairs.pencil.definite and pairs.pencil.B_positive
+    if not able or pairs.normalization.kind != "B":
         raise InputError(
             "a spectral function needs a Hermitian pencil with definite B and normalization "
             f'"B", got type {pairs.pencil.problem_type} with "{pairs.normalization}"; use '

@@ -161,7 +161,8 @@ def _check_interval(interval: tuple[float, float] | None, pencil: Pencil) -> Non
         return
     if len(interval) != 2 or not interval[0] < interval[1]:
         raise InputError(f"interval must be (a, b) with a < b, got {interval!r}; exchange the ends")
-    if not (_petsc.REAL_SCALARS and pencil.definite) or pencil.matrix_free:
+    able = _petsc.REAL_SCALARS and pencil.definite and pencil.B_positive
+    if not able or pencil.matrix_free:
         raise InputError(
             "an interval needs an assembled real symmetric pencil with B definite in PETSc's real "
             f"build, got problem type {pencil.problem_type} in the {_petsc.SCALAR_NAME} build; "

@@ -95,7 +95,10 @@ def hermitian_problem(name, seed, *, complex_, generalized=True, signs=False) ->
             tuple(None if d is None else w * d for w, d in zip((0.4, 0.05), pair, strict=True))
             for pair in derivatives
         ]
-    traits = {"hermitian"} | ({"complex"} if complex_ else {"symmetric"})
+    # Real vectors of a negative x^T B x (real build) cannot have x^T B x = 1.
+    bilinear = not complex_ and (COMPLEX_BUILD or not signs)
+    traits = {"hermitian"} | ({"complex"} if complex_ else set())
+    traits |= {"symmetric"} if bilinear else set()
     traits |= set() if signs else {"definite", "positive"}
     return matrix_problem(name, A, B if generalized else None, derivatives, traits)
 

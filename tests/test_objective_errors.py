@@ -233,7 +233,7 @@ def test_neutral_vectors(comm):
     with pytest.raises(ga.InputError, match=r'"B" needs x\^H B x != 0, got about 0 for pair 0'):
         ga.solve_eigenproblem(pencil, 2, target=0.5, normalization="B")
     pairs = ga.solve_eigenproblem(pencil, 2, target=0.5)
-    assert str(pairs.normalization) == "2"
+    assert str(pairs.normalization) == "bilinear"
 
 
 def test_bilinear_needs_a_square_that_does_not_vanish(comm):

@@ -28,11 +28,20 @@ def test_hermitian_is_measured(comm, array):
         (stiffness(4), None, True, True, "hep"),
         (nonsymmetric(4), None, False, True, "nhep"),
         (stiffness(4), np.diag([1.0, 1.0, 0.0, 0.0]), True, True, "ghep"),
-        (stiffness(4), INDEFINITE, True, False, "gnhep"),
-        (stiffness(4), -mass(4), True, False, "gnhep"),
+        (stiffness(4), INDEFINITE, True, False, "ghep"),  # A is definite
+        (stiffness(4), -mass(4), True, False, "ghep"),
+        (INDEFINITE, INDEFINITE, True, False, "gnhep"),
         (stiffness(4), nonsymmetric(4), False, False, "gnhep"),
     ],
-    ids=["standard", "nonsymmetric", "semidefinite", "indefinite", "negative", "nonsymmetric_B"],
+    ids=[
+        "standard",
+        "nonsymmetric",
+        "semidefinite",
+        "A_definite",
+        "negative",
+        "neither",
+        "nonsymmetric_B",
+    ],
 )
 def test_class_is_measured(comm, A, B, hermitian, positive, kind):
     with ga.Pencil(matrix(A, comm), B if B is None else matrix(B, comm), owned=True) as pencil:
@@ -68,7 +77,7 @@ def test_declaration_against_nonsymmetric_b_names_b(comm):
 
 
 def test_declaration_against_indefinite_b(comm):
-    with pytest.raises(ga.InputError, match=r"needs B positive semidefinite.*gnhep"):
+    with pytest.raises(ga.InputError, match=r"needs B positive semidefinite.*leave"):
         ga.Pencil(matrix(stiffness(4), comm), matrix(INDEFINITE, comm), problem_type="ghep")
 
 
