@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import Block
+from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import (
+    EPS,
     check_not_defective,
     check_value_cotangent,
     check_vector_cotangent,
+    cluster_of,
 )
 from geneig_adjoint.collective import allreduce_same, column_norms
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
@@ -32,14 +34,23 @@ from geneig_adjoint.gauge import project_cotangent
 from geneig_adjoint.invariant_subspace import Group, near_groups
 from geneig_adjoint.normalization import column_dots
 
+ROUNDING = 100 * EPS
+"""Backward error below which a smaller one is luck."""
+
 
 @dataclass
 class Contraction:
-    """Columns to be contracted with dA (left_a), dB (left_b) and right."""
+    """Columns to be contracted with dA (left_a), dB (left_b) and right.
+
+    ``accuracy`` is the worst of the solves they come from, ``relative_error`` an estimate of
+    the error of the contraction.
+    """
 
     left_a: list[Block] = field(default_factory=list)
     left_b: list[Block] = field(default_factory=list)
     right: list[Block] = field(default_factory=list)
+    accuracy: float = 0.0
+    relative_error: float = 0.0
 
     def add(self, left_a: Block, left_b: Block, right: Block) -> None:
         """Append one column, or several."""
@@ -88,10 +99,34 @@ def adjoint_vectors(
         else:
             for j in range(pairs.count):
                 _add_pair(pairs, j, parts, settings)
-    for cotangent, result in zip(cotangents, results, strict=True):
+    for cotangent, (dual, result) in zip(cotangents, parts, strict=True):
         if cotangent.matrices is not None:
             result.add(*cotangent.matrices)
+        result.relative_error = _error_estimate(pairs, dual, result.accuracy)
     return results
+
+
+def _error_estimate(pairs: Eigenpairs, dual: _Dual, accuracy: float) -> float:
+    """Return how wrong a gradient may be, relative to its terms.  (Not collective.)
+
+    An eigenvector is off by the error of its value over the distance to the others, which
+    acts on both sides of the contraction; an adjoint by its residual, which the bordered
+    matrix amplifies by its condition (of the order of ten).
+    """
+    touched = set(np.flatnonzero(dual.lam_bar)) | set(dual.x_bar) | set(dual.y_bar)
+    if dual.span is not None:
+        touched = set(range(pairs.count))
+    residuals = np.maximum(pairs.residuals, ROUNDING)  # no pair is better than rounding
+    if pairs.info.left_residuals is not None:
+        residuals = np.maximum(residuals, pairs.info.left_residuals)
+    errors = pairs.errors * np.minimum(residuals / np.maximum(pairs.residuals, EPS**2), 1 / EPS)
+    parts = [0.0]
+    for j in touched:
+        others = np.delete(np.arange(pairs.count), cluster_of(pairs, int(j)))
+        distances = np.abs(pairs.values[others] - pairs.values[j])
+        gap = distances.min(initial=max(abs(pairs.values[j]), TINY))
+        parts.append(2 * errors[j] / gap)
+    return float(np.max(parts) + 10 * accuracy)  # nan where errors are unknown
 
 
 class _Dual:
@@ -110,11 +145,17 @@ class _Dual:
                 "span= needs a Hermitian pencil with definite B, got one of type "
                 f"{pairs.pencil.problem_type}; give right= and left= instead"
             )
-        if self.y_bar and pairs.left is None:
-            raise InputError(
-                "a cotangent of left vectors needs pairs with left vectors, got pairs solved with "
-                "left=False; solve again with left=True"
-            )
+        if self.y_bar:
+            check_left(pairs)
+
+
+def check_left(pairs: Eigenpairs) -> None:
+    """Raise when an objective of left vectors meets pairs without.  (Not collective.)"""
+    if pairs.left is None:
+        raise InputError(
+            "a cotangent of left vectors needs pairs with left vectors, got pairs solved with "
+            "left=False; solve again with left=True"
+        )
 
 
 def _nonzero_columns(pairs: Eigenpairs, block: Block | None) -> dict[int, Block]:
@@ -200,6 +241,7 @@ def _add_outside(
     with bordered_system(pairs, j, settings, members=group.members) as system:
         w, _ = system.solve(rhs, np.zeros((system.width, rhs.shape[1])), hermitian=True)
     for column, (result, _) in enumerate(used):
+        result.accuracy = max(result.accuracy, system.accuracy)
         result.add(-w[:, column], pairs.values[j].real * w[:, column], pairs.right[:, j])
 
 
@@ -260,6 +302,7 @@ def _add_solved(pairs: Eigenpairs, j: int, system: BorderedSystem, parts: Sequen
         rho = rho.real
     w, _ = system.solve(rhs, rho, hermitian=True)
     for column, (_, result) in enumerate(parts):
+        result.accuracy = max(result.accuracy, system.accuracy)
         a = -w[:, column]
         result.add(a, -conjugate_value(lam, a) * a + projected[column].left_b, x)
 

@@ -64,6 +64,12 @@ class BorderedSystem(CollectiveContext):
     name
         What messages call this system, e.g. "eigenpair 3".
 
+    Attributes
+    ----------
+    accuracy : float
+        Estimated relative error of the worst solution so far: its true relative residual,
+        or its last correction where a stiff matrix puts the residual out of reach.
+
     Raises
     ------
     InputError
@@ -100,6 +106,7 @@ class BorderedSystem(CollectiveContext):
         self._last = self.comm.rank == self.comm.size - 1
         self._solvers: dict[bool, LinearSolver] = {}
         self._dual: Block | None = None
+        self.accuracy = 0.0
         self._set_border()
 
     @property
@@ -225,7 +232,7 @@ class BorderedSystem(CollectiveContext):
         """
         target = self._norm(rhs)
         v, nu = 0.0 * rhs[0], 0.0 * rhs[1]
-        if target == 0.0:
+        if target < np.finfo(float).tiny:
             return v, nu
         remaining, spent, previous = rhs, 0, np.inf
         for _ in range(REFINEMENTS):
@@ -237,11 +244,13 @@ class BorderedSystem(CollectiveContext):
             settled = residual <= ROUNDING * self.size * size and (
                 moved <= SETTLED * size or self._would_not_move(remaining, rhs, size, hermitian)
             )
+            wrong = min(residual / target, moved / size)
             if residual <= self.settings.rtol * target or settled:
+                self.accuracy = max(self.accuracy, wrong)
                 return v, nu
-            if not min(residual / target, moved / size) <= 0.5 * previous:
+            if not wrong <= 0.5 * previous:
                 break
-            previous = min(residual / target, moved / size)
+            previous = wrong
         raise ConvergenceError(
             f"the adjoint solve of {self.name} must reach rtol {self.settings.rtol:.1e}, got "
             f"{residual / target:.1e} ({reason}, {spent} iterations); use "
@@ -276,13 +285,17 @@ class BorderedSystem(CollectiveContext):
     def _solve_once(
         self, rhs: tuple[Block, Block], hermitian: bool
     ) -> tuple[tuple[Block, Block], int, str]:
+        # PETSc's absolute tolerance must not stop at a tiny right-hand side.
+        size = self._norm(rhs) or 1.0
+        rhs = (rhs[0] / size, rhs[1] / size)
         # One factor serves both directions; its Hermitian transpose by conjugation.
         transposed = self.strategy == "direct" and hermitian
         solver = self._solver(hermitian and not transposed)
         local = self._packed(*rhs)
         rhs_local = local.conj() if transposed else local
         result, iterations, reason = solver.solve(rhs_local, transposed=transposed)
-        return self._unpacked(result.conj() if transposed else result), iterations, reason
+        v, nu = self._unpacked(result.conj() if transposed else result)
+        return (size * v, size * nu), iterations, reason
 
     def _solver(self, hermitian: bool) -> LinearSolver:
         if hermitian not in self._solvers:

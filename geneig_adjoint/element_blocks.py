@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,12 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.ghosts import dof_range_error
 from geneig_adjoint.kernels import Kernel, NumpyKernel, ScaledKernel
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+BATCH_ENTRIES = 4_000_000
+"""Element-matrix entries evaluated at once: 32 MB per real array."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +129,44 @@ def check_matrices(matrices: Block, index: int, block: ElementBlock, rows: slice
             f"{index}, the first is element {rows.start + int(bad[0])} of this rank; "
             "check its geometry and its parameters"
         )
+
+
+def distinct_dofs(comm: MPI.Comm, blocks: Sequence[ElementBlock]) -> tuple[list[Block], list[int]]:
+    """Return the different dof tables, and for each block which one it uses, alike everywhere.
+
+    Collective.
+    """
+    tables: list[Block] = []
+    mesh_of: list[int] = []
+    for block in blocks:
+        same = [int(np.array_equal(block.dofs, table)) for table in tables]
+        everywhere = np.min(comm.allgather(same), axis=0) if same else np.zeros(0)
+        found = np.flatnonzero(everywhere)
+        if not found.size:
+            tables.append(block.dofs)
+        mesh_of.append(int(found[0]) if found.size else len(tables) - 1)
+    return tables, mesh_of
+
+
+def dof_pairs(dofs: Block) -> tuple[Block, Block]:
+    """Return row and column of every entry of the element matrices, (n, nd, nd) each."""
+    count, nd = dofs.shape
+    shape = (count, nd, nd)
+    return np.broadcast_to(dofs[:, :, None], shape), np.broadcast_to(dofs[:, None, :], shape)
+
+
+def batches(dofs: Block) -> Iterator[slice]:
+    """Yield slices of elements whose matrices have at most BATCH_ENTRIES entries together."""
+    count, nd = dofs.shape
+    step = max(1, BATCH_ENTRIES // max(nd * nd, 1))
+    for first in range(0, count, step):
+        yield slice(first, min(first + step, count))
+
+
+def column_numbers(size: int, indices: Block | None) -> Block:
+    """Return the column of every parameter entry, -1 for those not asked for."""
+    if indices is None:
+        return np.arange(size)
+    column_of = np.full(size, -1)
+    column_of[np.asarray(indices)] = np.arange(len(indices))
+    return column_of

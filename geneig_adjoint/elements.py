@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from petsc4py import PETSc
@@ -13,7 +13,15 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import Pattern, equal_layout, own_rows
 from geneig_adjoint.collective import CollectiveContext, check_equal_input, guard, raise_together
-from geneig_adjoint.element_blocks import ElementBlock, check_matrices, first_block_error
+from geneig_adjoint.element_blocks import (
+    ElementBlock,
+    batches,
+    check_matrices,
+    column_numbers,
+    distinct_dofs,
+    dof_pairs,
+    first_block_error,
+)
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import row_ranges
 from geneig_adjoint.ghosts import Ghosts
@@ -33,9 +41,6 @@ from geneig_adjoint.pencil import Pencil
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-BATCH_ENTRIES = 4_000_000
-"""Element-matrix entries evaluated at once: 32 MB per real array."""
 
 
 class ElementModel(CollectiveContext):
@@ -71,7 +76,11 @@ class ElementModel(CollectiveContext):
         comm: MPI.Comm | None = None,
         n_local: int | None = None,
     ) -> None:
-        self.comm = _world() if comm is None else comm
+        if comm is None:
+            from mpi4py import MPI
+
+            comm = MPI.COMM_WORLD
+        self.comm = comm
         self.blocks = list(blocks)
         self.n = n
         check_equal_input(self.comm, "n", n)
@@ -87,13 +96,13 @@ class ElementModel(CollectiveContext):
             for block in self.blocks
         ]
         self.parameter_sizes = self._smallest_lengths()
-        self._meshes, self._mesh_of = _distinct_dofs(self.comm, self.blocks)
+        self._meshes, self._mesh_of = distinct_dofs(self.comm, self.blocks)
         self._ghosts = [Ghosts(self, dofs) for dofs in self._meshes]
         self._pattern = Pattern(
             self.comm,
             row_ranges(self.comm, self.rows),
             (self.rows[1] - self.rows[0], n),
-            [_pairs(dofs) for dofs in self._meshes],
+            [dof_pairs(dofs) for dofs in self._meshes],
             with_diagonal=True,
         )
         raise_together(self.comm, self._orphan_error())
@@ -156,23 +165,57 @@ class ElementModel(CollectiveContext):
 
         """
         check_parameters(self.comm, p, self.parameter_sizes)
-        total = zeros_like(p)
+
+        def contracted(index: int, left: Block, right: Block, rows: slice) -> Gradient:
+            return self.blocks[index].kernel.vjp(_cut(values[index], rows), left, right, rows)
+
         with _petsc.log_stage("contract"):
-            tables = [ghosts.table(np.hstack([left_a, left_b, right])) for ghosts in self._ghosts]
-            values = [self._values(index, p) for index in range(len(self.blocks))]
-            sums = [
-                {name: np.zeros(ids.shape) for name, ids in access.items()}
-                for access in self._access
-            ]
-            with guard(self.comm):
-                for index, rows in self._batches():
-                    parts = self._contracted(index, rows, tables, values[index])
-                    for name, part in parts.items():
-                        sums[index][name][rows] = part
-            for access, found in zip(self._access, sums, strict=True):
-                for name, ids in access.items():
-                    ids.add(total[name], found[name])
-            return finish(self.comm, total)
+            values = self._all_values(p)
+            return self._summed(p, (left_a, left_b, right), contracted)
+
+    def contract_tangent(
+        self, p: Parameters, p_dot: Parameters, left_a: Block, left_b: Block, right: Block
+    ) -> Gradient:
+        """Return the derivative of `contract` along p_dot, the blocks held fixed.
+
+        Collective. Needed by Hessian-vector products only.
+
+        Parameters
+        ----------
+        p, p_dot
+            Point and direction, in the same structure.
+        left_a, left_b, right
+            As in `contract`.
+
+        Returns
+        -------
+        dict
+            As from `contract`.
+
+        Raises
+        ------
+        InputError
+            When the kernel of a block has no ``vjp_tangent``.
+
+        """
+        check_parameters(self.comm, p, self.parameter_sizes)
+        check_parameters(self.comm, p_dot, self.parameter_sizes)
+        for block in self.blocks:
+            if not hasattr(block.kernel, "vjp_tangent"):
+                raise InputError(
+                    "second derivatives need kernels with vjp_tangent(values, dots, left, right, "
+                    f"rows), got {type(block.kernel).__name__} without; add it, or let it return "
+                    "kernels.differenced_vjp(self, values, dots, (left, right), rows)"
+                )
+
+        def contracted(index: int, left: Block, right: Block, rows: slice) -> Gradient:
+            here, there = _cut(values[index], rows), _cut(dots[index], rows)
+            kernel: Any = self.blocks[index].kernel
+            return dict(kernel.vjp_tangent(here, there, left, right, rows))
+
+        with _petsc.log_stage("contract"):
+            values, dots = self._all_values(p), self._all_values(p_dot)
+            return self._summed(p, (left_a, left_b, right), contracted)
 
     def tangent(
         self, p: Parameters, p_dot: Parameters, right: Block, *, hermitian: bool = False
@@ -199,8 +242,7 @@ class ElementModel(CollectiveContext):
         check_parameters(self.comm, p_dot, self.parameter_sizes)
         products = np.zeros((2, *right.shape), dtype=right.dtype)
         tables = [ghosts.table(right) for ghosts in self._ghosts]
-        values = [self._values(index, p) for index in range(len(self.blocks))]
-        dots = [self._values(index, p_dot) for index in range(len(self.blocks))]
+        values, dots = self._all_values(p), self._all_values(p_dot)
         results = [
             np.zeros((*block.dofs.shape, right.shape[1]), dtype=right.dtype)
             for block in self.blocks
@@ -227,7 +269,7 @@ class ElementModel(CollectiveContext):
         Collective. See `geneig_adjoint.derivative_products`.
         """
         size = length(p[name]) or 0
-        column_of = _column_numbers(size, indices)
+        column_of = column_numbers(size, indices)
         count = size if indices is None else len(indices)
         columns = equal_layout(self.comm, count)
         if indices is None and is_distributed(p[name]):
@@ -255,21 +297,38 @@ class ElementModel(CollectiveContext):
     def close(self) -> None:
         """Release what the model holds; it holds no PETSc objects.  (Collective.)"""
 
-    def _contracted(
-        self, index: int, rows: slice, tables: list[Block], values: dict[str, Block]
-    ) -> dict[str, Block]:
-        """Return the contraction of one batch with every value of its elements."""
-        mesh, block = self._mesh_of[index], self.blocks[index]
-        left_a, left_b, right = np.split(self._ghosts[mesh].at(tables[mesh], rows), 3, axis=2)
-        left = left_a if block.matrix == "A" else left_b
-        return block.kernel.vjp(_cut(values, rows), left, right, rows)
+    def _summed(
+        self,
+        p: Parameters,
+        vectors: tuple[Block, Block, Block],
+        contracted: Callable[[int, Block, Block, slice], Gradient],
+    ) -> Gradient:
+        """Sum what every batch of elements contributes to the values of its parameters."""
+        total = zeros_like(p)
+        tables = [ghosts.table(np.hstack(vectors)) for ghosts in self._ghosts]
+        sums = [
+            {name: np.zeros(ids.shape) for name, ids in access.items()} for access in self._access
+        ]
+        with guard(self.comm):
+            for index, rows in self._batches():
+                mesh = self._mesh_of[index]
+                left_a, left_b, right = np.split(
+                    self._ghosts[mesh].at(tables[mesh], rows), 3, axis=2
+                )
+                left = left_a if self.blocks[index].matrix == "A" else left_b
+                for name, part in contracted(index, left, right, rows).items():
+                    sums[index][name][rows] = part
+        for access, found in zip(self._access, sums, strict=True):
+            for name, ids in access.items():
+                ids.add(total[name], found[name])
+        return finish(self.comm, total)
 
     def _element_products(
         self, p: Parameters, x: Block, name: str
     ) -> list[tuple[str, Block, Block, Block]]:
         """Return (matrix, dofs, ids, (dK_e/dp_i) x_e) for every id of an element."""
         tables = [ghosts.table(x) for ghosts in self._ghosts]
-        values = [self._values(index, p) for index in range(len(self.blocks))]
+        values = self._all_values(p)
         found = []
         with guard(self.comm):
             for index, block in enumerate(self.blocks):
@@ -288,7 +347,7 @@ class ElementModel(CollectiveContext):
         """Return (dK_e/dp_i) x_e for the parameter entry that ``one`` (name, column) names."""
         block, mesh = self.blocks[index], self._mesh_of[index]
         products = np.zeros(block.dofs.shape, dtype=tables[mesh].dtype)
-        for rows in _slices(block.dofs):
+        for rows in batches(block.dofs):
             cut = _cut(values, rows)
             derivative = block.kernel.derivative(cut, unit_directions(cut, *one), rows)
             local = self._ghosts[mesh].at(tables[mesh], rows)[:, :, 0]
@@ -297,7 +356,7 @@ class ElementModel(CollectiveContext):
 
     def _assembled(self, matrix: str, p: Parameters, out: PETSc.Mat | None) -> PETSc.Mat:
         sums = self._pattern.sums(PETSc.ScalarType)
-        values = [self._values(index, p) for index in range(len(self.blocks))]
+        values = self._all_values(p)
         with guard(self.comm):
             for index, rows in self._batches():
                 block = self.blocks[index]
@@ -308,12 +367,15 @@ class ElementModel(CollectiveContext):
                 self._pattern.collect(sums, self._mesh_of[index], rows, matrices)
         return self._pattern.matrix(sums, out)
 
-    def _values(self, index: int, p: Parameters) -> dict[str, Block]:
-        return {name: access.gather(p[name]) for name, access in self._access[index].items()}
+    def _all_values(self, p: Parameters) -> list[dict[str, Block]]:
+        """Return, for every block, the parameters of its elements.  (Collective.)"""
+        return [
+            {name: ids.gather(p[name]) for name, ids in access.items()} for access in self._access
+        ]
 
     def _batches(self) -> Iterator[tuple[int, slice]]:
         for index, block in enumerate(self.blocks):
-            for rows in _slices(block.dofs):
+            for rows in batches(block.dofs):
                 yield index, rows
 
     def _smallest_lengths(self) -> dict[str, int]:
@@ -334,47 +396,5 @@ class ElementModel(CollectiveContext):
         )
 
 
-def _world() -> MPI.Comm:
-    from mpi4py import MPI
-
-    return MPI.COMM_WORLD
-
-
-def _distinct_dofs(comm: MPI.Comm, blocks: Sequence[ElementBlock]) -> tuple[list[Block], list[int]]:
-    """Return the different dof tables, and for each block which one it uses, alike on all ranks."""
-    tables: list[Block] = []
-    mesh_of: list[int] = []
-    for block in blocks:
-        same = [int(np.array_equal(block.dofs, table)) for table in tables]
-        everywhere = np.min(comm.allgather(same), axis=0) if same else np.zeros(0)
-        found = np.flatnonzero(everywhere)
-        if not found.size:
-            tables.append(block.dofs)
-        mesh_of.append(int(found[0]) if found.size else len(tables) - 1)
-    return tables, mesh_of
-
-
-def _pairs(dofs: Block) -> tuple[Block, Block]:
-    count, nd = dofs.shape
-    shape = (count, nd, nd)
-    return np.broadcast_to(dofs[:, :, None], shape), np.broadcast_to(dofs[:, None, :], shape)
-
-
-def _slices(dofs: Block) -> Iterator[slice]:
-    count, nd = dofs.shape
-    step = max(1, BATCH_ENTRIES // max(nd * nd, 1))
-    for first in range(0, count, step):
-        yield slice(first, min(first + step, count))
-
-
 def _cut(values: Mapping[str, Block], rows: slice) -> dict[str, Block]:
     return {name: value[rows] for name, value in values.items()}
-
-
-def _column_numbers(size: int, indices: Block | None) -> Block:
-    """Return the column of every parameter entry, -1 for those not asked for."""
-    if indices is None:
-        return np.arange(size)
-    column_of = np.full(size, -1)
-    column_of[np.asarray(indices)] = np.arange(len(indices))
-    return column_of

@@ -41,9 +41,9 @@ def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, Ei
     first = pairs.comm.bcast(value, root=0)
     if first != value and not abs(first - value) <= 1e-12 * abs(first):
         error = InputError(
-            f"the objective {_name(objective)} must return the same value on every rank, got "
-            f"{value!r} on rank {pairs.comm.rank} and {first!r} on rank 0; sum local parts with "
-            "pairs.comm.allreduce"
+            f"the objective {objective_name(objective)} must return the same value on every rank, "
+            f"got {value!r} on rank {pairs.comm.rank} and {first!r} on rank 0; sum local parts "
+            "with pairs.comm.allreduce"
         )
     raise_together(pairs.comm, error)
     return first, _same_everywhere(objective, pairs, cotangent)
@@ -62,7 +62,7 @@ def _same_everywhere(
     parts = {name: np.asarray(value) for name, value in replicated.items()}
     columns = [block.shape[1] for block in cotangent.matrices or ()]
     shapes = {name: value.shape for name, value in parts.items()}
-    what = f"the parts of the cotangent of {_name(objective)}"
+    what = f"the parts of the cotangent of {objective_name(objective)}"
     check_equal_input(pairs.comm, what, (shapes, sorted(parameters), columns))
     first = pairs.comm.bcast(parts, root=0)
     raise_together(pairs.comm, _difference_error(objective, pairs, parts, first))
@@ -85,9 +85,9 @@ def _difference_error(
         limit = 1e-12 * np.abs(value).max(initial=0.0)
         if not (np.abs(mine[name] - value) <= limit).all():
             return InputError(
-                f"the cotangent {name!r} of {_name(objective)} must be the same on every rank, got "
-                f"another one on rank {pairs.comm.rank} than on rank 0; sum local parts with "
-                "pairs.comm.allreduce"
+                f"the cotangent {name!r} of {objective_name(objective)} must be the same on every "
+                f"rank, got another one on rank {pairs.comm.rank} than on rank 0; sum local parts "
+                "with pairs.comm.allreduce"
             )
     return None
 
@@ -103,14 +103,15 @@ def _takes_parameters(objective: Objective) -> bool:
     return len(positional) > 1
 
 
-def _name(objective: Any) -> str:
+def objective_name(objective: Any) -> str:
+    """Return what messages call an objective.  (Not collective.)"""
     return getattr(objective, "__name__", type(objective).__name__)
 
 
 def _checked_result(
     objective: Objective, result: Any, pairs: Eigenpairs
 ) -> tuple[float, EigenCotangent]:
-    name = _name(objective)
+    name = objective_name(objective)
     if not (isinstance(result, tuple) and len(result) == 2):
         raise InputError(
             f"the objective {name} must return (value, EigenCotangent), got "

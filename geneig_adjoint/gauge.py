@@ -82,6 +82,71 @@ def project_cotangent(pairs: Eigenpairs, j: int, x_bar: Block) -> ProjectedCotan
     return ProjectedCotangent(x_eff + _phase_term(pairs, j, x_bar, t), left_b)
 
 
+def project_tangent(
+    pairs: Eigenpairs,
+    j: int,
+    bars: tuple[Block, Block],
+    motion: tuple[Block, Block],
+) -> ProjectedCotangent:
+    """Return the derivative of `project_cotangent` along a direction.
+
+    Collective.
+
+    Parameters
+    ----------
+    pairs, j
+        The pairs; pair j is meant.
+    bars
+        x_bar and its derivative, (n_local,) each.
+    motion
+        x_dot, in the normalization of the pairs, and (dB along the direction) @ x.
+
+    """
+    comm, norm = pairs.comm, pairs.normalization
+    x, (x_bar, x_bar_dot), (x_dot, dBx) = pairs.right[:, j], bars, motion
+    dots = column_dots(
+        comm, np.column_stack([x_bar, x_bar_dot, x_bar]), np.column_stack([x, x, x_dot])
+    )
+    t, t_dot = complex(dots[0]), complex(dots[1] + dots[2])
+    zero = np.zeros_like(x)
+    if norm.kind == "linear":
+        c = norm.functional
+        value = complex(column_dots(comm, c[:, None], x[:, None])[0])
+        return ProjectedCotangent(x_bar_dot - np.conj(t_dot / value) * c, zero)
+    products = pairs.pencil.multiply_b(np.column_stack([x, x_dot]))
+    Bx, Bx_dot = products[:, 0], dBx + products[:, 1]
+    if norm.kind == "bilinear":
+        shift = np.conj(t_dot) * Bx.conj() + np.conj(t) * Bx_dot.conj()
+        left_b = -0.5 * (np.conj(t_dot) * x.conj() + np.conj(t) * x_dot.conj())
+        return ProjectedCotangent(x_bar_dot - shift, left_b)
+    if norm.kind == "B":
+        q = float(column_dots(comm, x[:, None], Bx[:, None])[0].real)
+        x_eff = x_bar_dot - (t_dot.real * Bx + t.real * Bx_dot) / q
+        left_b = -0.5 / q * (t_dot.real * x + t.real * x_dot)
+    else:
+        x_eff, left_b = x_bar_dot - t_dot.real * x - t.real * x_dot, zero
+    if x.dtype.kind == "f" and x_eff.dtype.kind == "f":
+        return ProjectedCotangent(x_eff, left_b)
+    return ProjectedCotangent(x_eff + _phase_tangent(pairs, j, x_dot, (t, t_dot)), left_b)
+
+
+def _phase_tangent(
+    pairs: Eigenpairs, j: int, x_dot: Block, defects: tuple[complex, complex]
+) -> Block:
+    """Differentiate `_phase_term`; without a phase row it vanishes along every direction."""
+    term = np.zeros(x_dot.shape, dtype=complex)
+    if pairs.phase_rows is None:
+        return term
+    t, t_dot = defects
+    row = int(pairs.phase_rows[j])
+    both = np.column_stack([pairs.right[:, j], x_dot])
+    value, rate = row_values(pairs.pencil, both, np.array([row, row])).real
+    first, last = pairs.rows
+    if first <= row < last:
+        term[row - first] = 1j * (t_dot.imag / value - t.imag * rate / value**2)
+    return term
+
+
 def _phase_term(pairs: Eigenpairs, j: int, x_bar: Block, t: complex) -> Block:
     """Return i kappa r: the phase is held by making the entry of row r real."""
     term = np.zeros(x_bar.shape, dtype=complex)

@@ -21,6 +21,13 @@ ComplexWarning: type[Warning] = getattr(np, "exceptions", np).ComplexWarning
 COMPLEX_STEP = 1e-30
 """Far below any rounding: the derivative of an analytic function is exact to the last bits."""
 
+CIRCLE = 0.02
+"""Radius of the circles of `second_derivative`, relative to the number."""
+CIRCLE_POINTS = 32
+STEP = 5e-3
+"""Relative step of `differenced_vjp`: truncation and rounding are both near 1e-13."""
+EIGHTH = {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280}
+
 Law = Callable[[Block], Block]
 
 
@@ -46,6 +53,10 @@ class Kernel(Protocol):
         """
         ...
 
+    # Only for second derivatives:
+    # def vjp_tangent(self, values, dots, left, right, rows) -> dict[str, Block]
+    #     """Return the derivative of vjp along dots."""
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -54,6 +65,10 @@ class Linear:
     def __call__(self, rho: Block) -> Block:
         """Return rho."""
         return rho
+
+    def curvature(self, rho: Block) -> Block:
+        """Return s'' = 0."""
+        return np.zeros_like(rho)
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,11 @@ class PowerLaw:
         """Return floor + rho^p."""
         return np.asarray(self.floor + rho**self.p)
 
+    def curvature(self, rho: Block) -> Block:
+        """Return s'' = p (p - 1) rho^(p - 2)."""
+        factor = self.p * (self.p - 1)
+        return np.zeros_like(rho) if factor == 0 else np.asarray(factor * rho ** (self.p - 2))
+
 
 def complex_step(function: Callable[[Block], Block], x: Block, direction: Block) -> Block:
     """Return the derivative of an analytic function along a direction.
@@ -92,6 +112,23 @@ def complex_step(function: Callable[[Block], Block], x: Block, direction: Block)
     return _imaginary_part(
         lambda step: function(x + step * direction), bool(np.any(direction)), "a law"
     )
+
+
+def second_derivative(function: Callable[[Block], Block], x: Block) -> Block:
+    """Return f'' of an analytic function of one number, entry by entry.
+
+    Not collective. Cauchy's integral over a circle around each entry by the trapezoidal
+    rule, whose error falls geometrically (Lyness & Moler, SIAM J. Numer. Anal. 4(2), 1967):
+    relative errors near 1e-12, as long as no singularity is closer than twice the radius.
+    """
+    radius = CIRCLE * np.maximum(np.abs(x), CIRCLE)
+    total = np.zeros(np.shape(x))
+    # f(conj z) = conj f(z): half of the circle holds all there is to know.
+    for k in range(CIRCLE_POINTS // 2 + 1):
+        direction = np.exp(2j * np.pi * k / CIRCLE_POINTS)
+        weight = 1.0 if k in {0, CIRCLE_POINTS // 2} else 2.0
+        total += weight * np.real(function(x + radius * direction) / direction**2)
+    return np.asarray(2 * total / (CIRCLE_POINTS * radius**2))
 
 
 def _imaginary_part(at: Callable[[complex], Block], moves: bool, what: str) -> Block:
@@ -147,13 +184,32 @@ class ScaledKernel:
         self, values: Mapping[str, Block], left: Block, right: Block, rows: slice
     ) -> dict[str, Block]:
         """Return s'(rho) Re sum_j left_j^H K0 right_j."""
+        return {next(iter(values)): self._slope(values) * self._energy(left, right, rows)}
+
+    def vjp_tangent(
+        self,
+        values: Mapping[str, Block],
+        dots: Mapping[str, Block],
+        left: Block,
+        right: Block,
+        rows: slice,
+    ) -> dict[str, Block]:
+        """Return s''(rho) rho_dot Re sum_j left_j^H K0 right_j.
+
+        s'' is the law's own ``curvature(rho)``, or Cauchy's integral.
+        """
+        rho, rho_dot = _single(values), _single(dots)
+        own = getattr(self.law, "curvature", None)
+        curvature = second_derivative(self.law, rho) if own is None else own(rho)
+        return {next(iter(values)): curvature * rho_dot * self._energy(left, right, rows)}
+
+    def _energy(self, left: Block, right: Block, rows: slice) -> Block:
         base = self._base(rows)
         if base.ndim == 2:  # one GEMM for the whole batch
             product = np.tensordot(right, base, axes=(1, 1)).transpose(0, 2, 1)
         else:
             product = base @ right
-        energy = np.einsum("edk,edk->e", left.conj(), product).real
-        return {next(iter(values)): self._slope(values) * energy}
+        return np.asarray(np.einsum("edk,edk->e", left.conj(), product).real)
 
     def _slope(self, values: Mapping[str, Block]) -> Block:
         rho = _single(values)
@@ -219,6 +275,17 @@ class NumpyKernel:
         outer = np.einsum("edk,efk->edf", left.conj(), right).real
         return {name: self._partials(name, values, outer, rows) for name in values}
 
+    def vjp_tangent(
+        self,
+        values: Mapping[str, Block],
+        dots: Mapping[str, Block],
+        left: Block,
+        right: Block,
+        rows: slice,
+    ) -> dict[str, Block]:
+        """Return the derivative of vjp along dots, by `differenced_vjp`."""
+        return differenced_vjp(self, values, dots, (left, right), rows)
+
     def _partials(self, name: str, values: Mapping[str, Block], outer: Block, rows: slice) -> Block:
         partials = np.zeros(values[name].shape)
         columns = partials.reshape(partials.shape[0], -1)
@@ -237,3 +304,51 @@ def unit_directions(values: Mapping[str, Block], name: str, column: int) -> dict
     dots = {other: np.zeros(value.shape) for other, value in values.items()}
     dots[name].reshape(dots[name].shape[0], -1)[:, column] = 1.0
     return dots
+
+
+def differenced_vjp(
+    kernel: Kernel,
+    values: Mapping[str, Block],
+    dots: Mapping[str, Block],
+    sides: tuple[Block, Block],
+    rows: slice,
+) -> dict[str, Block]:
+    """Return the derivative of a kernel's vjp along dots by differences of eighth order.
+
+    Not collective. For a ``vjp_tangent`` of your own kernel: relative errors are near 1e-12
+    if vjp is exact and changes little over 4 % of the values. Every element has its own
+    step; elements that do not move get exact zeros.
+
+    Parameters
+    ----------
+    kernel
+        Anything with ``vjp``.
+    values, dots
+        Point and direction, the element as leading axis.
+    sides
+        left and right, (batch, nd, k) each.
+    rows
+        The elements.
+
+    """
+    rates = np.zeros(sides[0].shape[0])
+    for name, value in values.items():
+        size, speed = (np.abs(a).reshape(len(rates), -1).max(axis=1) for a in (value, dots[name]))
+        rates = np.maximum(rates, speed / np.where(size > 0, size, 1.0))
+    step = STEP / np.where(rates > 0, rates, 1.0)
+
+    def shaped(factor: Block, like: Block) -> Block:
+        return factor.reshape(-1, *[1] * (like.ndim - 1))
+
+    total = {name: np.zeros(value.shape) for name, value in values.items()}
+    for k, weight in EIGHTH.items():
+        for side in (k, -k):
+            moved = {
+                name: value + side * shaped(step, value) * dots[name]
+                for name, value in values.items()
+            }
+            found = kernel.vjp(moved, *sides, rows)
+            for name, part in found.items():
+                total[name] += np.sign(side) * weight / shaped(step, part) * part
+    moving = rates > 0
+    return {name: np.where(shaped(moving, part), part, 0.0) for name, part in total.items()}

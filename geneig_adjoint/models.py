@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from petsc4py import PETSc
@@ -33,7 +34,13 @@ DerivativePair = tuple[PETSc.Mat | None, PETSc.Mat | None]
 
 @runtime_checkable
 class Model(Protocol):
-    """What A and B are as functions of named parameters."""
+    """What A and B are as functions of named parameters.
+
+    Two methods more are used where they exist: ``tangent(p, p_dot, right, hermitian=False)``
+    -> (dA @ right, dB @ right), or with dA^H and dB^H, by `jvp` and verification; and
+    ``contract_tangent(p, p_dot, left_a, left_b, right)``, the derivative of ``contract`` along
+    p_dot, by `hessian_vector_product`.
+    """
 
     def assemble(self, p: Parameters) -> Pencil:
         """Return a pencil with fresh matrices.  (Collective.)"""
@@ -45,6 +52,14 @@ class Model(Protocol):
         Collective. In the structure of p, summed over the ranks.
         """
         ...
+
+
+def has_hermitian_tangent(model: Any) -> bool:
+    """Whether a model's tangent also multiplies with dA^H and dB^H.  (Not collective.)"""
+    known = getattr(model, "has_hermitian_tangent", None)
+    if known is not None:
+        return bool(known)
+    return "hermitian" in inspect.signature(model.tangent).parameters
 
 
 class MatrixModel(CollectiveContext):
@@ -111,6 +126,15 @@ class MatrixModel(CollectiveContext):
                             sums[i] += np.vdot(left, _petsc.multiply(mat, right)).real
                 access.add(total[name], sums)
             return finish(self.comm, total)
+
+    def contract_tangent(
+        self, p: Parameters, p_dot: Parameters, left_a: Block, left_b: Block, right: Block
+    ) -> Gradient:
+        """Return zeros: A and B are affine in p; see `ElementModel.contract_tangent`."""
+        del left_a, left_b, right
+        for given in (p, p_dot):
+            check_parameters(self.comm, given, self.parameter_sizes, exact=True)
+        return finish(self.comm, zeros_like(p))
 
     def tangent(
         self, p: Parameters, p_dot: Parameters, right: Block, *, hermitian: bool = False

@@ -2,7 +2,9 @@
 
 Every objective here is called as ``objective(pairs)`` and returns ``(value, cotangent)``,
 the value identical on all ranks. An objective of your own is any callable
-``objective(pairs)`` or ``objective(pairs, p)`` that does the same.
+``objective(pairs)`` or ``objective(pairs, p)`` that does the same. Most have a method
+``tangent(pairs, tangent)``, the derivative of the cotangent along an `EigenTangent`, for
+second derivatives.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.spectral import SpectralFunction
@@ -81,6 +83,11 @@ class Eigenvalue:
             return lam.real, _at(pairs, self.pair, 1.0)
         return lam.imag, _at(pairs, self.pair, 1.0j)
 
+    def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
+        """Return zero: lam_bar is constant."""
+        del pairs, tangent
+        return EigenCotangent()
+
 
 @dataclass(frozen=True)
 class Frequency:
@@ -101,6 +108,13 @@ class Frequency:
         frequency = np.sqrt(_positive_value(pairs, self.pair, "a frequency")) / (2 * np.pi)
         return float(frequency), _at(pairs, self.pair, 1.0 / (8 * np.pi**2 * frequency))
 
+    def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
+        """Return the derivative of 1 / (8 pi^2 f)."""
+        frequency, _ = self(pairs)
+        slope = 1.0 / (8 * np.pi**2 * frequency)
+        moved = slope * tangent.values[self.pair].real
+        return _at(pairs, self.pair, -slope / frequency * moved)
+
 
 @dataclass(frozen=True)
 class KEffective:
@@ -120,6 +134,11 @@ class KEffective:
         _check_pair(pairs, self.pair)
         k = 1.0 / _positive_value(pairs, self.pair, "a multiplication factor")
         return k, _at(pairs, self.pair, -k * k)
+
+    def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
+        """Return the derivative of -k^2, for dk = -k^2 dlam."""
+        k, _ = self(pairs)
+        return _at(pairs, self.pair, 2 * k**3 * tangent.values[self.pair].real)
 
 
 @dataclass(frozen=True)
@@ -151,6 +170,26 @@ class KSMinimum:
 
     def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
         """Return the smooth minimum and the softmin weights times df/dlam."""
+        _, parts, weights = self._members(pairs)
+        value = min(f for f, _ in parts) - float(np.log(weights.sum())) / self.rho
+        slopes = [cotangent.values for _, cotangent in parts]
+        weights /= weights.sum()
+        return value, EigenCotangent(values=_mixed(weights, slopes))
+
+    def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
+        """Return the derivative of the weights times df/dlam."""
+        singles, parts, weights = self._members(pairs)
+        weights /= weights.sum()
+        slopes = [cotangent.values for _, cotangent in parts]
+        f_dot = np.array([np.vdot(slope, tangent.values).real for slope in slopes])
+        weights_dot = -self.rho * weights * (f_dot - weights @ f_dot)
+        curved = [single.tangent(pairs, tangent).values for single in singles]
+        return EigenCotangent(values=_mixed(weights_dot, slopes) + _mixed(weights, curved))
+
+    def _members(
+        self, pairs: Eigenpairs
+    ) -> tuple[list[Any], list[tuple[float, EigenCotangent]], Block]:
+        """Return the single objectives, their values and cotangents, and exp(-rho (f - min))."""
         if self.of not in {"frequency", "eigenvalue"}:
             raise InputError(f'of must be "frequency" or "eigenvalue", got {self.of!r}; choose one')
         if not self.rho > 0:
@@ -160,14 +199,17 @@ class KSMinimum:
             raise InputError(
                 "a KS minimum needs at least one pair, got none; leave pairs out for all"
             )
-        single = Frequency if self.of == "frequency" else Eigenvalue
-        parts = [single(j)(pairs) for j in chosen]
+        kind = Frequency if self.of == "frequency" else Eigenvalue
+        singles = [kind(j) for j in chosen]
+        parts = [single(pairs) for single in singles]
         f = np.array([value for value, _ in parts])
-        weights = np.exp(-self.rho * (f - f.min()))
-        total = weights.sum()
-        value = float(f.min() - np.log(total) / self.rho)
-        slopes = [cotangent.values for _, cotangent in parts if cotangent.values is not None]
-        return value, EigenCotangent(values=np.einsum("j,ji->i", weights / total, slopes))
+        return singles, parts, np.exp(-self.rho * (f - f.min()))
+
+
+def _mixed(weights: Block, slopes: Sequence[Block | None]) -> Block:
+    """Return the weighted sum of cotangents of the eigenvalues; None is zero."""
+    terms = [w * slope for w, slope in zip(weights, slopes, strict=True) if slope is not None]
+    return np.asarray(sum(terms))
 
 
 @dataclass(frozen=True)
@@ -192,12 +234,22 @@ class QuadraticForm:
         for j in chosen:
             _check_pair(pairs, j)
         x = pairs.right[:, chosen]
-        Dx = weighted(self.weight, x)
-        x_bar = np.zeros_like(pairs.right)
+        value = float(column_dots(pairs.comm, x, weighted(self.weight, x)).real.sum())
+        return value, self._cotangent(pairs.right)
+
+    def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
+        """Return (D + D^H) x_dot."""
+        del pairs
+        return self._cotangent(tangent.right)
+
+    def _cotangent(self, block: Block) -> EigenCotangent:
+        chosen = list(self.pairs)
+        x = block[:, chosen]
+        x_bar = np.zeros_like(block)
         # Only the Hermitian part of D counts. add.at: a pair named twice counts twice.
-        np.add.at(x_bar.T, chosen, (Dx + weighted(self.weight, x, hermitian=True)).T)
-        value = float(column_dots(pairs.comm, x, Dx).real.sum())
-        return value, EigenCotangent(right=x_bar)
+        total = weighted(self.weight, x) + weighted(self.weight, x, hermitian=True)
+        np.add.at(x_bar.T, chosen, total.T)
+        return EigenCotangent(right=x_bar)
 
 
 @dataclass(frozen=True)
@@ -234,6 +286,11 @@ class LinearOutput:
         x_bar = x_bar.astype(complex)
         x_bar[:, self.pair] = 1j * c
         return output.imag, EigenCotangent(right=x_bar)
+
+    def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
+        """Return zero: x_bar is constant."""
+        del pairs, tangent
+        return EigenCotangent()
 
 
 def _check_rows(what: str, local: Block, pairs: Eigenpairs) -> None:

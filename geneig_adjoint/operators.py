@@ -29,6 +29,7 @@ OPERATOR_TOLERANCE = 1e-10
 """Products of operators may be less exact than those of matrices."""
 
 ApplyFunction = Callable[[Parameters, Block], Block]
+TangentFunction = Callable[[Parameters, Parameters, Block], tuple[Block, Block]]
 
 
 class OperatorModel(CollectiveContext):
@@ -53,6 +54,12 @@ class OperatorModel(CollectiveContext):
         Products with A^H, B^H; None: A, B are Hermitian.
     jvp
         ``jvp(p, p_dot, right)``: (dA @ right, dB @ right); needed for tangents only.
+    jvp_hermitian
+        Likewise with dA^H, dB^H: for tangents of left vectors and for second derivatives of
+        operators that are not Hermitian.
+    vjp_tangent
+        ``vjp_tangent(p, p_dot, left_a, left_b, right)``: derivative of vjp along p_dot;
+        needed for Hessian-vector products only.
     comm
         Communicator; default ``MPI.COMM_WORLD``.
     n_local
@@ -69,7 +76,9 @@ class OperatorModel(CollectiveContext):
         apply_b: ApplyFunction | None = None,
         apply_a_hermitian: ApplyFunction | None = None,
         apply_b_hermitian: ApplyFunction | None = None,
-        jvp: Callable[[Parameters, Parameters, Block], tuple[Block, Block]] | None = None,
+        jvp: TangentFunction | None = None,
+        jvp_hermitian: TangentFunction | None = None,
+        vjp_tangent: Callable[..., Mapping[str, Any]] | None = None,
         comm: MPI.Comm | None = None,
         n_local: int | None = None,
     ) -> None:
@@ -89,8 +98,11 @@ class OperatorModel(CollectiveContext):
         self._a = (apply_a, apply_a_hermitian)
         self._b = None if apply_b is None else (apply_b, apply_b_hermitian)
         self._vjp = vjp
+        self._vjp_tangent = vjp_tangent
         self._jvp = jvp
+        self._jvp_hermitian = jvp_hermitian
         self.has_tangent = jvp is not None
+        self.has_hermitian_tangent = jvp_hermitian is not None
 
     def assemble(self, p: Parameters) -> Pencil:
         """Return a pencil of operators at p (a copy of the values is kept).  (Collective.)"""
@@ -110,12 +122,40 @@ class OperatorModel(CollectiveContext):
 
     def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Gradient:
         """Return the user's vjp, checked and made the same on all ranks.  (Collective.)"""
+        return self._same_everywhere("vjp", p, self._vjp, (p, left_a, left_b, right))
+
+    def contract_tangent(
+        self, p: Parameters, p_dot: Parameters, left_a: Block, left_b: Block, right: Block
+    ) -> Gradient:
+        """Return the user's vjp_tangent, checked and made the same on all ranks.  (Collective.)
+
+        Raises
+        ------
+        InputError
+            When the model was made without ``vjp_tangent``.
+
+        """
+        if self._vjp_tangent is None:
+            raise InputError(
+                "second derivatives need the derivative of vjp, got an OperatorModel without "
+                "vjp_tangent; pass vjp_tangent=function(p, p_dot, left_a, left_b, right)"
+            )
+        arguments = (p, p_dot, left_a, left_b, right)
+        return self._same_everywhere("vjp_tangent", p, self._vjp_tangent, arguments)
+
+    def _same_everywhere(
+        self,
+        name: str,
+        p: Parameters,
+        function: Callable[..., Mapping[str, Any]],
+        arguments: tuple[Any, ...],
+    ) -> Gradient:
         result: dict[str, Any] = {}
         error: Exception | None = None
         with _petsc.log_stage("contract"):
             try:
-                result = dict(self._vjp(p, left_a, left_b, right))
-                error = structure_error("vjp", p, result)
+                result = dict(function(*arguments))
+                error = structure_error(name, p, result)
             except Exception as caught:
                 error = caught
             raise_together(self.comm, error, patience=PATIENCE)
@@ -127,21 +167,26 @@ class OperatorModel(CollectiveContext):
             for name in p
         }
 
-    def tangent(self, p: Parameters, p_dot: Parameters, right: Block) -> tuple[Block, Block]:
+    def tangent(
+        self, p: Parameters, p_dot: Parameters, right: Block, *, hermitian: bool = False
+    ) -> tuple[Block, Block]:
         """Return (dA @ right, dB @ right) along p_dot by the user's jvp.  (Collective.)
 
         Raises
         ------
         InputError
-            When the model was made without ``jvp``.
+            When the model was made without ``jvp``, or ``jvp_hermitian`` where that is
+            asked for.
 
         """
-        if self._jvp is None:
+        function = self._jvp_hermitian if hermitian else self._jvp
+        if function is None:
+            name = "jvp_hermitian" if hermitian else "jvp"
             raise InputError(
-                "tangents need the derivative of the products, got an OperatorModel without jvp; "
-                "pass jvp=function(p, p_dot, right) -> (dA @ right, dB @ right)"
+                f"tangents need the derivative of the products, got an OperatorModel without "
+                f"{name}; pass {name}=function(p, p_dot, right) -> (dA @ right, dB @ right)"
             )
-        return self._jvp(p, p_dot, right)
+        return function(p, p_dot, right)
 
     def close(self) -> None:
         """Release what the model holds: nothing.  (Collective.)"""

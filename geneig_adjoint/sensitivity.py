@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, overload
 
@@ -19,9 +18,25 @@ from geneig_adjoint.collective import check_equal_input, raise_together
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError, StaleError
 from geneig_adjoint.evaluation import Objective, evaluate
-from geneig_adjoint.models import Model
-from geneig_adjoint.parameters import Gradient, Parameters
+from geneig_adjoint.models import Model, has_hermitian_tangent
+from geneig_adjoint.parameters import Parameters
 from geneig_adjoint.tangents import tangents
+
+
+class EstimatedGradient(dict[str, Any]):
+    """A gradient in the structure of the parameters, and how wrong it may be.
+
+    Attributes
+    ----------
+    relative_error : float
+        Estimate from the errors of the eigenpairs, divided by their gaps, and the true
+        residuals of the adjoint solves; relative to the terms of the gradient, which may
+        cancel. It does not know of neighbours that were not computed. nan where the errors
+        of the pairs are unknown (``left=False``).
+
+    """
+
+    relative_error: float = 0.0
 
 
 @overload
@@ -31,7 +46,7 @@ def gradient(
     pairs: Eigenpairs,
     objective: Objective,
     **settings: Any,
-) -> Gradient: ...
+) -> EstimatedGradient: ...
 
 
 @overload
@@ -41,7 +56,7 @@ def gradient(
     pairs: Eigenpairs,
     objective: Sequence[Objective],
     **settings: Any,
-) -> list[Gradient]: ...
+) -> list[EstimatedGradient]: ...
 
 
 def gradient(
@@ -50,7 +65,7 @@ def gradient(
     pairs: Eigenpairs,
     objective: Objective | Sequence[Objective],
     **settings: Any,
-) -> Gradient | list[Gradient]:
+) -> EstimatedGradient | list[EstimatedGradient]:
     """Return the derivatives of an objective with respect to all parameters.
 
     Collective. Eigenvalue objectives need no linear system: the left vector is the
@@ -73,9 +88,10 @@ def gradient(
 
     Returns
     -------
-    dict or list of dict
-        In the structure of p: replicated arrays, identical on all ranks, or PETSc
-        vectors that belong to the caller. Units: objective / parameter.
+    EstimatedGradient or list of them
+        A dict in the structure of p: replicated arrays, identical on all ranks, or PETSc
+        vectors that belong to the caller. Units: objective / parameter. Its attribute
+        ``relative_error`` says how wrong it may be.
 
     Raises
     ------
@@ -121,16 +137,16 @@ def values_and_gradients(
     pairs: Eigenpairs,
     objectives: Sequence[Objective],
     settings: AdjointSettings,
-) -> list[tuple[float, Gradient]]:
+) -> list[tuple[float, EstimatedGradient]]:
     """Return value and gradient of several objectives that share their solves.  (Collective.)"""
     pairs.check_current()
-    _check_point(pairs, p)
+    check_point(pairs, p)
     kind = settings.strategy if isinstance(settings.strategy, str) else type(settings.strategy)
     request = (len(objectives), kind, settings.rtol, dict(settings.options), settings.prefix)
     check_equal_input(pairs.comm, "the number of objectives and the settings", request)
     results = [evaluate(objective, pairs, p) for objective in objectives]
     for _, cotangent in results:
-        _check_explicit(cotangent, p)
+        check_explicit(cotangent, p)
     cotangents = [cotangent for _, cotangent in results]
     for objective, cotangent in zip(objectives, cotangents, strict=True):
         check_cluster_safety(objective, pairs, p, cotangent)
@@ -139,14 +155,15 @@ def values_and_gradients(
     for (value, cotangent), contraction in zip(results, contractions, strict=True):
         total = model.contract(p, *contraction.blocks(pairs.pencil.n_local))
         raise_together(pairs.comm, params.structure_error("contract", p, total))
-        total = {name: total[name] for name in p}
+        total = EstimatedGradient((name, total[name]) for name in p)
+        total.relative_error = contraction.relative_error
         if cotangent.parameters is not None:
             params.add_scaled(total, 1.0, cotangent.parameters)
         found.append((value, total))
     return found
 
 
-def _check_point(pairs: Eigenpairs, p: Parameters) -> None:
+def check_point(pairs: Eigenpairs, p: Parameters) -> None:
     """Raise on all ranks when the pairs were solved at other parameters."""
     point = pairs.pencil.point or {}
     error = None
@@ -162,7 +179,8 @@ def _check_point(pairs: Eigenpairs, p: Parameters) -> None:
     raise_together(pairs.comm, error)
 
 
-def _check_explicit(cotangent: EigenCotangent, p: Parameters) -> None:
+def check_explicit(cotangent: EigenCotangent, p: Parameters) -> None:
+    """Raise when an explicit derivative does not have the structure of p.  (Not collective.)"""
     for name, value in (cotangent.parameters or {}).items():
         expected = params.length(p[name]) if name in p else None
         if expected is None or params.length(value) != expected:
@@ -206,7 +224,7 @@ def jvp(
 
     """
     pairs.check_current()
-    _check_point(pairs, p)
+    check_point(pairs, p)
     if not hasattr(model, "tangent"):
         raise InputError(
             f"jvp needs a model with tangent(p, p_dot, right), got {type(model).__name__} without; "
@@ -214,8 +232,7 @@ def jvp(
         )
     products = model.tangent(p, p_dot, pairs.right)
     left_products = None
-    able = "hermitian" in inspect.signature(model.tangent).parameters
-    if able and pairs.left is not None and not pairs.pencil.definite:
+    if has_hermitian_tangent(model) and pairs.left is not None and not pairs.pencil.definite:
         left_products = model.tangent(p, p_dot, pairs.left, hermitian=True)
     return tangents(pairs, products, left_products, adjoint_settings(**settings))
 

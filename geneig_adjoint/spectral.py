@@ -68,6 +68,19 @@ class SpectralFunction:
         x_bar = 2 * DX * np.where(chosen, f, 0.0)
         return value, EigenCotangent(right=x_bar, span=(P, Q))
 
+    def separately(self) -> Callable[[Eigenpairs], tuple[float, EigenCotangent]]:
+        """Return the same function as a sum over simple pairs, for second derivatives."""
+
+        def separate_sum(pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
+            value, cotangent = self(pairs)
+            chosen, lam, X = self._chosen(pairs), pairs.values.real, pairs.right
+            energies = inner(pairs.comm, X, weighted(self.weight, X)).diagonal().real
+            slopes = np.zeros(pairs.count)
+            slopes[chosen] = self._slopes(lam[chosen])
+            return value, EigenCotangent(values=slopes * energies, right=cotangent.right)
+
+        return separate_sum
+
     def _values(self, lam: Block) -> Block:
         result = np.ones(lam.shape) if self.function is None else np.asarray(self.function(lam))
         if result.shape != lam.shape or not np.isfinite(result).all():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from geneig_adjoint import _petsc
@@ -20,8 +22,10 @@ def tangents(
     products: tuple[Block, Block],
     left_products: tuple[Block, Block] | None,
     settings: AdjointSettings,
+    *,
+    columns: Sequence[int] | None = None,
 ) -> EigenTangent:
-    """Return the derivatives of all pairs along one direction.
+    """Return the derivatives of pairs along one direction.
 
     Collective. Per pair, the bordered system untransposed with the right-hand side
     -(dA - lam dB) x; its lower unknown is -dlam.
@@ -29,7 +33,7 @@ def tangents(
     Parameters
     ----------
     pairs
-        Simple eigenpairs.
+        Eigenpairs; those asked for must be simple.
     products
         (dA @ right, dB @ right).
     left_products
@@ -37,6 +41,9 @@ def tangents(
         from the right one (Hermitian definite pencils).
     settings
         Of the bordered systems.
+    columns
+        Indices of the pairs, the same on every rank; the tangents of others are zero.
+        None: all.
 
     """
     dA_x, dB_x = products
@@ -44,7 +51,7 @@ def tangents(
     right = np.zeros_like(pairs.right)
     left = None if pairs.left is None else np.zeros_like(pairs.left)
     with _petsc.log_stage("adjoint"):
-        for j in range(pairs.count):
+        for j in range(pairs.count) if columns is None else columns:
             check_vector_cotangent(pairs, j)
             lam = in_real_where_real(np.array([pairs.values[j]]), pairs)[0]
             with bordered_system(pairs, j, settings) as system:

@@ -110,6 +110,20 @@ def test_zero_right_hand_side_gives_exact_zero(comm):
         assert not nu.any()
 
 
+@pytest.mark.parametrize("strategy", ["direct", "ksp"])
+@pytest.mark.parametrize("size", [1e-60, 1e40])
+def test_size_of_the_right_hand_side_does_not_matter(comm, strategy, size):
+    # PETSc's absolute tolerance of 1e-50 would stop at once.
+    rhs = np.random.default_rng(2).normal(size=(N, 1)) + 0j
+    with (
+        generalized(N, comm, "nonsymmetric") as pencil,
+        ga.solve_eigenproblem(pencil, 1, target=0.3) as pairs,
+        system_of(pencil, pairs, ga.AdjointSettings(strategy)) as system,
+    ):
+        one, other = (system.solve(s * rhs, np.zeros(1), hermitian=True)[0] for s in (1.0, size))
+    np.testing.assert_allclose(other / size, one, rtol=1e-9)  # rtol 1e-10 of both
+
+
 def test_right_hand_side_is_not_changed(comm):
     with generalized(N, comm, "nonsymmetric") as pencil:
         pairs = ga.solve_eigenproblem(pencil, 1, target=0.3)

@@ -5,7 +5,7 @@ import pytest
 from builders import C0, K0, M0, REAL, chain, chain_dofs, chain_parameters, dense, mass, stiffness
 
 import geneig_adjoint as ga
-from geneig_adjoint import elements
+from geneig_adjoint import element_blocks
 
 N = 6
 DOFS = chain_dofs(N)
@@ -65,7 +65,7 @@ def test_batches_do_not_change_anything(comm, monkeypatch):
     objective = ga.objectives.LinearOutput(np.arange(1.0, N + 1), 0)
     found = []
     for entries in (4_000_000, 9):  # two elements of four entries at a time
-        monkeypatch.setattr(elements, "BATCH_ENTRIES", entries)
+        monkeypatch.setattr(element_blocks, "BATCH_ENTRIES", entries)
         model = chain(N, comm, base=K0 + C0)
         with model.assemble(P) as pencil, ga.solve_eigenproblem(pencil, 2) as pairs:
             tangent = ga.jvp(model, P, pairs, P).right

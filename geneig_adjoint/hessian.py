@@ -1,0 +1,294 @@
+r"""`hessian_vector_product`: the derivative of the gradient along a direction.
+
+The gradient is a contraction of adjoint vectors a, b with x. Along p_dot
+
+    H p_dot = contract(a_dot, b_dot, x) + contract(a, b, x_dot) + contract_tangent(a, b, x),
+
+and with M = A - lam B the adjoint w = -a follows from the matrix it was solved with:
+
+    M^H w_dot = x_eff_dot - M_dot^H w,    (B x)^H w_dot = -lam_bar_dot - ((B x)_dot)^H w.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from geneig_adjoint import _petsc
+from geneig_adjoint import parameters as params
+from geneig_adjoint._types import Block
+from geneig_adjoint.adjoint import (
+    Contraction,
+    bordered_system,
+    check_left,
+    conjugate_value,
+    in_real_where_real,
+)
+from geneig_adjoint.adjoint_settings import AdjointSettings
+from geneig_adjoint.bordered import BorderedSystem
+from geneig_adjoint.collective import column_norms
+from geneig_adjoint.cotangent_tangents import (
+    Direction,
+    cotangent_tangent,
+    release,
+    touched_pairs,
+)
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
+from geneig_adjoint.errors import InputError
+from geneig_adjoint.evaluation import Objective, evaluate, objective_name
+from geneig_adjoint.gauge import project_cotangent, project_tangent
+from geneig_adjoint.models import has_hermitian_tangent
+from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.parameters import Gradient, Parameters
+from geneig_adjoint.sensitivity import adjoint_settings, check_explicit, check_point
+from geneig_adjoint.tangents import tangents
+
+
+def hessian_vector_product(
+    model: Any,
+    p: Parameters,
+    pairs: Eigenpairs,
+    objective: Objective,
+    p_dot: Parameters,
+    **settings: Any,
+) -> Gradient:
+    """Return the second derivatives of an objective, applied to a direction.
+
+    Collective. Exact up to the tolerances of the solves: no difference of gradients.
+    For every pair the objective looks at, the bordered system is solved for the
+    tangent, the adjoint and the tangent of the adjoint.
+
+    Parameters
+    ----------
+    model
+        A model with ``tangent`` (with ``hermitian=True`` unless the pencil is Hermitian
+        and definite) and ``contract_tangent``.
+    p, p_dot
+        Point and direction, in the same structure.
+    pairs
+        Eigenpairs of ``model.assemble(p)``; those the objective looks at must be simple.
+    objective
+        The objective. If it has a method ``tangent(pairs, tangent)`` or ``tangent(pairs,
+        tangent, p, p_dot)`` that returns the derivative of its cotangent along an
+        `EigenTangent`, that is used; else sixth-order differences of the cotangent along
+        the exact tangent, for which the model is assembled six times.
+    **settings
+        As in `gradient`.
+
+    Returns
+    -------
+    dict
+        In the structure of p, as a gradient. Units: objective / parameter^2 x direction.
+
+    Raises
+    ------
+    InputError
+        When model or objective lack what is needed.
+    ConvergenceError, DegenerateEigenvalueError, DefectiveEigenvalueError, GaugeError, StaleError
+        As in `gradient`. Pairs of a cluster have no second derivatives of their own.
+
+    """
+    pairs.check_current()
+    check_point(pairs, p)
+    _check_model(model, pairs)
+    objective = separate_form(objective)
+    cotangent = evaluate(objective, pairs, p)[1]
+    check_explicit(cotangent, p)
+    if cotangent.span is not None:
+        raise InputError(
+            f"second derivatives need the cotangents of single vectors, got span= from "
+            f"{objective_name(objective)}; give right= only, for pairs that are simple"
+        )
+    job = _Job(model, p, p_dot, pairs, adjoint_settings(**settings))
+    columns = touched_pairs(objective, pairs, p, cotangent)
+    along = job.move(columns)
+    second, owned = cotangent_tangent(objective, pairs, along)
+    with _petsc.log_stage("adjoint"):
+        for j in columns:
+            _add_pair(job, j, _bars(cotangent, j), _bars(second, j))
+    _add_matrices(job, cotangent, second)
+    total = _contracted(job)
+    params.add_scaled(total, 1.0, second.parameters or {})
+    if owned:
+        release(second)
+    return total
+
+
+def separate_form(objective: Any) -> Objective:
+    """Return an objective as a sum over simple pairs, if it has such a form.  (Not collective.)"""
+    separately = getattr(objective, "separately", None)
+    return objective if separately is None else separately()
+
+
+def _check_model(model: Any, pairs: Eigenpairs) -> None:
+    for name in ("tangent", "contract_tangent"):
+        if not hasattr(model, name):
+            raise InputError(
+                f"hessian_vector_product needs a model with {name}, got {type(model).__name__} "
+                "without; the README shows the methods of a model"
+            )
+    if not (pairs.pencil.definite or has_hermitian_tangent(model)):
+        raise InputError(
+            "hessian_vector_product of a pencil that is not Hermitian and definite needs products "
+            f"with dA^H, got {type(model).__name__}.tangent without; let it take hermitian=True"
+        )
+
+
+@dataclass
+class _Job:
+    """What all pairs share, and the columns collected so far."""
+
+    model: Any
+    p: Parameters
+    p_dot: Parameters
+    pairs: Eigenpairs
+    settings: AdjointSettings
+    first: Contraction = field(default_factory=Contraction)
+    """(a, b, x)."""
+    second: Contraction = field(default_factory=Contraction)
+    """(a_dot, b_dot, x) and (a, b, x_dot)."""
+
+    def move(self, columns: tuple[int, ...]) -> Direction:
+        """Solve for the tangents of some pairs.  (Collective.)"""
+        pairs = self.pairs
+        self.products = self.model.tangent(self.p, self.p_dot, pairs.right)
+        self.left_products = None
+        if pairs.left is not None:
+            self.left_products = self.adjoint_products(pairs.left)
+        left_products = None if pairs.pencil.definite else self.left_products
+        self.tangent = tangents(pairs, self.products, left_products, self.settings, columns=columns)
+        return Direction(self.model, self.p, self.p_dot, self.tangent)
+
+    def adjoint_products(self, block: Block) -> tuple[Block, Block]:
+        """Return (dA^H @ block, dB^H @ block).  (Collective.)"""
+        if self.pairs.pencil.definite:
+            return self.model.tangent(self.p, self.p_dot, block)
+        return self.model.tangent(self.p, self.p_dot, block, hermitian=True)
+
+    def motion(self, j: int) -> tuple[complex, complex, Block, Block]:
+        """Return lam, lam_dot, x_dot and (B x)_dot of a pair.  (Collective.)"""
+        x_dot = self.tangent.right[:, j]
+        lam, lam_dot = in_real_where_real(
+            np.array([self.pairs.values[j], self.tangent.values[j]]), self.pairs
+        )
+        Bx_dot = self.products[1][:, j] + self.pairs.pencil.multiply_b(x_dot[:, None])[:, 0]
+        return lam, lam_dot, x_dot, Bx_dot
+
+    def add(self, here: tuple[Block, Block, Block], dots: tuple[Block, Block, Block]) -> None:
+        """Collect columns (a, b, right) and their derivatives."""
+        self.first.add(*here)
+        self.second.add(dots[0], dots[1], here[2])
+        self.second.add(here[0], here[1], dots[2])
+
+
+@dataclass(frozen=True)
+class _Bars:
+    """The cotangents of one pair; None: zero."""
+
+    lam: complex
+    x: Block | None
+    y: Block | None
+
+
+def _bars(cotangent: EigenCotangent, j: int) -> _Bars:
+    right, left = cotangent.right, cotangent.left
+    return _Bars(
+        0.0 if cotangent.values is None else complex(cotangent.values[j]),
+        None if right is None else np.asarray(right)[:, j],
+        None if left is None else np.asarray(left)[:, j],
+    )
+
+
+def _add_pair(job: _Job, j: int, bars: _Bars, dots: _Bars) -> None:
+    pairs = job.pairs
+    x = pairs.right[:, j]
+    lam, lam_dot, x_dot, Bx_dot = job.motion(j)
+    x_bar, x_bar_dot = (_filled(part, x) for part in (bars.x, dots.x))
+    rho, rho_dot = (in_real_where_real(np.array([-item.lam]), pairs) for item in (bars, dots))
+    with bordered_system(pairs, j, job.settings) as system:
+        y_bar, y_bar_dot = (_filled(part, x) for part in (bars.y, dots.y))
+        if column_norms(pairs.comm, np.column_stack([y_bar, y_bar_dot])).any():
+            changes = _add_left(job, j, system, (y_bar, y_bar_dot))
+            x_bar, x_bar_dot = x_bar + changes[0], x_bar_dot + changes[1]
+        here = project_cotangent(pairs, j, x_bar)
+        dot = project_tangent(pairs, j, (x_bar, x_bar_dot), (x_dot, job.products[1][:, j]))
+        w = _adjoint(job, j, system, (here.x_eff, rho))
+        dAh_w, dBh_w = job.adjoint_products(w)
+        shift, rate = conjugate_value(lam, w), conjugate_value(lam_dot, w)
+        Bh_w = pairs.pencil.multiply_b(w, hermitian=True)
+        rhs = dot.x_eff[:, None] - (dAh_w - shift * dBh_w - rate * Bh_w)
+        rho_dot = rho_dot - column_dots(pairs.comm, Bx_dot[:, None], w)
+        w_dot = system.solve(rhs, rho_dot, hermitian=True)[0][:, 0]
+    w = w[:, 0]
+    b = shift * w + here.left_b
+    b_dot = rate * w + shift * w_dot + dot.left_b
+    job.add((-w, b, x), (-w_dot, b_dot, x_dot))
+
+
+def _adjoint(job: _Job, j: int, system: BorderedSystem, rhs: tuple[Block, Block]) -> Block:
+    """Return w, (n_local, 1); for a function of the eigenvalue it is the left vector."""
+    x_eff, rho = rhs
+    left = job.pairs.left
+    if left is not None and not column_norms(job.pairs.comm, x_eff[:, None]).any():
+        return np.asarray(rho * left[:, [j]])
+    return system.solve(x_eff[:, None], rho, hermitian=True)[0]
+
+
+def _filled(part: Block | None, like: Block) -> Block:
+    return np.zeros_like(like) if part is None else part
+
+
+def _add_left(
+    job: _Job, j: int, system: BorderedSystem, bars: tuple[Block, Block]
+) -> tuple[Block, Block]:
+    """Add what moves y (see `adjoint`), and return what x_bar gains, with its derivative."""
+    pairs, (y_bar, y_bar_dot) = job.pairs, bars
+    check_left(pairs)
+    assert pairs.left is not None
+    assert job.tangent.left is not None
+    assert job.left_products is not None
+    y, x, y_dot = pairs.left[:, j], pairs.right[:, j], job.tangent.left[:, j]
+    lam, lam_dot, x_dot, Bx_dot = job.motion(j)
+    products = pairs.pencil.multiply_b(np.column_stack([y, y_dot]), hermitian=True)
+    Bh_y, Bh_y_dot = products[:, 0], products[:, 1] + job.left_products[1][:, j]
+    nu, nu_1, nu_2 = column_dots(
+        pairs.comm, np.column_stack([y, y_dot, y]), np.column_stack([y_bar, y_bar, y_bar_dot])
+    )
+    nu_dot = nu_1 + nu_2
+
+    def solved(rhs: Block, component: complex) -> Block:
+        """Return v with (A - lam B) v = rhs and y^H B v = component."""
+        v = system.solve(rhs[:, None], np.zeros(1), hermitian=False)[0]
+        rest = component - column_dots(pairs.comm, Bh_y[:, None], v)[0]
+        return np.asarray(v[:, 0] + rest * x)
+
+    Bx = pairs.pencil.multiply_b(x[:, None])[:, 0]
+    v = solved(y_bar - nu * Bx, 0.0)
+    dA_v, dB_v = (item[:, 0] for item in job.model.tangent(job.p, job.p_dot, v[:, None]))
+    moving = dA_v - lam * dB_v - lam_dot * pairs.pencil.multiply_b(v[:, None])[:, 0]
+    component = -column_dots(pairs.comm, Bh_y_dot[:, None], v[:, None])[0]
+    v_dot = solved(y_bar_dot - nu_dot * Bx - nu * Bx_dot - moving, component)
+    shift, rate = conjugate_value(lam, y), conjugate_value(lam_dot, y)
+    job.add((-y, shift * y, v), (-y_dot, rate * y + shift * y_dot, v_dot))
+    zero = np.zeros_like(y)
+    job.add((zero, -np.conj(nu) * y, x), (zero, -np.conj(nu_dot) * y - np.conj(nu) * y_dot, x_dot))
+    return -np.conj(nu) * Bh_y, -np.conj(nu_dot) * Bh_y - np.conj(nu) * Bh_y_dot
+
+
+def _add_matrices(job: _Job, cotangent: EigenCotangent, second: EigenCotangent) -> None:
+    if cotangent.matrices is not None:
+        zero = np.zeros_like(cotangent.matrices[2])
+        job.add(cotangent.matrices, second.matrices or (zero, zero, zero))
+
+
+def _contracted(job: _Job) -> Gradient:
+    """Return contract(second) + contract_tangent(first).  (Collective.)"""
+    n_local = job.pairs.pencil.n_local
+    total = job.model.contract(job.p, *job.second.blocks(n_local))
+    total = {name: total[name] for name in job.p}
+    curved = job.model.contract_tangent(job.p, job.p_dot, *job.first.blocks(n_local))
+    params.add_scaled(total, 1.0, curved)
+    params.release(curved)
+    return total

@@ -1,0 +1,85 @@
+"""Hessian-vector products on several ranks, for replicated and distributed parameters."""
+
+import numpy as np
+import pytest
+from builders import chain, chain_parameters, distributed
+from pencils import flat, moved
+from scenarios import scenarios, solved
+
+import geneig_adjoint as ga
+
+STEP = 2e-3
+
+
+@pytest.mark.parametrize("scenario", scenarios("default"), ids=str)
+def test_product_equals_differences_of_gradients(scenario, comm):
+    with solved(scenario, comm) as at:
+        problem = at.problem
+        # Every kind of cotangent; each objective by itself is tested on one rank.
+        at.objectives, at.specs = at.objectives[1::4], at.specs[1::4]
+        found = np.array(
+            [
+                flat(ga.hessian_vector_product(at.model, problem.p, at.pairs, item, problem.p_dot))
+                for item in at.objectives
+            ]
+        )
+
+        def gradients(k):
+            p = moved(problem.p, k * STEP, problem.p_dot)
+            rows = ga.gradient(at.model, p, at.solved(p, like=at.pairs), at.objectives)
+            return np.array([flat(row) for row in rows])
+
+        weights = {1: 45, 2: -9, 3: 1}
+        expected = sum(w * (gradients(k) - gradients(-k)) for k, w in weights.items())
+        expected = expected / (60 * STEP)
+        sizes = np.maximum(np.abs(expected).max(axis=1), 0.1 * at.sizes)
+        errors = np.abs(found - expected).max(axis=1) / sizes
+        # Gradients are exact to 1e-10 of their terms, divided by the step.
+        assert at.named(errors, ~(errors <= 5e-7)) == {}
+        assert len({comm.bcast(found.tobytes(), root=r) for r in range(comm.size)}) == 1
+
+
+def test_distributed_parameters_give_the_same_product(comm):
+    n = 23
+    model, values = chain(n, comm), chain_parameters(n)
+    dots = {name: np.cos(3.0 * np.arange(n + 1) + len(name)) for name in values}
+    weight = np.linspace(1.0, 2.0, n)[slice(*model.rows)]
+
+    def explicit(pairs, p):
+        """lam_0 (x_1^H D x_1) + |p|^2, with explicit derivatives in the structure of p."""
+        form, cotangent = ga.objectives.QuadraticForm(weight, (1,))(pairs)
+        lam = pairs.values[0].real
+        bar = np.zeros(pairs.count)
+        bar[0] = form
+        return lam * form, ga.EigenCotangent(
+            values=bar,
+            right=lam * cotangent.right,
+            parameters={name: 2.0 * value for name, value in p.items()},
+        )
+
+    found = []
+    for kind in (lambda v: v.copy(), lambda v: distributed(v, comm)):
+        p, p_dot = ({name: kind(v) for name, v in q.items()} for q in (values, dots))
+        with model.assemble(p) as pencil, ga.solve_eigenproblem(pencil, count=3) as pairs:
+            product = ga.hessian_vector_product(model, p, pairs, explicit, p_dot)
+        found.append({name: np.asarray(getattr(v, "array", v)).real for name, v in product.items()})
+    for name, whole in found[0].items():
+        part = np.concatenate(comm.allgather(found[1][name]))
+        # The same solves, summed in another order
+        np.testing.assert_allclose(part, whole, atol=1e-9 * np.abs(whole).max())
+
+
+def test_rough_objectives_are_refused_on_every_rank(comm):
+    model, p = chain(11, comm), chain_parameters(11)
+
+    def rough(pairs):
+        bar = np.zeros(pairs.count)
+        bar[0] = np.cos(1e7 * pairs.values[0].real)
+        return 0.0, ga.EigenCotangent(values=bar)
+
+    with (
+        model.assemble(p) as pencil,
+        ga.solve_eigenproblem(pencil) as pairs,
+        pytest.raises(ga.InputError, match="rough must be smooth enough"),
+    ):
+        ga.hessian_vector_product(model, p, pairs, rough, p)
