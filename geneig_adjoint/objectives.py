@@ -18,6 +18,7 @@ import numpy as np
 from geneig_adjoint._types import Block
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.nonnormal import PetermannFactor, StructuralSensitivity
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.spectral import SpectralFunction
 from geneig_adjoint.weights import weighted
@@ -29,8 +30,10 @@ __all__ = [
     "KSMinimum",
     "LinearOutput",
     "ModeShapeMatch",
+    "PetermannFactor",
     "QuadraticForm",
     "SpectralFunction",
+    "StructuralSensitivity",
 ]
 
 
