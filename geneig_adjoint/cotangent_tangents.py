@@ -15,7 +15,7 @@ from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.collective import allreduce_same, column_norms, largest_over_ranks
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.evaluation import Objective, evaluate, objective_name
+from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs, objective_name
 from geneig_adjoint.models import Model
 from geneig_adjoint.parameters import Gradient, Parameters
 
@@ -49,7 +49,7 @@ def touched_pairs(
     Collective. A cotangent that vanishes here (a fit at its best) may still move:
     every pair is nudged in turn and the objective called again.
     """
-    used = _nonzero_pairs(pairs, cotangent)
+    used = nonzero_pairs(pairs, cotangent)
     limit = UNMOVED * _sizes(pairs, cotangent)
     for j in np.flatnonzero(~used):
         again = evaluate(objective, _nudged(pairs, int(j)), p)[1]
@@ -97,16 +97,6 @@ def cotangent_tangent(
 def release(cotangent: EigenCotangent) -> None:
     """Destroy the PETSc vectors of a cotangent made here.  (Collective.)"""
     params.release(cotangent.parameters or {})
-
-
-def _nonzero_pairs(pairs: Eigenpairs, cotangent: EigenCotangent) -> Block:
-    used = np.zeros(pairs.count)
-    if cotangent.values is not None:
-        used += np.abs(np.asarray(cotangent.values))
-    for block in (cotangent.right, cotangent.left):
-        if block is not None:
-            used += np.abs(np.asarray(block)).sum(axis=0)
-    return np.asarray(allreduce_same(pairs.comm, used) > 0)
 
 
 def _nudged(pairs: Eigenpairs, j: int) -> Eigenpairs:

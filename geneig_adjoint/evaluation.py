@@ -10,7 +10,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import PATIENCE, check_equal_input, raise_together
+from geneig_adjoint.collective import (
+    PATIENCE,
+    allreduce_same,
+    check_equal_input,
+    raise_together,
+)
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import is_distributed
@@ -47,6 +52,21 @@ def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, Ei
         )
     raise_together(pairs.comm, error)
     return first, _same_everywhere(objective, pairs, cotangent)
+
+
+def nonzero_pairs(pairs: Eigenpairs, cotangent: EigenCotangent) -> Block:
+    """Return which pairs a cotangent is nonzero at: (k,) of bool, the same on every rank.
+
+    Collective.
+    """
+    used = np.zeros(pairs.count)
+    if cotangent.values is not None:
+        used += np.abs(cotangent.values)
+    for block in (cotangent.right, cotangent.left):
+        if block is not None:
+            used += np.abs(np.asarray(block)).sum(axis=0)
+    whole = float(cotangent.span is not None)
+    return np.asarray(allreduce_same(pairs.comm, used) + whole > 0)
 
 
 def _same_everywhere(

@@ -191,7 +191,13 @@ def check_explicit(cotangent: EigenCotangent, p: Parameters) -> None:
 
 
 def jvp(
-    model: Any, p: Parameters, pairs: Eigenpairs, p_dot: Parameters, **settings: Any
+    model: Any,
+    p: Parameters,
+    pairs: Eigenpairs,
+    p_dot: Parameters,
+    *,
+    columns: Sequence[int] | None = None,
+    **settings: Any,
 ) -> EigenTangent:
     """Return the derivatives of eigenvalues and eigenvectors along a direction.
 
@@ -204,7 +210,10 @@ def jvp(
     p, p_dot
         Point and direction, in the same structure.
     pairs
-        Simple eigenpairs of ``model.assemble(p)``.
+        Eigenpairs of ``model.assemble(p)``.
+    columns
+        Indices of the pairs wanted, which must be simple; the tangents of the others are
+        zero. None: all.
     **settings
         As in `gradient`.
 
@@ -218,7 +227,7 @@ def jvp(
     Raises
     ------
     InputError
-        When the model has no ``tangent``.
+        When the model has no ``tangent``, or a column does not exist.
     ConvergenceError, DegenerateEigenvalueError, DefectiveEigenvalueError, StaleError
         As in `gradient`.
 
@@ -230,11 +239,17 @@ def jvp(
             f"jvp needs a model with tangent(p, p_dot, right), got {type(model).__name__} without; "
             "return (dA @ right, dB @ right)"
         )
+    chosen = list(range(pairs.count)) if columns is None else [int(j) for j in columns]
+    if not set(chosen) <= set(range(pairs.count)):
+        raise InputError(
+            f"columns must be indices in 0 ... {pairs.count - 1}, got {chosen}; raise count in the "
+            "solve"
+        )
     products = model.tangent(p, p_dot, pairs.right)
     left_products = None
     if has_hermitian_tangent(model) and pairs.left is not None and not pairs.pencil.definite:
         left_products = model.tangent(p, p_dot, pairs.left, hermitian=True)
-    return tangents(pairs, products, left_products, adjoint_settings(**settings))
+    return tangents(pairs, products, left_products, adjoint_settings(**settings), columns=chosen)
 
 
 def derivative_products(

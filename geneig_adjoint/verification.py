@@ -14,7 +14,7 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint.collective import allreduce_same
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import DefectiveEigenvalueError, DegenerateEigenvalueError
-from geneig_adjoint.evaluation import Objective, evaluate
+from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
 from geneig_adjoint.models import Model
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.sensitivity import adjoint_settings, jvp, values_and_gradients
@@ -65,7 +65,9 @@ class GradientReport:
         Per parameter, against fourth-order central differences.
     dot_product_error : float or None
         |<cotangent, tangent> - <gradient, direction>|, relative; None if the model has
-        no ``tangent``, or if vectors of a cluster have none.
+        no ``tangent``, or if the objective's vectors belong to a cluster and have none.
+    relative_error : float
+        Estimated error of the gradient (`EstimatedGradient`).
     residual, left_residual : float
         Worst backward errors of the pairs.
 
@@ -78,6 +80,7 @@ class GradientReport:
     orders: tuple[float, ...]
     comparisons: tuple[Comparison, ...]
     dot_product_error: float | None
+    relative_error: float
     residual: float
     left_residual: float
     failures: tuple[str, ...] = field(default=())
@@ -106,6 +109,7 @@ class GradientReport:
         if self.dot_product_error is not None:
             dot = f"{self.dot_product_error:.1e}"
         lines.append(f"dot-product error   {dot}")
+        lines.append(f"estimated error     {self.relative_error:.1e} of the terms of the gradient")
         lines.append("verdict             " + ("passed" if self.passed else "FAILED"))
         lines += [f"  {failure}" for failure in self.failures]
         return "\n".join(lines)
@@ -162,10 +166,11 @@ def verify_gradient(
         value, gradient = values_and_gradients(
             model, p, pairs, [objective], adjoint_settings(**chosen)
         )[0]
-        tangent = _tangent(model, p, pairs, direction, chosen)
+        cotangent = evaluate(objective, pairs, p)[1]
+        used = np.flatnonzero(nonzero_pairs(pairs, cotangent))
+        tangent = _tangent(model, p, pairs, direction, {**chosen, "columns": used})
         dot_error = None
         if tangent is not None:
-            cotangent = evaluate(objective, pairs, p)[1]
             dot_error = _dot_error(pairs, cotangent, tangent, gradient, direction)
         value_at = _values_along(model, p, objective, pairs, solver)
         slope = params.dot(gradient, direction)
@@ -183,6 +188,7 @@ def verify_gradient(
         orders=orders,
         comparisons=comparisons,
         dot_product_error=dot_error,
+        relative_error=gradient.relative_error,
         residual=residuals[0],
         left_residual=residuals[1],
         failures=_failures(orders, comparisons, dot_error),
