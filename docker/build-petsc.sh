@@ -28,7 +28,7 @@ esac
 venv=$root/.venv-petsc$version-$scalar
 
 packages=(
-    build-essential gfortran pkg-config python3-dev python3-venv openmpi-bin libopenmpi-dev
+    build-essential gfortran patchelf pkg-config python3-dev python3-venv openmpi-bin libopenmpi-dev
     libopenblas-dev libmumps-dev libscalapack-openmpi-dev libscotch-dev libptscotch-dev
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Self
 
 import numpy as np
@@ -12,13 +13,17 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import leave_together
 from geneig_adjoint.eigenpairs import Eigenpairs
-from geneig_adjoint.errors import InputError
-from geneig_adjoint.evaluation import Objective
+from geneig_adjoint.errors import InputError, ModeTrackingError
+from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
 from geneig_adjoint.models import Model
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sensitivity import adjoint_settings, values_and_gradients
 from geneig_adjoint.solve import solve_eigenproblem
+from geneig_adjoint.tracking import MINIMUM, Tracking, followed, places, track_modes
+
+WIDENED = 4
+"""At least so many pairs more are looked at when a mode is lost."""
 
 
 class ValueAndGradient:
@@ -34,9 +39,14 @@ class ValueAndGradient:
         objective: Objective,
         *,
         adjoint: Mapping[str, Any] | None = None,
+        track: bool = True,
         **solver: Any,
     ) -> None:
         self._model = model
+        # An objective of all pairs alike means those that are the wanted ones now.
+        self._track = track and not getattr(objective, "symmetric", False)
+        self._tracking: Tracking | None = None
+        self._used: set[int] = set()
         self._objective = objective
         self._settings = adjoint_settings(**dict(adjoint or {}))
         self._every = _interval_of_checks(solver.pop("count_check", "every:10"))
@@ -61,15 +71,50 @@ class ValueAndGradient:
         solver["count_check"] = "inertia" if checked else "off"
         self._calls += 1
         try:
-            with solve_eigenproblem(pencil, **solver) as pairs:
+            with ExitStack() as stack:
+                pairs = self._solved(pencil, solver, stack)
+                results = [evaluate(self._objective, pairs, p)]
+                self._used |= set(np.flatnonzero(nonzero_pairs(pairs, results[0][1])))
+                self._check_tracked()
                 value, result = values_and_gradients(
-                    self._model, p, pairs, [self._objective], self._settings
+                    self._model, p, pairs, [self._objective], self._settings, results=results
                 )[0]
                 self._previous = pairs
         finally:
             if not self._refills:
                 pencil.close()
         return value, result
+
+    def _solved(self, pencil: Pencil, solver: dict[str, Any], stack: ExitStack) -> Eigenpairs:
+        """Return the pairs in the places of the modes they continue.  (Collective.)"""
+        pairs = stack.enter_context(solve_eigenproblem(pencil, **solver))
+        self._tracking = None
+        if self._previous is None or not self._track:
+            return pairs
+        tracking = track_modes(self._previous, pairs)
+        wanted = pairs.count
+        count = solver.get("count", 1)
+        if self._used & set(tracking.lost) and "interval" not in solver and wanted < pencil.n:
+            wider = {**solver, "count": min(pencil.n, count + max(count, WIDENED))}
+            pairs = stack.enter_context(solve_eigenproblem(pencil, **wider))
+            tracking = track_modes(self._previous, pairs)
+        self._tracking = tracking
+        return followed(self._previous, pairs, places(tracking, pairs, self._used, wanted))
+
+    def _check_tracked(self) -> None:
+        """Raise when the objective looks at a mode that has no continuation."""
+        tracking = self._tracking
+        lost = sorted(self._used & set(tracking.lost)) if tracking is not None else []
+        if tracking is None or not lost:
+            return
+        found = [float(tracking.confidence[j]) for j in lost]
+        raise ModeTrackingError(
+            f"modes {lost} must continue at the new parameters with a confidence of {MINIMUM}, got "
+            f"{', '.join(f'{value:.2f}' for value in found)} at best; take smaller steps, raise "
+            "count, or pass track=False to go by the order of the eigenvalues",
+            modes=lost,
+            confidence=found,
+        )
 
     def flat(self, x: Block) -> tuple[float, Block]:
         """Return value and flat gradient at flat parameters, for `scipy.optimize.minimize`.
@@ -107,6 +152,7 @@ class ValueAndGradient:
             self._pencil.close()
         self._pencil = None
         self._previous = None
+        self._used = set()
 
     def __enter__(self) -> Self:
         return self
@@ -142,6 +188,7 @@ def value_and_gradient(
     objective: Objective,
     *,
     adjoint: Mapping[str, Any] | None = None,
+    track: bool = True,
     **solver: Any,
 ) -> ValueAndGradient:
     """Return a function ``f(p) -> (value, gradient)`` of the whole chain.
@@ -156,6 +203,13 @@ def value_and_gradient(
         The objective.
     adjoint
         Keywords of `gradient` (strategy, rtol, ...).
+    track
+        Keep the modes an objective looks at in their places from call to call: "mode 2" is
+        the continuation of the mode that was there in the first call, wherever its
+        eigenvalue has gone (`track_modes`). A mode that cannot be followed is looked for
+        among more pairs, then a `ModeTrackingError` says so. False: places are by the order
+        of the eigenvalues. Objectives of all pairs alike (`KSMinimum` without ``pairs``) are
+        never tracked.
     **solver
         Keywords of `solve_eigenproblem` (count, target, ...). ``count_check`` also takes
         "every:N", the default with N = 10: missed pairs are looked for in the first call
@@ -167,4 +221,4 @@ def value_and_gradient(
         Call it, or use ``f.flat``, ``f.pack``, ``f.unpack`` with SciPy's optimisers.
 
     """
-    return ValueAndGradient(model, objective, adjoint=adjoint, **solver)
+    return ValueAndGradient(model, objective, adjoint=adjoint, track=track, **solver)

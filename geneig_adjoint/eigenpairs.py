@@ -11,9 +11,11 @@ Left vectors follow SLEPc's definition ``y^H A = lam y^H B``.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import CollectiveContext, inner
@@ -178,6 +180,40 @@ class Eigenpairs(CollectiveContext):
                 f"eigenpairs must belong to the current matrices, got pairs of version "
                 f"{self.version} of a pencil at version {self.pencil.version}; solve again"
             )
+
+    def reordered(self, order: Sequence[int]) -> Eigenpairs:
+        """Return the same pairs in another order, or some of them.
+
+        Not collective. The factor is shared. Clusters keep the members that remain.
+
+        Parameters
+        ----------
+        order
+            Distinct indices of pairs, the same on every rank.
+
+        """
+        chosen = list(order)
+        place = {old: new for new, old in enumerate(chosen)}
+        clusters = (
+            tuple(sorted(place[j] for j in members if j in place)) for members in self.clusters
+        )
+
+        def taken(array: Block | None) -> Any:
+            return None if array is None else np.asfortranarray(array[..., chosen])
+
+        return replace(
+            self,
+            values=taken(self.values),
+            right=taken(self.right),
+            left=taken(self.left),
+            residuals=taken(self.residuals),
+            condition=taken(self.condition),
+            errors=taken(self.errors),
+            gaps=taken(self.gaps),
+            clusters=tuple(sorted(members for members in clusters if members)),
+            phase_rows=taken(self.phase_rows),
+            info=replace(self.info, left_residuals=taken(self.info.left_residuals)),
+        )
 
     @classmethod
     def from_eps(cls, eps: SLEPc.EPS, pencil: Pencil, **settings: Any) -> Eigenpairs:

@@ -111,6 +111,19 @@ def _kernel_error(where: str, block: ElementBlock, count: int, nd: int) -> Input
     return None
 
 
+def first_order_error(blocks: Sequence[ElementBlock]) -> InputError | None:
+    """Return an error for the first kernel without second derivatives.  (Not collective.)"""
+    for index, block in enumerate(blocks):
+        if not hasattr(block.kernel, "vjp_tangent"):
+            return InputError(
+                "second derivatives need kernels with vjp_tangent(values, dots, left, right, "
+                f"rows), got {type(block.kernel).__name__} without in element block {index}; add "
+                "it, or let it return "
+                "geneig_adjoint.kernels.differenced_vjp(self, values, dots, (left, right), rows)"
+            )
+    return None
+
+
 def check_matrices(matrices: Block, index: int, block: ElementBlock, rows: slice) -> None:
     """Raise unless a kernel returned finite matrices of the right shape.  (Not collective.)"""
     nd = block.dofs.shape[1]

@@ -21,6 +21,7 @@ from geneig_adjoint.element_blocks import (
     distinct_dofs,
     dof_pairs,
     first_block_error,
+    first_order_error,
 )
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import row_ranges
@@ -195,18 +196,13 @@ class ElementModel(CollectiveContext):
         Raises
         ------
         InputError
-            When the kernel of a block has no ``vjp_tangent``.
+            When the kernel of a block has no ``vjp_tangent``, or a law no second
+            derivative at some element.
 
         """
         check_parameters(self.comm, p, self.parameter_sizes)
         check_parameters(self.comm, p_dot, self.parameter_sizes)
-        for block in self.blocks:
-            if not hasattr(block.kernel, "vjp_tangent"):
-                raise InputError(
-                    "second derivatives need kernels with vjp_tangent(values, dots, left, right, "
-                    f"rows), got {type(block.kernel).__name__} without; add it, or let it return "
-                    "kernels.differenced_vjp(self, values, dots, (left, right), rows)"
-                )
+        raise_together(self.comm, first_order_error(self.blocks))
 
         def contracted(index: int, left: Block, right: Block, rows: slice) -> Gradient:
             here, there = _cut(values[index], rows), _cut(dots[index], rows)

@@ -100,6 +100,24 @@ class MissingEigenvaluesError(ConvergenceError):
         self.window = window
 
 
+class ModeTrackingError(GeneigError, RuntimeError):
+    """A mode of the previous parameters has no continuation at the new ones.
+
+    Attributes
+    ----------
+    modes : tuple of int
+        Places of the lost modes.
+    confidence : tuple of float
+        Of their best continuations.
+
+    """
+
+    def __init__(self, message: str, *, modes: Sequence[int], confidence: Sequence[float]) -> None:
+        super().__init__(message)
+        self.modes = tuple(modes)
+        self.confidence = tuple(confidence)
+
+
 class DegenerateEigenvalueError(GeneigError, RuntimeError):
     """The derivative asked for does not exist, or not to working accuracy, in a cluster.
 

@@ -171,6 +171,11 @@ class KSMinimum:
     pairs: Sequence[int] | None = None
     of: str = "frequency"
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether the objective is of all pairs alike: their places do not matter."""
+        return self.pairs is None
+
     def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
         """Return the smooth minimum and the softmin weights times df/dlam."""
         _, parts, weights = self._members(pairs)

@@ -137,14 +137,20 @@ def values_and_gradients(
     pairs: Eigenpairs,
     objectives: Sequence[Objective],
     settings: AdjointSettings,
+    *,
+    results: Sequence[tuple[float, EigenCotangent]] | None = None,
 ) -> list[tuple[float, EstimatedGradient]]:
-    """Return value and gradient of several objectives that share their solves.  (Collective.)"""
+    """Return value and gradient of several objectives that share their solves.
+
+    Collective. ``results``: what `evaluate` gave for them; None: they are called here.
+    """
     pairs.check_current()
     check_point(pairs, p)
     kind = settings.strategy if isinstance(settings.strategy, str) else type(settings.strategy)
     request = (len(objectives), kind, settings.rtol, dict(settings.options), settings.prefix)
     check_equal_input(pairs.comm, "the number of objectives and the settings", request)
-    results = [evaluate(objective, pairs, p) for objective in objectives]
+    if results is None:
+        results = [evaluate(objective, pairs, p) for objective in objectives]
     for _, cotangent in results:
         check_explicit(cotangent, p)
     cotangents = [cotangent for _, cotangent in results]

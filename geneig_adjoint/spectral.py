@@ -11,9 +11,9 @@ import numpy as np
 from geneig_adjoint._types import Block
 from geneig_adjoint.clusters import degenerate_error
 from geneig_adjoint.collective import inner
+from geneig_adjoint.differentiation import complex_step
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.kernels import complex_step
 from geneig_adjoint.weights import weighted
 
 CONFLUENT = 1e-5
@@ -50,6 +50,11 @@ class SpectralFunction:
     function: Callable[[Block], Block] | None = None
     slope: Callable[[Block], Block] | None = None
     pairs: Sequence[int] | None = None
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the objective is of all pairs alike: their places do not matter."""
+        return self.pairs is None
 
     def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
         """Return the value, x_bar = 2 f D x and the derivative inside the span."""

@@ -8,6 +8,7 @@ usage() {
 usage: bash tests/run.sh [options] [-- pytest arguments]
 
   --build real|complex   only this build (default: both)
+  --petsc VERSION        PETSc built by docker/build-petsc.sh in place of Debian's
   --ranks "1 2 3"        rank counts of the parallel tests; "" for none
   --no-serial            only the parallel tests
   -x, --fail-fast        stop at the first stage that fails
@@ -20,6 +21,7 @@ TEXT
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 builds=(real complex)
 ranks="1 2 3"
+petsc=
 serial=yes
 fail_fast=no
 pytest_arguments=()
@@ -39,6 +41,11 @@ while [ $# -gt 0 ]; do
                 real | complex) builds=("$2") ;;
                 *) usage_error "--build expects real or complex, got '${2-}'" ;;
             esac
+            shift
+            ;;
+        --petsc)
+            [ -n "${2-}" ] || usage_error "--petsc expects a version, got none"
+            petsc=$2
             shift
             ;;
         --ranks)
@@ -62,7 +69,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-bash "$root/docker/setup-debian.sh" || exit 1
+[ -n "$petsc" ] || bash "$root/docker/setup-debian.sh" || exit 1
 cd "$root" || exit 1
 
 log=$(mktemp)
@@ -94,7 +101,7 @@ stage() {
     # --foreground: an interrupt from the keyboard shall reach pytest and mpirun.
     (
         # shellcheck source=docker/env.sh
-        . docker/env.sh "$build" || exit
+        . docker/env.sh "$build" $petsc || exit
         exec timeout --foreground --kill-after=10 "$stage_seconds" \
             "$@" python -m pytest --color="$color" "$folder" "${pytest_arguments[@]}" </dev/null
     ) 2>&1 | tee "$log"

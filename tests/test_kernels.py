@@ -106,6 +106,12 @@ def test_function_of_complex_value_is_refused():
         kernel.matrices({"a": RHO}, ROWS)
 
 
+def test_law_of_complex_value_is_refused():
+    kernel = ga.ScaledKernel(BASE, lambda rho: (1 + 0.05j) * rho)
+    with pytest.raises(ga.InputError, match=r"law must return real.*dtype complex128.*into K0"):
+        kernel.matrices({"rho": RHO}, ROWS)
+
+
 def test_function_without_effect_has_derivative_zero():
     kernel = ga.NumpyKernel(lambda a: np.ones((a.shape[0], 2, 2)))
     derivative = kernel.derivative({"a": RHO}, {"a": np.ones(COUNT)}, ROWS)
