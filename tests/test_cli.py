@@ -31,7 +31,8 @@ from geneig_adjoint.cli import main
 HERE = str(Path(__file__).parent)
 KEYS = {
     "values", "residuals", "left_residuals", "condition", "clusters", "normalization", "notes",
-    "objectives", "gradients", "failures", "timings", "versions", "ranks",
+    "completeness", "objectives", "gradients", "gradient_errors", "failures", "timings",
+    "versions", "ranks",
 }  # fmt: skip
 NUMBERS = r"[-+]?\d\.\d+e[-+]\d\d"
 

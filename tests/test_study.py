@@ -194,6 +194,9 @@ def test_double_eigenvalue_fails_alone(tmp_path, comm):
     assert set(written_result["gradients"]) == {"e0"}
     assert written_result["failures"]["e1"].startswith("DegenerateEigenvalueError: ")
     assert [1, 2] in written_result["clusters"]
+    assert set(written_result["gradient_errors"]) == {"e0"}
+    assert 0 < written_result["gradient_errors"]["e0"] < 1e-10
+    assert written_result["completeness"]["method"] == "all"
 
 
 def test_ready_objectives_of_vectors(tmp_path, comm):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,6 +54,8 @@ class Outcome:
         Objective -> value.
     gradients : dict
         Objective -> parameter -> array.
+    gradient_errors : dict
+        Objective -> estimated relative error of its gradient.
     failures : dict
         Objective -> why it has no gradient.
 
@@ -61,6 +63,7 @@ class Outcome:
 
     values: dict[str, float] = field(default_factory=dict)
     gradients: dict[str, dict[str, Any]] = field(default_factory=dict)
+    gradient_errors: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
 
@@ -185,6 +188,7 @@ def _differentiated(
         for name, (value, gradient) in zip(names, found, strict=True):
             outcome.values[name] = value
             outcome.gradients[name] = {key: whole(part) for key, part in gradient.items()}
+            outcome.gradient_errors[name] = gradient.relative_error
             params.release(gradient)
     for name in failures:
         outcome.values[name] = evaluate(objectives[name], pairs, problem.p)[0]
@@ -299,6 +303,7 @@ def _json_content(
         "condition": pairs.condition,
         "clusters": pairs.clusters,
         "normalization": str(pairs.normalization),
+        "completeness": asdict(pairs.info.completeness),
         "notes": notes,
         "objectives": outcome.values,
         "gradients": {
@@ -308,6 +313,7 @@ def _json_content(
             }
             for name, gradient in outcome.gradients.items()
         },
+        "gradient_errors": outcome.gradient_errors,
         "failures": outcome.failures,
         "timings": timings,
         "versions": versions(),
@@ -343,15 +349,15 @@ def summary(pairs: Eigenpairs, outcome: Outcome, notes: Sequence[str], *, direct
             f"{j:>4}  {text:<32}  {pairs.residuals[j]:<8.1e}  {pairs.condition[j]:<9.3g}  "
             f"{cluster[j]}"
         )
-    lines += ["", "objective             value               gradient norm, by parameter"]
+    lines += ["", "objective             value               error    gradient norm, by parameter"]
     for name, value in outcome.values.items():
-        norms = "does not exist, see below"
+        norms, error = "does not exist, see below", ""
         if name not in outcome.failures:
-            gradient = outcome.gradients[name]
+            gradient, error = outcome.gradients[name], f"{outcome.gradient_errors[name]:.1e}"
             norms = ", ".join(
                 f"{key} {float(np.linalg.norm(part)):.4g}" for key, part in gradient.items()
             )
-        lines.append(f"{name:<20}  {value:<18.12g}  {norms or 'no parameters'}")
+        lines.append(f"{name:<20}  {value:<18.12g}  {error:<7}  {norms or 'no parameters'}")
     lines += [f"{name}: {reason}" for name, reason in outcome.failures.items()]
     lines += [f"note: {note}" for note in notes]
     return "\n".join([*lines, "", f"results in {directory}"])
