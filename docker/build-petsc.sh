@@ -2,7 +2,7 @@
 # Build a newer PETSc and SLEPc than Debian's, with their Python bindings, from the source packages
 # of PyPI, into a virtual environment of its own per scalar type:
 #
-#     bash docker/build-petsc.sh 3.26.1 real          # or complex; some 20 minutes on two cores
+#     bash docker/build-petsc.sh 3.26.1 real          # or complex; some 10 minutes on two cores
 #     . docker/env.sh real 3.26.1
 #
 # MUMPS, ScaLAPACK, Scotch, BLAS and MPI are Debian's. Run again, it goes on where it stopped.
@@ -33,12 +33,18 @@ packages=(
 )
 
 as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        fail "expected to be root or to find sudo, got neither; run as root: $*"
+    fi
 }
 
 install_packages() {
     local package missing=()
-    command -v apt-get >/dev/null || fail "expected Debian 12, found no apt-get"
+    command -v apt-get >/dev/null || fail "expected Debian 12, found no apt-get; use a container of debian:bookworm"
     for package in "${packages[@]}"; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] \
             || missing+=("$package")
@@ -51,7 +57,8 @@ install_packages() {
 }
 
 pip_install() {
-    "$venv/bin/python" -m pip --disable-pip-version-check install --quiet "$@"
+    "$venv/bin/python" -m pip --disable-pip-version-check install --quiet "$@" \
+        || fail "pip failed at: $*; mend what it says above and run this again, it goes on from there"
 }
 
 # installed NAME VERSION
@@ -60,8 +67,9 @@ installed() {
 }
 
 build() {
-    local name
-    export PETSC_CONFIGURE_OPTIONS="--with-scalar-type=$scalar --with-debugging=0 --with-make-np=$(nproc) \
+    local name cores
+    cores=$(nproc)
+    export PETSC_CONFIGURE_OPTIONS="--with-scalar-type=$scalar --with-debugging=0 --with-make-np=$cores \
 --with-fortran-bindings=0 --with-cxx=0 --with-x=0 --with-hwloc=0 --with-ssl=0 \
 --with-blaslapack-lib=-lopenblas --with-scalapack-lib=-lscalapack-openmpi \
 --with-ptscotch-include=/usr/include/scotch \

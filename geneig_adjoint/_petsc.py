@@ -294,6 +294,23 @@ class translated_errors:  # noqa: N801  (used like a function)
         return None
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        translated = self.translate(int(error.ierr)) if isinstance(error, PETSc.Error) else None
+        plain = _plain_error(error)
+        translated = self.translate(int(plain.ierr)) if isinstance(plain, PETSc.Error) else None
         if translated is not None:
-            raise translated from error
+            raise translated from plain
+        if plain is not error and plain is not None:
+            raise plain
+
+
+def plain_errors() -> translated_errors:
+    """Return a context manager that makes PETSc's errors PETSc.Error in every version.
+
+    Not collective. slepc4py 3.26 raises SystemError("... returned a result with an exception
+    set") caused by the PETSc.Error.
+    """
+    return translated_errors(lambda _: None)
+
+
+def _plain_error(error: BaseException | None) -> BaseException | None:
+    wrapped = isinstance(error, SystemError) and isinstance(error.__cause__, PETSc.Error)
+    return error.__cause__ if wrapped and error is not None else error

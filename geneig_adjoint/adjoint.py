@@ -22,7 +22,8 @@ from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import (
     EPS,
-    check_not_defective,
+    check_differentiable,
+    check_not_constrained,
     check_value_cotangent,
     check_vector_cotangent,
     cluster_of,
@@ -87,6 +88,7 @@ def adjoint_vectors(
     results = [Contraction() for _ in cotangents]
     duals = [_Dual(pairs, cotangent) for cotangent in cotangents]
     for dual in duals:
+        check_not_constrained(pairs, dual.touched)
         check_value_cotangent(pairs, dual.lam_bar)
     parts = list(zip(duals, results, strict=True))
     with _petsc.log_stage("adjoint"):
@@ -113,15 +115,12 @@ def _error_estimate(pairs: Eigenpairs, dual: _Dual, accuracy: float) -> float:
     acts on both sides of the contraction; an adjoint by its residual, which the bordered
     matrix amplifies by its condition (of the order of ten).
     """
-    touched = set(np.flatnonzero(dual.lam_bar)) | set(dual.x_bar) | set(dual.y_bar)
-    if dual.span is not None:
-        touched = set(range(pairs.count))
     residuals = np.maximum(pairs.residuals, ROUNDING)  # no pair is better than rounding
     if pairs.info.left_residuals is not None:
         residuals = np.maximum(residuals, pairs.info.left_residuals)
     errors = pairs.errors * np.minimum(residuals / np.maximum(pairs.residuals, EPS**2), 1 / EPS)
     parts = [0.0]
-    for j in touched:
+    for j in dual.touched:
         others = np.delete(np.arange(pairs.count), cluster_of(pairs, int(j)))
         distances = np.abs(pairs.values[others] - pairs.values[j])
         gap = distances.min(initial=max(abs(pairs.values[j]), TINY))
@@ -147,6 +146,8 @@ class _Dual:
             )
         if self.y_bar:
             check_left(pairs)
+        used = {int(j) for j in np.flatnonzero(self.lam_bar)} | set(self.x_bar) | set(self.y_bar)
+        self.touched = sorted(used) if self.span is None else list(range(pairs.count))
 
 
 def check_left(pairs: Eigenpairs) -> None:
@@ -236,7 +237,7 @@ def _add_outside(
     used: Sequence[tuple[Contraction, Block]],
     settings: AdjointSettings,
 ) -> None:
-    check_not_defective(pairs, j)
+    check_differentiable(pairs, j)
     rhs = np.column_stack([column for _, column in used])
     with bordered_system(pairs, j, settings, members=group.members) as system:
         w, _ = system.solve(rhs, np.zeros((system.width, rhs.shape[1])), hermitian=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Self
 
 import numpy as np
@@ -13,14 +13,14 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import leave_together
 from geneig_adjoint.eigenpairs import Eigenpairs
-from geneig_adjoint.errors import InputError, ModeTrackingError
+from geneig_adjoint.errors import ConvergenceError, InputError, ModeTrackingError
 from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
 from geneig_adjoint.models import Model
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sensitivity import adjoint_settings, values_and_gradients
 from geneig_adjoint.solve import solve_eigenproblem
-from geneig_adjoint.tracking import MINIMUM, Tracking, followed, places, track_modes
+from geneig_adjoint.tracking import MINIMUM, Tracking, changes, followed, places, track_modes
 
 WIDENED = 4
 """At least so many pairs more are looked at when a mode is lost."""
@@ -74,7 +74,7 @@ class ValueAndGradient:
             with ExitStack() as stack:
                 pairs = self._solved(pencil, solver, stack)
                 results = [evaluate(self._objective, pairs, p)]
-                self._used |= set(np.flatnonzero(nonzero_pairs(pairs, results[0][1])))
+                self._used |= set(np.flatnonzero(nonzero_pairs(pairs, results[0][1])).tolist())
                 self._check_tracked()
                 value, result = values_and_gradients(
                     self._model, p, pairs, [self._objective], self._settings, results=results
@@ -95,11 +95,27 @@ class ValueAndGradient:
         wanted = pairs.count
         count = solver.get("count", 1)
         if self._used & set(tracking.lost) and "interval" not in solver and wanted < pencil.n:
+            pairs.close()  # two factors at once would be too much memory
             wider = {**solver, "count": min(pencil.n, count + max(count, WIDENED))}
-            pairs = stack.enter_context(solve_eigenproblem(pencil, **wider))
-            tracking = track_modes(self._previous, pairs)
+            with suppress(ConvergenceError):  # fewer finite values than that, say: it stays lost
+                pairs = stack.enter_context(solve_eigenproblem(pencil, **wider))
+                tracking = track_modes(self._previous, pairs)
         self._tracking = tracking
-        return followed(self._previous, pairs, places(tracking, pairs, self._used, wanted))
+        self._check_places(pairs)
+        order = places(tracking, pairs, self._used, wanted)
+        return followed(self._previous, pairs, order, changes(tracking, order))
+
+    def _check_places(self, pairs: Eigenpairs) -> None:
+        """Raise when there are too few pairs for the places the objective looks at."""
+        gone = sorted(j for j in self._used if j >= pairs.count)
+        if gone:
+            raise ModeTrackingError(
+                f"modes {gone} must keep their places, got only {pairs.count} pairs at the new "
+                "parameters; raise count, widen the interval, or pass track=False to go by the "
+                "order of the eigenvalues",
+                modes=gone,
+                confidence=[0.0] * len(gone),
+            )
 
     def _check_tracked(self) -> None:
         """Raise when the objective looks at a mode that has no continuation."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from geneig_adjoint._version import __version__
 from geneig_adjoint.errors import (
+    ConstrainedRowError,
     ConvergenceError,
     DefectiveEigenvalueError,
     DegenerateEigenvalueError,
@@ -34,6 +35,7 @@ EXIT_INTERNAL = 70
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (StudyError, EXIT_STUDY),
     (MissingPackageError, EXIT_STUDY),
+    (ConstrainedRowError, EXIT_MISSING_GRADIENT),
     (InputError, EXIT_INPUT),
     (ConvergenceError, EXIT_CONVERGENCE),
     (DegenerateEigenvalueError, EXIT_MISSING_GRADIENT),

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
+
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.collective import column_norms
+from geneig_adjoint.constraints import REMEDY, SHOWN
 from geneig_adjoint.eigenpairs import RELATIVE_GAP, Eigenpairs
-from geneig_adjoint.errors import DefectiveEigenvalueError, DegenerateEigenvalueError
+from geneig_adjoint.errors import (
+    ConstrainedRowError,
+    DefectiveEigenvalueError,
+    DegenerateEigenvalueError,
+    IllConditionedWarning,
+)
 
 ADMISSIBLE_ERROR = 1e-6
 """Largest predicted relative error of a gradient that is still returned."""
 NEAR = 1e-2
 """Relative gap beyond which inexact eigenvalues are not taken for a cluster."""
 DEFECTIVE_CONDITION = 1e4
+LARGEST_SPLIT = 10 / DEFECTIVE_CONDITION
+"""Relative distance beyond which no neighbour makes a pair count as defective."""
+ILL_CONDITION = 1e6
+"""Condition number of an eigenvalue beyond which a user is warned."""
 EPS = float(np.finfo(float).eps)
 
 REMEDIES = (
@@ -58,7 +72,7 @@ def cluster_of(pairs: Eigenpairs, j: int) -> tuple[int, ...]:
 def check_value_cotangent(pairs: Eigenpairs, lam_bar: Block) -> None:
     """Raise when derivatives of single eigenvalues are asked for that do not exist.
 
-    Not collective: everything it looks at is the same on every rank.
+    Collective for pairs without left vectors; every rank comes to the same verdict.
 
     Raises
     ------
@@ -67,11 +81,13 @@ def check_value_cotangent(pairs: Eigenpairs, lam_bar: Block) -> None:
         their gap, predicts a relative gradient error above 1e-6.
     DefectiveEigenvalueError
         When an eigenvalue with a large condition number has a close neighbour.
+    ConstrainedRowError
+        When one belongs to constrained rows.
 
     """
     largest = np.abs(lam_bar).max(initial=0.0)
     for i in np.flatnonzero(lam_bar):
-        check_not_defective(pairs, int(i))
+        check_differentiable(pairs, int(i))
         for j in range(pairs.count):
             defect = float(np.abs(lam_bar[i] - lam_bar[j]))
             gap = float(np.abs(pairs.values[i] - pairs.values[j]))
@@ -89,7 +105,9 @@ def check_value_cotangent(pairs: Eigenpairs, lam_bar: Block) -> None:
 
 
 def check_vector_cotangent(pairs: Eigenpairs, j: int) -> None:
-    """Raise when a vector that is not unique is to be differentiated.  (Not collective.)
+    """Raise when a vector that is not unique is to be differentiated.
+
+    Collective for pairs without left vectors.
 
     Raises
     ------
@@ -97,9 +115,11 @@ def check_vector_cotangent(pairs: Eigenpairs, j: int) -> None:
         When pair j belongs to a cluster.
     DefectiveEigenvalueError
         When it is close to defective.
+    ConstrainedRowError
+        When it belongs to constrained rows.
 
     """
-    check_not_defective(pairs, j)
+    check_differentiable(pairs, j)
     members = cluster_of(pairs, j)
     if len(members) > 1:
         raise degenerate_error(pairs, members, defect=1.0)
@@ -108,7 +128,11 @@ def check_vector_cotangent(pairs: Eigenpairs, j: int) -> None:
 def degenerate_error(
     pairs: Eigenpairs, members: tuple[int, ...], *, defect: float
 ) -> DegenerateEigenvalueError:
-    """Return the error for a derivative that does not exist in a cluster.  (Not collective.)"""
+    """Return the error for a derivative that does not exist in a cluster.
+
+    Not collective. Copies of constrained rows are no cluster of modes: their error is raised.
+    """
+    check_not_constrained(pairs, members)
     values = pairs.values[list(members)]
     gap = float(nearest_gaps(values).min())
     shown = ", ".join(f"{value:.12g}" for value in values)
@@ -122,16 +146,81 @@ def degenerate_error(
     )
 
 
-def check_not_defective(pairs: Eigenpairs, j: int) -> None:
-    """Raise when pair j is close to an exceptional point.  (Not collective.)"""
-    condition, value = float(pairs.condition[j]), pairs.values[j]
+def check_differentiable(pairs: Eigenpairs, j: int) -> None:
+    """Raise when pair j has no derivative for a reason of its own, and warn about a rough one.
+
+    Collective without left vectors, whose place the angles between right ones take.
+
+    Raises
+    ------
+    DefectiveEigenvalueError
+        When it is close to an exceptional point.
+    ConstrainedRowError
+        When it belongs to constrained rows.
+
+    """
+    condition = _known_condition(pairs, j)
+    _check_not_defective(pairs, j, condition)
+    check_not_constrained(pairs, (j,))
+    if condition > ILL_CONDITION:
+        # On all ranks or on none: a warning may have been made an error.
+        warnings.warn(
+            f"eigenvalue {j} should have a condition number below {ILL_CONDITION:.0e}, got "
+            f"{condition:.1e}: its estimated error is {pairs.errors[j]:.1e}, and a small residual "
+            "says little; scale the problem, or take its derivative as an order of magnitude",
+            IllConditionedWarning,
+            stacklevel=3,
+        )
+
+
+def check_not_constrained(pairs: Eigenpairs, columns: Iterable[int]) -> None:
+    """Raise when pairs are no modes of the problem.  (Not collective.)
+
+    Raises
+    ------
+    ConstrainedRowError
+        When one of them belongs to constrained rows.
+
+    """
+    members = [j for j in columns if j in pairs.info.constrained]
+    if members:
+        shown = ", ".join(f"{pairs.values[j]:.12g}" for j in members[:SHOWN])
+        raise ConstrainedRowError(
+            f"derivatives must be of modes of the problem, got pairs {members[:SHOWN]} with "
+            f"eigenvalues {shown}, which belong to constrained rows kept in the matrices; "
+            f"{REMEDY}; rows that are meant belong into a pencil of their own",
+            members=members,
+        )
+
+
+def _known_condition(pairs: Eigenpairs, j: int) -> float:
+    """Return the condition number of pair j; without left vectors, a bound from below or nan.
+
+    Collective without left vectors. z = B^H y is orthogonal to every other x_i, hence
+    |z^H x_j| <= ||z|| ||x_j|| sin(x_i, x_j): vectors that become parallel give an exceptional
+    point away. Looked at only where a neighbour is so near that the answer matters.
+    """
+    condition, x = float(pairs.condition[j]), pairs.right
+    if not np.isnan(condition):
+        return condition
+    near = np.abs(pairs.values - pairs.values[j]) <= LARGEST_SPLIT * np.abs(pairs.values[j])
+    near[j] = False
+    if not near.any():
+        return condition
+    gram = pairs.inner(np.column_stack([x[:, j], x[:, near]]), x[:, [j]])[:, 0]
+    sizes = column_norms(pairs.comm, x[:, near])
+    cosine = np.abs(gram[1:]) / (sizes * np.sqrt(np.abs(gram[0])))
+    return float(1 / np.sqrt(np.maximum(1 - cosine**2, EPS)).min())
+
+
+def _check_not_defective(pairs: Eigenpairs, j: int, condition: float) -> None:
     if not condition > DEFECTIVE_CONDITION:
         return
-    distance = np.abs(np.delete(pairs.values, j) - value)
-    if distance.min(initial=np.inf) <= 10 / condition * np.abs(value):
+    value, gap = pairs.values[j], float(pairs.gaps[j])
+    if gap <= 10 / condition * np.abs(value):
         raise DefectiveEigenvalueError(
             f"eigenvalue {j} must be simple, got {value:.12g} with condition number "
-            f"{condition:.1e} and a neighbour at distance {distance.min():.1e}: the pair is "
+            f"{condition:.1e} and a neighbour at distance {gap:.1e}: the pair is "
             "defective to working accuracy and has no derivative; move the parameters away from "
             "this exceptional point",
             condition=condition,

@@ -19,7 +19,7 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import CollectiveContext, inner
-from geneig_adjoint.errors import StaleError
+from geneig_adjoint.errors import InputError, StaleError
 from geneig_adjoint.pencil import Pencil
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class SolveInfo:
         What a careful user should know: moved shifts, fallbacks, large conditions.
     completeness : Completeness
         Whether pairs may be missing.
+    constrained : tuple of int
+        Pairs that belong to constrained rows kept in the matrices; they have no derivative.
 
     """
 
@@ -89,6 +91,7 @@ class SolveInfo:
     left_residuals: Block | None = None
     notes: tuple[str, ...] = ()
     completeness: Completeness = field(default_factory=lambda: Completeness("off"))
+    constrained: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +119,8 @@ class Eigenpairs(CollectiveContext):
     errors : ndarray
         Estimated absolute errors of the eigenvalues.
     gaps : ndarray
-        Distance of each eigenvalue to the nearest other computed one (inf if k = 1).
+        Distance of each eigenvalue to the nearest other one that converged, asked for or not
+        (inf if there is none).
     clusters : tuple of tuple of int
         Pairs grouped by the eigenvalues that cannot be told apart.
     normalization : Normalization
@@ -184,19 +188,34 @@ class Eigenpairs(CollectiveContext):
     def reordered(self, order: Sequence[int]) -> Eigenpairs:
         """Return the same pairs in another order, or some of them.
 
-        Not collective. The factor is shared. Clusters keep the members that remain.
+        Not collective. The factor is shared.
 
         Parameters
         ----------
         order
-            Distinct indices of pairs, the same on every rank.
+            Distinct indices of pairs, clusters whole, the same on every rank.
+
+        Raises
+        ------
+        InputError
+            When an index does not exist or comes twice (-1 of `track_modes` is a lost mode),
+            or when a cluster is cut: what is left of it would look simple.
 
         """
-        chosen = list(order)
+        chosen = [int(j) for j in order]
+        if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(self.count)):
+            raise InputError(
+                f"order must hold distinct indices in 0 ... {self.count - 1}, got {chosen}; leave "
+                "out lost modes (-1)"
+            )
         place = {old: new for new, old in enumerate(chosen)}
-        clusters = (
-            tuple(sorted(place[j] for j in members if j in place)) for members in self.clusters
-        )
+        kept = [members for members in self.clusters if set(members) & set(chosen)]
+        cut = [members for members in kept if not set(members) <= set(chosen)]
+        if cut:
+            raise InputError(
+                f"order must keep clusters whole, got part of pairs {list(cut[0])} only; add the "
+                "other members"
+            )
 
         def taken(array: Block | None) -> Any:
             return None if array is None else np.asfortranarray(array[..., chosen])
@@ -210,9 +229,13 @@ class Eigenpairs(CollectiveContext):
             condition=taken(self.condition),
             errors=taken(self.errors),
             gaps=taken(self.gaps),
-            clusters=tuple(sorted(members for members in clusters if members)),
+            clusters=tuple(sorted(tuple(sorted(place[j] for j in members)) for members in kept)),
             phase_rows=taken(self.phase_rows),
-            info=replace(self.info, left_residuals=taken(self.info.left_residuals)),
+            info=replace(
+                self.info,
+                left_residuals=taken(self.info.left_residuals),
+                constrained=tuple(sorted(place[j] for j in self.info.constrained if j in place)),
+            ),
         )
 
     @classmethod

@@ -11,10 +11,17 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
+from geneig_adjoint.clusters import EPS
 from geneig_adjoint.completeness import completed
+from geneig_adjoint.definiteness import contradicts_definiteness, failed_as_indefinite
 from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.errors import ConvergenceError, MissingEigenvaluesError
-from geneig_adjoint.factorization import SpectralTransformation
+from geneig_adjoint.factorization import (
+    FAILED_SOLVE,
+    SpectralTransformation,
+    check_inner_solve,
+    inner_solve_error,
+)
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import (
     RightPairs,
@@ -23,26 +30,50 @@ from geneig_adjoint.right_pairs import (
     residual_limit,
     selected,
 )
-from geneig_adjoint.wanted import WHICH, Wanted
+from geneig_adjoint.wanted import WHICH, Wanted, kept_indices
 
 DEFAULT_TOLERANCE = 1e-12
 """Eigenvector derivatives are of first order in the error of the vectors."""
+TIES = 20
+"""Values within so many times their rounding are not told apart, as in clusters."""
 
 
 def solve_right(pencil: Pencil, wanted: Wanted) -> tuple[RightPairs, Wanted]:
     """Return the wanted eigenpairs with checked residuals, and what was wanted in the end.
 
     Collective. A shift that hits an eigenvalue (singular factor, or residuals that
-    give it away) is moved once and the problem solved again. Options from the command
-    line may change the count or the target; the returned request says so.
+    give it away) is moved once and the problem solved again; so is a pencil that looked
+    definite and turns out not to be. Options from the command line may change the count
+    or the target; the returned request says so.
 
     Raises
     ------
     ConvergenceError
         Fewer pairs than wanted, or residuals too large even with the moved shift. The
         pairs that are good are in the error.
+    InputError
+        An interval of a pencil that turns out not to be definite.
 
     """
+    try:
+        found, done = _solve_beside(pencil, wanted)
+    except (PETSc.Error, ConvergenceError, MissingEigenvaluesError) as error:
+        if not failed_as_indefinite(pencil, error):
+            raise
+    else:
+        if not contradicts_definiteness(pencil, found.right, found.completeness):
+            return found, done
+        if found.transformation is not None:
+            found.transformation.close()
+    name = "A" if pencil.definite_by_a else "B"
+    pencil.found_indefinite()
+    found, done = solve_right(pencil, wanted.checked(pencil))
+    note = f"{name} looked definite and is not: there is a v with v^H {name} v < 0"
+    return replace(found, notes=(*found.notes, note)), done
+
+
+def _solve_beside(pencil: Pencil, wanted: Wanted) -> tuple[RightPairs, Wanted]:
+    """Return what `solve_right` does, with the shift moved if it hits an eigenvalue."""
     try:
         return _solve_once(pencil, wanted, wanted.target)
     except _ShiftError as hit:
@@ -95,10 +126,11 @@ def _solve_once(
     eps = SLEPc.EPS().create(pencil.comm)
     transformation = None
     try:
-        with _petsc.log_stage("eigensolve"), _explained(sigma, wanted):
+        with _petsc.log_stage("eigensolve"), _explained(eps, sigma, wanted):
             wanted = _set_up(eps, pencil, wanted, sigma)
             eps.solve()
             pencil.raise_callback_error()
+            check_inner_solve(eps.getST().getKSP(), "the eigensolve")
         if wanted.interval is None:
             transformation = spectral_transformation(pencil, eps, owned=True)
         found = extracted(eps, pencil, wanted, transformation)
@@ -106,7 +138,9 @@ def _solve_once(
             found = replace(found, completeness=_counted_interval(eps, wanted))
         elif gated:
             _raise_problem(found, wanted, sigma)
-            if wanted.count_check:
+            found, wanted = _with_ties(eps, pencil, wanted, found)
+            # Constrained rows may be many thousand: nobody wants all of their pairs.
+            if wanted.count_check and not found.constrained:
                 found = _complete(eps, pencil, wanted, found)
         if gated:
             _raise_problem(found, wanted, sigma)
@@ -143,6 +177,30 @@ def _counted_interval(eps: SLEPc.EPS, wanted: Wanted) -> Completeness:
     return Completeness("inertia", found, inside, wanted.interval)
 
 
+def _with_ties(
+    eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs
+) -> tuple[RightPairs, Wanted]:
+    """Return the pairs with all that converged to the same values up to rounding.
+
+    Collective. Zeros (rigid bodies) are alike by no relative measure. The rounding of a value
+    is that of A over B, or what can be seen of it through the factor.
+    """
+    a_norm, b_norm = pencil.norms
+    sizes = a_norm / max(b_norm, TINY) + np.abs(found.values)
+    rounding = TIES * float(((found.residuals + EPS) * sizes).max())
+    if found.distances is not None and found.sigma is not None:
+        through = (found.distances + EPS) * np.abs(found.values - found.sigma)
+        rounding = min(rounding, 1e2 * TIES * float(through.max()))
+    wanted = replace(wanted, rounding=rounding)
+    pool = _finite_pairs(eps, pencil)
+    ordered = pool[0][wanted.order(pool[0])]
+    tied = bool((np.abs(np.diff(found.values)) <= rounding).any())
+    if tied or len(kept_indices(ordered, wanted)) > len(found.values):
+        account = (found.reason, found.iterations, found.converged, found.tolerance)
+        found = selected(pencil, wanted, pool, found.transformation, account)
+    return found, wanted
+
+
 def _complete(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs) -> RightPairs:
     """Return the pairs with those the first pass had missed.  (Collective.)"""
     pool = _finite_pairs(eps, pencil)
@@ -171,8 +229,10 @@ def _complete(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs)
     return found
 
 
-def _explained(sigma: complex | None, wanted: Wanted) -> _petsc.translated_errors:
+def _explained(eps: SLEPc.EPS, sigma: complex | None, wanted: Wanted) -> _petsc.translated_errors:
     def translated(code: int) -> Exception | None:
+        if code in FAILED_SOLVE:
+            return inner_solve_error(eps.getST().getKSP(), "the eigensolve")
         if code not in _petsc.SINGULAR_FACTOR | _petsc.FAILED_PROJECTION:
             return None  # such as unknown names in options: PETSc's own message is the best
         error = ConvergenceError(
@@ -191,8 +251,7 @@ def _set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | Non
     # Nearest to 0 is largest in 1 / lam; elsewhere the two orders differ.
     inverted = sigma == 0 and pencil.definite_by_a
     eps.setOperators(*((pencil.B, pencil.A) if inverted else (pencil.A, pencil.B)))
-    kind = pencil.problem_type if inverted or not pencil.definite_by_a else "gnhep"
-    eps.setProblemType(getattr(SLEPc.EPS.ProblemType, kind.upper()))
+    eps.setProblemType(_slepc_type(pencil, inverted=inverted))
     eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
     eps.setDimensions(nev=wanted.count)
     eps.setTolerances(tol=DEFAULT_TOLERANCE, max_it=500)
@@ -214,7 +273,7 @@ def _set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | Non
         eps.setInitialSpace(vectors)
     prefix = f"{wanted.prefix}ga_"
     eps.setOptionsPrefix(prefix)
-    options = {**_solver_options(pencil, wanted, sigma), **wanted.options}
+    options = wanted.with_inner_tolerance(_solver_options(pencil, wanted, sigma), DEFAULT_TOLERANCE)
     try:
         with _petsc.inserted_options(prefix, options):
             eps.setFromOptions()
@@ -227,6 +286,19 @@ def _set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | Non
     if sigma is not None and not inverted and complex(eps.getTarget()) != complex(sigma):
         target = eps.getTarget()
     return replace(wanted, count=eps.getDimensions()[0], target=target)
+
+
+def _slepc_type(pencil: Pencil, *, inverted: bool) -> int:
+    """Return how SLEPc is to treat the pencil.  (Collective.)
+
+    Its own solver of indefinite pencils (GHIEP) is left alone: it works in a basis that is
+    orthogonal in an indefinite product, which may break down, and its residuals reach 6e-10
+    where an orthonormal basis gives rounding.
+    """
+    definite = pencil.definite and (inverted or not pencil.definite_by_a)
+    kind = "HEP" if definite else "NHEP"
+    name = kind if pencil.B is None else f"G{kind}"
+    return int(getattr(SLEPc.EPS.ProblemType, name))
 
 
 def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> dict[str, Any]:

@@ -118,6 +118,25 @@ class ModeTrackingError(GeneigError, RuntimeError):
         self.confidence = tuple(confidence)
 
 
+class ConstrainedRowError(InputError):
+    """The pair belongs to constrained rows kept in the matrices: it is no mode of the problem.
+
+    Attributes
+    ----------
+    members : tuple of int
+        Indices of the pairs.
+
+    """
+
+    def __init__(self, message: str, *, members: Sequence[int]) -> None:
+        super().__init__(message)
+        self.members = tuple(members)
+
+
+class IllConditionedWarning(UserWarning):
+    """An eigenvalue whose derivative is asked for is very sensitive to rounding."""
+
+
 class DegenerateEigenvalueError(GeneigError, RuntimeError):
     """The derivative asked for does not exist, or not to working accuracy, in a cluster.
 

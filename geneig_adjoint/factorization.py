@@ -5,11 +5,44 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.pencil import Pencil
+
+FAILED_SOLVE = {91}
+"""PETSc's code for a KSP that did not converge inside another solver."""
+
+
+def check_inner_solve(ksp: PETSc.KSP, purpose: str) -> None:
+    """Raise when the last iterative solve of a KSP inside another solver failed.
+
+    Not collective. PETSc raises error 91 by itself, but only the first time in a process:
+    it then takes every later solve for a nested one, which may stop at its maximum.
+    """
+    iterative = ksp.getType() not in {None, PETSc.KSP.Type.PREONLY}
+    if iterative and ksp.getConvergedReason() < 0:
+        raise inner_solve_error(ksp, purpose)
+
+
+def inner_solve_error(ksp: PETSc.KSP, purpose: str) -> ConvergenceError:
+    """Return the error for an iterative solve inside another one that failed.
+
+    Not collective.
+    """
+    reason = _petsc.reason_name(PETSc.KSP.ConvergedReason, ksp.getConvergedReason())
+    rtol, _, _, max_it = ksp.getTolerances()
+    return ConvergenceError(
+        f"the inner solves of {purpose} must reach st_ksp_rtol {rtol:.1e}, got {reason} after "
+        f"{ksp.getIterationNumber()} of {max_it} iterations ({ksp.getType()} with "
+        f"{ksp.getPC().getType()}); raise st_ksp_max_it, choose a better st_pc_type, loosen "
+        "eps_tol, or leave st_ksp_type out: the direct factor needs no iterations",
+        reason=reason,
+        iterations=int(ksp.getIterationNumber()),
+    )
 
 
 @dataclass(eq=False)
@@ -41,20 +74,44 @@ class SpectralTransformation:
         """Whether a factor of A - sigma B is available."""
         return self.sigma is not None and not self._closed
 
-    def solve(self, block: Block, *, hermitian: bool = False) -> Block:
-        """Return K^-1 block or K^-H block; without K the block itself.  (Collective.)"""
+    @property
+    def inner_rtol(self) -> float | None:
+        """Tolerance of iterative solves with K; None for a direct factor."""
+        ksp = self.eps.getST().getKSP()
+        return None if ksp.getType() == PETSc.KSP.Type.PREONLY else float(ksp.getTolerances()[0])
+
+    def solve(
+        self, block: Block, *, hermitian: bool = False, purpose: str = "an adjoint solve"
+    ) -> Block:
+        """Return K^-1 block or K^-H block; without K the block itself.
+
+        Collective.
+
+        Raises
+        ------
+        ConvergenceError
+            When the eigensolver's KSP fails; ``purpose`` is what the message calls the work.
+
+        """
         if self.sigma is None and self.pencil.B is None:
             return block
-        return _petsc.solve(self.eps.getST().getKSP(), block, hermitian=hermitian)
+        ksp = self.eps.getST().getKSP()
+        with _petsc.translated_errors(
+            lambda code: inner_solve_error(ksp, purpose) if code in FAILED_SOLVE else None
+        ):
+            solution = _petsc.solve(ksp, block, hermitian=hermitian)
+        check_inner_solve(ksp, purpose)
+        return solution
 
     def apply_hermitian(self, block: Block) -> Block:
         """Return K^-H (M^H block): the operator whose eigenvectors are left vectors.
 
         Collective. K^H y theta_bar = M^H y follows from y^H A = lam y^H B.
         """
-        if self.sigma is None:
-            return self.solve(self.pencil.multiply_a(block, hermitian=True), hermitian=True)
-        return self.solve(self.pencil.multiply_b(block, hermitian=True), hermitian=True)
+        multiply = self.pencil.multiply_a if self.sigma is None else self.pencil.multiply_b
+        return self.solve(
+            multiply(block, hermitian=True), hermitian=True, purpose="the left eigensolve"
+        )
 
     def eigenvalue(self, theta: Any) -> Any:
         """Return the eigenvalues of the pencil that belong to those of K^-1 M."""

@@ -24,7 +24,7 @@ from geneig_adjoint.clusters import (
     ADMISSIBLE_ERROR,
     EPS,
     NEAR,
-    check_not_defective,
+    check_differentiable,
     degenerate_error,
     group_values,
 )
@@ -117,7 +117,7 @@ class Group:
         gap = float(abs(pairs.values[first] - pairs.values[second]))
         error = max(float(pairs.errors[first] + pairs.errors[second]), EPS * scale)
         for j in (first, second):
-            check_not_defective(pairs, j)
+            check_differentiable(pairs, j)
         # The quotient c / gap: wrong by the relative error of the gap, and by rounding of c.
         wrong = c * error + EPS * size * gap
         if not wrong * scale <= ADMISSIBLE_ERROR * gap * (size * gap + c * scale):
@@ -134,14 +134,18 @@ def near_groups(pairs: Eigenpairs) -> tuple[tuple[int, ...], ...]:
     return group_values(pairs.values, pairs.errors, relative=NEAR)
 
 
-def rayleigh_ritz(pencil: Pencil, values: Block, right: Block) -> tuple[Block, Block]:
+def rayleigh_ritz(
+    pencil: Pencil, values: Block, right: Block, *, rounding: float = 0.0
+) -> tuple[Block, Block]:
     """Return pairs of a Hermitian pencil, diagonalised again inside groups of near values.
 
     Collective. Krylov-Schur leaves vectors of nearly equal values B-orthogonal only to its
-    tolerance divided by their gap; their span is exact to the tolerance.
+    tolerance divided by their gap; their span is exact to the tolerance. Values closer
+    than ``rounding``, such as zeros, are nearly equal too.
     """
     values, right = values.copy(), right.copy(order="F")
-    for group in group_values(values, np.zeros(len(values)), relative=NEAR):
+    # Two errors, ten times each, make the distance.
+    for group in group_values(values, np.full(len(values), rounding / 20), relative=NEAR):
         members = list(group)
         if len(members) == 1:
             continue

@@ -49,10 +49,11 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
     """Return the left vectors of right pairs.
 
     Collective. Hermitian definite pencils: y is x. Symmetric ones, complex or with an
-    indefinite B: y is conj(x). Otherwise the transposed problem is
-    solved on the eigensolver's factor and its vectors are matched by eigenvalue and
-    biorthogonality; a vector whose own residual is too large is computed again from
-    the transposed bordered system at the known eigenvalue.
+    indefinite B: y is conj(x). Other Hermitian ones: y of lam is x of conj(lam), if that
+    was computed too. Otherwise the transposed problem is solved on the eigensolver's
+    factor and its vectors are matched by eigenvalue and biorthogonality; a vector whose
+    own residual is too large is computed again from the transposed bordered system at
+    the known eigenvalue.
 
     Raises
     ------
@@ -68,9 +69,14 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
         limit = residual_limit(found.tolerance)
         if pencil.symmetric:
             left, missing = np.asfortranarray(found.right.conj()), ~missing
-        elif found.transformation is not None:
+        elif pencil.problem_type == "ghiep":
+            # A x = lam B x gives x^H A = conj(lam) x^H B: y of lam is x of conj(lam).
+            left, missing = _matched(pencil, found, found.values.conj(), found.right, limit)
+        if missing.any() and found.transformation is not None:
             candidates = _transposed_vectors(pencil, found.transformation, found, wanted)
-            left, missing = _matched(pencil, found, *candidates, limit)
+            others, still = _matched(pencil, found, *candidates, limit)
+            left = np.asfortranarray(np.where(missing, others, left))
+            missing &= still
         notes = []
         for j in np.flatnonzero(missing):
             left[:, j] = _from_bordered_system(pencil, found, int(j))

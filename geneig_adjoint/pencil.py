@@ -19,7 +19,7 @@ from geneig_adjoint.errors import InputError, StaleError
 from geneig_adjoint.symmetry import (
     asymmetry_error,
     hermitian_defect,
-    smallest_ritz_ratio,
+    is_positive,
     symmetric_defect,
 )
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 AIJ_TYPES = ("aij", "seqaij", "mpiaij")
-PROBLEM_TYPES = ("hep", "ghep", "nhep", "gnhep")
+PROBLEM_TYPES = ("hep", "ghep", "ghiep", "nhep", "gnhep")
 HERMITIAN_TOLERANCE = 1e-12
 """Largest asymmetry, relative to the size of A v, that still counts as rounding."""
 
@@ -46,8 +46,9 @@ class Pencil(CollectiveContext):
         Matrix in the layout of A; None stands for the identity.
     problem_type
         ``"hep"``, ``"ghep"`` (A Hermitian, B Hermitian positive (semi)definite),
-        ``"nhep"``, ``"gnhep"``; None: measured. A declaration that the measurement
-        contradicts is an error.
+        ``"ghiep"`` (A and B Hermitian, B not taken for definite), ``"nhep"``,
+        ``"gnhep"``; None: measured. A declaration that the measurement contradicts is
+        an error.
     owned
         Whether `close` destroys A and B. Matrices of a user stay the user's.
 
@@ -67,7 +68,7 @@ class Pencil(CollectiveContext):
     ------
     InputError
         Matrices that are not square, not assembled, of different layouts, with NaN
-        or Inf entries, or contradicting ``problem_type``.
+        or Inf entries, B = 0, or contradicting ``problem_type``.
 
     """
 
@@ -143,7 +144,7 @@ class Pencil(CollectiveContext):
     @cached_property
     def A_positive(self) -> bool:  # noqa: N802  (A is the matrix)
         """Whether A is Hermitian positive definite, measured as `B_positive`.  (Collective.)"""
-        return self.hermitian and smallest_ritz_ratio(self.A) > HERMITIAN_TOLERANCE
+        return self.hermitian and is_positive(self.A, strictly=True)
 
     @property
     def definite_by_a(self) -> bool:
@@ -157,11 +158,12 @@ class Pencil(CollectiveContext):
     def B_positive(self) -> bool:  # noqa: N802
         """Whether B is Hermitian positive (semi)definite.
 
-        Collective. Measured by the smallest Ritz value after a few Lanczos steps.
+        Collective. Proved by its entries, or measured by a few Lanczos steps; a solve that
+        shows the measurement wrong corrects it (`found_indefinite`).
         """
         if self.B is None:
             return True
-        return self.B_hermitian and smallest_ritz_ratio(self.B) > -HERMITIAN_TOLERANCE
+        return self._declared != "ghiep" and self.B_hermitian and is_positive(self.B)
 
     def exchanged_in(self, eps: Any) -> bool:
         """Whether an EPS holds (B, A) in place of (A, B).  (Not collective.)"""
@@ -169,8 +171,15 @@ class Pencil(CollectiveContext):
 
     @property
     def problem_type(self) -> str:
-        """SLEPc's name of the problem class.  (Collective.)"""
-        return ("" if self.B is None else "g") + ("hep" if self.definite else "nhep")
+        """SLEPc's name of the problem class.  (Collective.)
+
+        ``"ghiep"``: A and B are Hermitian and neither is known to be definite.
+        """
+        if self.definite:
+            return "hep" if self.B is None else "ghep"
+        if self.B is not None and self._declared != "gnhep" and self.hermitian:
+            return "ghiep"
+        return "nhep" if self.B is None else "gnhep"
 
     @property
     def block_dtype(self) -> np.dtype[Any]:
@@ -206,11 +215,16 @@ class Pencil(CollectiveContext):
         return mat
 
     def check_finite(self) -> None:
-        """Raise on all ranks when A or B has NaN or Inf entries.  (Collective.)"""
+        """Raise on all ranks when A or B has NaN or Inf entries, or B none.  (Collective.)"""
         for name, mat in (("A", self.A), ("B", self.B)):
             if mat is not None and not _petsc.is_shell(mat):
                 norm = mat.norm(PETSc.NormType.FROBENIUS)
                 raise_together(self.comm, None if np.isfinite(norm) else _entries_error(name, mat))
+                if norm == 0 and name == "B":
+                    raise InputError(
+                        "B must have entries, got zeros only: A x = lam B x has no finite "
+                        "eigenvalue then; leave B out for the identity"
+                    )
 
     def entries_changed(self) -> None:
         """Note that A or B was changed in place: older eigenpairs stop answering.
@@ -233,6 +247,15 @@ class Pencil(CollectiveContext):
             "norms",
         ):
             self.__dict__.pop(name, None)
+
+    def found_indefinite(self) -> None:
+        """Correct what was measured: the definite one of A and B is not.  (Not collective.)
+
+        A few steps of Lanczos miss one negative direction among many positive ones.
+        """
+        wrong = "A_positive" if self.definite_by_a else "B_positive"
+        self.__dict__[wrong] = False
+        self.__dict__.pop("definite", None)
 
     def begin_refill(self, rows: tuple[int, int], *, with_b: bool) -> None:
         """Check that a model's matrices fit in here, and make older pairs stale.
@@ -287,12 +310,12 @@ class Pencil(CollectiveContext):
         self._open = False
 
     def _check_declaration(self) -> None:
-        if self._declared not in {"hep", "ghep"}:
+        if self._declared not in {"hep", "ghep", "ghiep"}:
             return
         for name, mat in (("A", self.A), ("B", self.B)):
             if mat is not None and hermitian_defect(mat) > HERMITIAN_TOLERANCE:
                 raise_together(self.comm, asymmetry_error(self._declared, name, mat))
-        if not self.B_positive:
+        if self._declared != "ghiep" and not self.B_positive:
             raise InputError(
                 f"problem_type={self._declared!r} needs B positive semidefinite, got a direction v "
                 "with v^H B v < 0; leave problem_type out: with A definite it is solved in 1 / lam"

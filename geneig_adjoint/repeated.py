@@ -6,6 +6,10 @@ the values at p + t d are lam + t mu_k + O(t^2) with mu_k the eigenvalues of
     Y_c^H (dA - lam dB) X_c = sum_i d_i D_i,     D_i = Y_c^H (A_i - lam B_i) X_c
 
 (van der Aa, ter Morsche & Mattheij, Electron. J. Linear Algebra 16, 2007).
+
+Members of a cluster agree to a relative 1e-6 or to their errors only; here they count as
+equal, with their mean as lam. Where their small differences matter, take the eigenvalues of
+diag(lam_k) + t sum_i d_i D_i: that is exact to t^2 at both ends.
 """
 
 from __future__ import annotations
@@ -19,8 +23,13 @@ import scipy.linalg
 
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.clusters import cluster_of
-from geneig_adjoint.collective import column_norms, inner, raise_together
+from geneig_adjoint.clusters import check_differentiable, check_not_constrained, cluster_of
+from geneig_adjoint.collective import (
+    check_equal_input,
+    column_norms,
+    inner,
+    raise_together,
+)
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.errors import DefectiveEigenvalueError, InputError
 from geneig_adjoint.models import Model
@@ -28,10 +37,11 @@ from geneig_adjoint.parameters import Parameters
 from geneig_adjoint.sensitivity import check_point
 
 LARGEST_CONDITION = 1e6
-"""Of a cluster; beyond, it is not semisimple to working accuracy."""
+"""Of a cluster: vectors exact to 1e-12 leave its derivatives exact to 1e-6, and what is split
+by less than a relative 1e-6 because it is defective lies beyond."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClusterDerivatives:
     """The matrices D_i of all parameters for one cluster of g eigenvalues.
 
@@ -39,12 +49,13 @@ class ClusterDerivatives:
     ----------
     members : tuple of int
         Indices of the pairs.
-    value : complex
+    value : float or complex
         Mean of their eigenvalues.
     matrices : mapping
         Name -> (length, g, g): D_i for every entry of the parameter, the same on every rank,
-        or this rank's entries of a PETSc.Vec. Hermitian for Hermitian definite pencils. In
-        another basis Q of the cluster they are Q^-1 D_i Q; their eigenvalues stay.
+        or this rank's entries of a PETSc.Vec. Units: eigenvalue / parameter. Hermitian for
+        Hermitian definite pencils. In another basis, X_c Q, they are Q^-1 D_i Q; the
+        eigenvalues of their combinations stay.
 
     """
 
@@ -59,8 +70,9 @@ def cluster_derivatives(
     """Return what all derivatives of a repeated eigenvalue are made of.
 
     Collective. What a min-max design needs: constrain the eigenvalues of lam I + sum_i d_i
-    D_i for a step d. g^2 contractions (g (g + 1) / 2 for Hermitian pencils, twice for complex
-    vectors), no linear system. A simple eigenvalue gives its gradient, as 1 x 1 matrices.
+    D_i for a step d. g^2 contractions (g (g + 1) / 2 for real symmetric pencils, 2 g^2 for
+    other complex vectors), no linear system. A simple eigenvalue gives its gradient, as
+    1 x 1 matrices.
 
     Parameters
     ----------
@@ -77,7 +89,8 @@ def cluster_derivatives(
     Raises
     ------
     InputError
-        A pair that does not exist, pairs without left vectors.
+        A pair that does not exist or differs between ranks, pairs without left vectors,
+        a contraction that does not have the structure of p.
     DefectiveEigenvalueError
         When the cluster is not semisimple: no derivatives exist.
     StaleError
@@ -85,26 +98,38 @@ def cluster_derivatives(
 
     """
     cluster = _cluster(p, pairs, pair)
-    g = len(cluster.members)
-    real = cluster.right.dtype.kind == "f"
-    found: dict[str, Block] = {}
+    g, dtype = len(cluster.members), cluster.right.dtype
+    found = {name: np.zeros((params.local_values(p[name]).size, g, g), dtype=dtype) for name in p}
     for k in range(g):
         for j in range(k if cluster.hermitian else 0, g):
+            # The diagonal of a Hermitian matrix has no imaginary part.
+            real = dtype.kind == "f" or (cluster.hermitian and j == k)
             for part in (1.0,) if real else (1.0, 1.0j):
-                # Re((part y)^H M x): the real part of y^H M x, then the imaginary one.
-                left = part * cluster.left[:, [k]]
-                left_b = -np.conj(cluster.value) * left
-                entries = model.contract(p, left, left_b, cluster.right[:, [j]])
-                raise_together(pairs.comm, params.structure_error("contract", p, entries))
-                for name in p:
-                    local = np.array(params.local_values(entries[name]), dtype=float)
-                    if name not in found:
-                        found[name] = np.zeros((local.size, g, g), dtype=cluster.right.dtype)
-                    found[name][:, k, j] += part * local
-                params.release(entries)
+                for name, entries in _contracted(model, p, pairs, cluster, (k, j, part)).items():
+                    found[name][:, k, j] += part * entries
     if cluster.hermitian:
         found = {name: _hermitian(matrices) for name, matrices in found.items()}
     return ClusterDerivatives(cluster.members, cluster.value, found)
+
+
+def _contracted(
+    model: Model,
+    p: Parameters,
+    pairs: Eigenpairs,
+    cluster: _Cluster,
+    place: tuple[int, int, complex],
+) -> dict[str, Block]:
+    """Return Re((part y_k)^H (A_i - lam B_i) x_j): with part i, the imaginary part.
+
+    Collective. Name -> the entries this rank holds.
+    """
+    k, j, part = place
+    left = part * cluster.left[:, [k]]
+    total = model.contract(p, left, -np.conj(cluster.value) * left, cluster.right[:, [j]])
+    raise_together(pairs.comm, params.structure_error("contract", p, total))
+    entries = {name: np.array(params.local_values(total[name]), dtype=float) for name in p}
+    params.release(total)
+    return entries
 
 
 def directional_derivatives(
@@ -127,7 +152,7 @@ def directional_derivatives(
     -------
     ndarray
         mu, (g,), the same on every rank: ascending real numbers for Hermitian definite
-        pencils, else complex ones by real, then imaginary part.
+        pencils, else complex ones by real part (equal to 10 digits: by imaginary part).
 
     Raises
     ------
@@ -143,12 +168,22 @@ def directional_derivatives(
     cluster = _cluster(p, pairs, pair)
     dA_x, dB_x = model.tangent(p, p_dot, cluster.right)
     small = inner(pairs.comm, cluster.left, dA_x - cluster.value * dB_x)
-    if cluster.hermitian:
-        return np.asarray(pairs.comm.bcast(np.linalg.eigvalsh((small + small.conj().T) / 2)))
-    return np.asarray(pairs.comm.bcast(np.sort_complex(np.linalg.eigvals(small))))
+    mu: Block | None = None
+    if pairs.comm.rank == 0:
+        if cluster.hermitian:
+            mu = np.linalg.eigvalsh((small + small.conj().T) / 2)
+        else:
+            mu = _in_order(np.linalg.eigvals(small))
+    return np.asarray(pairs.comm.bcast(mu, root=0))
 
 
-@dataclass(frozen=True)
+def _in_order(mu: Block) -> Block:
+    """Return mu by real part; rounding must not decide which of two conjugates comes first."""
+    digits = np.round(mu.real / max(float(np.abs(mu).max()), TINY), 10)
+    return np.asarray(mu[np.lexsort((mu.imag, digits))], dtype=complex)
+
+
+@dataclass(frozen=True, eq=False)
 class _Cluster:
     """Vectors with left^H B right = I."""
 
@@ -160,43 +195,48 @@ class _Cluster:
 
 
 def _cluster(p: Parameters, pairs: Eigenpairs, pair: int) -> _Cluster:
+    """Return the cluster of a pair.  (Collective.)"""
     pairs.check_current()
     check_point(pairs, p)
+    check_equal_input(pairs.comm, "pair", pair)
     if not isinstance(pair, int | np.integer) or not 0 <= pair < pairs.count:
         raise InputError(
             f"pair must be in 0 ... {pairs.count - 1}, got {pair!r}; raise count in the solve"
         )
-    pencil, members = pairs.pencil, cluster_of(pairs, int(pair))
-    right = pairs.right[:, list(members)]
-    if not pencil.definite and pairs.left is None:
+    definite, members = pairs.pencil.definite, cluster_of(pairs, int(pair))
+    check_not_constrained(pairs, members)
+    if not definite and pairs.left is None:
         raise InputError(
             "derivatives of repeated eigenvalues need pairs with left vectors, got pairs solved "
             "with left=False; solve again with left=True"
         )
-    left = right if pencil.definite or pairs.left is None else pairs.left[:, list(members)]
-    Bx = pencil.multiply_b(right)
-    gram = inner(pairs.comm, left, Bx)
+    if len(members) == 1:
+        check_differentiable(pairs, int(pair))  # as for its gradient
+    right = pairs.right[:, list(members)]
+    left = right if definite or pairs.left is None else pairs.left[:, list(members)]
+    B_x = pairs.pencil.multiply_b(right)
+    gram = inner(pairs.comm, left, B_x)
     value = complex(pairs.values[list(members)].mean())
-    if right.dtype.kind == "f" or pencil.definite:
-        value = value.real
-    if pencil.definite:
-        # u_k B-orthonormal up to the sign of x^H B x, which the left vectors carry.
+    if definite:
+        # X^H B X = sign * factor^H factor: x^H B x has one sign in a cluster.
         sign = np.sign(np.trace(gram).real)
-        factor = scipy.linalg.cholesky(sign * gram)  # gram = factor^H factor
-        right = right @ np.linalg.inv(factor)
-        left = sign * right
-    else:
-        _check_semisimple(pairs, members, (left, Bx), gram)
-        left = left @ np.linalg.inv(gram).conj().T
-    return _Cluster(members, value, left, right, pencil.definite)
+        right = right @ np.linalg.inv(scipy.linalg.cholesky(sign * gram))
+        return _Cluster(members, value.real, sign * right, right, hermitian=True)
+    if len(members) > 1:
+        _check_semisimple(pairs, members, (left, B_x), gram)
+    return _Cluster(members, value, left @ np.linalg.inv(gram).conj().T, right, hermitian=False)
 
 
 def _check_semisimple(
     pairs: Eigenpairs, members: tuple[int, ...], sides: tuple[Block, Block], gram: Block
 ) -> None:
-    """Raise when left and right vectors of unit length are orthogonal in some combination."""
+    """Raise when left and right vectors of unit length are orthogonal in some combination.
+
+    Collective: rank 0 decides.
+    """
     left, right = (column_norms(pairs.comm, block) for block in sides)
-    smallest = np.linalg.svd(gram / np.outer(left, right), compute_uv=False)[-1]
+    sizes = np.maximum(np.outer(left, right), TINY)  # a left vector may have been found to be 0
+    smallest = pairs.comm.bcast(np.linalg.svd(gram / sizes, compute_uv=False)[-1], root=0)
     if not smallest * LARGEST_CONDITION >= 1:
         condition = float(1 / max(smallest, TINY))
         raise DefectiveEigenvalueError(

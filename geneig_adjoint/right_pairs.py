@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from geneig_adjoint._types import TINY, Block
+from geneig_adjoint.clusters import nearest_gaps
 from geneig_adjoint.collective import column_norms
+from geneig_adjoint.constraints import constrained_pairs
 from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.invariant_subspace import rayleigh_ritz
 from geneig_adjoint.pencil import Pencil
-from geneig_adjoint.wanted import Wanted, kept_indices
+from geneig_adjoint.wanted import INNER_SHARE, Wanted, kept_indices
 
 LARGEST_DISTANCE = 1e-5
 """Largest relative residual of the inverted operator that is accepted."""
@@ -30,6 +32,8 @@ class RightPairs:
         (k,), complex, k >= count where more converged that belongs to the last pair.
     right : ndarray
         This rank's rows (n_local, k).
+    gaps : ndarray
+        Distance of each value to the nearest other one that converged, kept or not, (k,).
     residuals : ndarray
         Backward errors (k,).
     distances : ndarray or None
@@ -44,11 +48,14 @@ class RightPairs:
         Shift of the factor.
     completeness : Completeness
         Whether pairs may be missing.
+    constrained : tuple of int
+        Pairs that belong to constrained rows kept in the matrices.
 
     """
 
     values: Block
     right: Block
+    gaps: Block
     residuals: Block
     distances: Block | None
     transformation: SpectralTransformation | None
@@ -59,6 +66,19 @@ class RightPairs:
     notes: tuple[str, ...] = ()
     sigma: complex | None = None
     completeness: Completeness = field(default_factory=lambda: Completeness("off"))
+    constrained: tuple[int, ...] = ()
+
+    def taken(self, chosen: Block) -> RightPairs:
+        """Return some of the pairs."""
+        return replace(
+            self,
+            values=self.values[chosen],
+            right=np.asfortranarray(self.right[:, chosen]),
+            gaps=self.gaps[chosen],
+            residuals=self.residuals[chosen],
+            distances=None if self.distances is None else self.distances[chosen],
+            constrained=tuple(i for i, j in enumerate(chosen) if int(j) in self.constrained),
+        )
 
 
 def selected(
@@ -72,15 +92,18 @@ def selected(
     values, right = pool
     chosen = wanted.order(values)
     chosen = chosen[kept_indices(values[chosen], wanted)]
+    gaps = nearest_gaps(values)[chosen]
     values, right = values[chosen], np.asfortranarray(right[:, chosen])
     if pencil.definite:
-        values, right = rayleigh_ritz(pencil, values, right)
+        values, right = rayleigh_ritz(pencil, values, right, rounding=wanted.rounding)
         again = wanted.order(values)
-        values, right = values[again], np.asfortranarray(right[:, again])
+        values, right, gaps = values[again], np.asfortranarray(right[:, again]), gaps[again]
     reason, iterations, converged, tolerance = account
+    constrained, notes = constrained_pairs(pencil, values, right)
     return RightPairs(
         values=values,
         right=right,
+        gaps=gaps,
         residuals=backward_errors(pencil, values, right),
         distances=_distances(pencil, values, right, transformation),
         transformation=transformation,
@@ -89,6 +112,8 @@ def selected(
         iterations=iterations,
         converged=converged,
         tolerance=tolerance,
+        notes=notes,
+        constrained=constrained,
     )
 
 
@@ -119,7 +144,8 @@ def _distances(
         return None
     shifts = (values.real if right.dtype.kind == "f" else values)[None, :]
     defect: Block = pencil.multiply_a(right) - shifts * pencil.multiply_b(right)
-    sizes = column_norms(pencil.comm, transformation.solve(defect))
+    solved = transformation.solve(defect, purpose="the residual check of the eigensolve")
+    sizes = column_norms(pencil.comm, solved)
     return np.asarray(sizes / np.maximum(column_norms(pencil.comm, right), TINY))
 
 
@@ -152,13 +178,26 @@ def convergence_problem(found: RightPairs, wanted: Wanted) -> ConvergenceError |
         return ConvergenceError(
             f"the eigensolve must give {wanted.count} pairs, got {len(found.values)} "
             f"({found.reason}, {found.iterations} iterations, worst residual {worst:.1e}); raise "
-            "eps_max_it or eps_ncv, or choose a target nearer to the wanted values",
+            "eps_max_it or eps_ncv, or choose a target nearer to the wanted values"
+            + _loose_solves(found),
             **account,
         )
     if not worst <= limit:
         return ConvergenceError(
             f"eigenpairs must have residuals below {limit:.1e}, got {worst:.1e} for pair "
-            f"{int(np.argmax(quality))}; the target may hit an eigenvalue: move it",
+            f"{int(np.argmax(quality))}; "
+            f"the target may hit an eigenvalue: move it{_loose_solves(found)}",
             **account,
         )
     return None
+
+
+def _loose_solves(found: RightPairs) -> str:
+    """Return more advice where iterative solves inside the eigensolve end too early."""
+    inner = None if found.transformation is None else found.transformation.inner_rtol
+    if inner is None or inner <= found.tolerance:
+        return ""
+    return (
+        f"; its inner solves stop at st_ksp_rtol {inner:.1e}: lower that to "
+        f"{INNER_SHARE * found.tolerance:.1e}"
+    )

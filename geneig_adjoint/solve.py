@@ -10,7 +10,7 @@ import numpy as np
 from slepc4py import SLEPc
 
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.clusters import group_values, nearest_gaps
+from geneig_adjoint.clusters import EPS, ILL_CONDITION, group_values
 from geneig_adjoint.collective import check_equal_input, column_norms, raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs, SolveInfo
 from geneig_adjoint.eigensolver import extracted, solve_right, spectral_transformation
@@ -21,7 +21,8 @@ from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs, convergence_problem
 from geneig_adjoint.wanted import WHICH, Wanted
 
-WARN_CONDITION = 1e6
+NEARLY_NULL = 1e-6
+"""||B x|| / (||B|| ||x||) below which an eigenvalue may be an infinite one."""
 
 
 def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what is wanted)
@@ -236,13 +237,68 @@ def _finished(
         if like is not None and like.count == len(found.values):
             kept_rows = like.phase_rows
         right, rows = normalized(pencil, norm, found.right, phase=phase, rows=kept_rows)
-        scaled = replace(found, right=right)
-        left = left_vectors(pencil, scaled, wanted) if with_left else None
+        found = replace(found, right=right)
+        left = None
+        if with_left:
+            found, left = _with_left_vectors(pencil, found, wanted)
+        return _assembled(pencil, found, left, norm, rows)
     except BaseException:
         if found.transformation is not None:
             found.transformation.close()
         raise
-    return _assembled(pencil, scaled, left, norm, rows)
+
+
+def _with_left_vectors(
+    pencil: Pencil, found: RightPairs, wanted: Wanted
+) -> tuple[RightPairs, LeftVectors]:
+    """Return the finite pairs and their left vectors.
+
+    Rounding makes infinite eigenvalues of a singular B large finite ones, defective ones not
+    even very large: known by an error as large as the value, or by left vectors that cannot
+    be found.
+    """
+    if pencil.B is None:
+        return found, _left_of_modes(pencil, found, wanted)
+    a_norm, b_norm = pencil.norms
+    Bx = column_norms(pencil.comm, pencil.multiply_b(found.right))
+    small = Bx <= NEARLY_NULL * b_norm * column_norms(pencil.comm, found.right)
+    suspect = small & (np.abs(found.values) * b_norm > a_norm)
+    try:
+        left = _left_of_modes(pencil, found, wanted)
+        floor = np.maximum(found.residuals, EPS) / np.maximum(found.residuals, TINY)
+        errors = floor * _measures(pencil, found, left.vectors)[1]
+        suspect &= errors >= np.abs(found.values)
+    except ConvergenceError:
+        if not suspect.any():
+            raise
+        left = None
+    if not suspect.any() and left is not None:
+        return found, left
+    finite = found.taken(np.flatnonzero(~suspect))
+    if len(finite.values) < wanted.count:
+        raise ConvergenceError(
+            f"the eigensolve must give {wanted.count} pairs, got {len(finite.values)} finite ones "
+            f"and {np.count_nonzero(suspect)} that are infinite to working accuracy (B is "
+            "singular); ask for fewer",
+            reason="INFINITE_EIGENVALUES",
+            iterations=found.iterations,
+            residual_norm=float(finite.residuals.max(initial=0.0)),
+            pairs=_partial(pencil, finite, "largest"),
+        )
+    return finite, _left_of_modes(pencil, finite, wanted)
+
+
+def _left_of_modes(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVectors:
+    """Return left vectors; zero ones for constrained rows, whose cluster is rarely whole."""
+    if pencil.definite or not found.constrained:
+        return left_vectors(pencil, found, wanted)
+    chosen = np.setdiff1d(np.arange(len(found.values)), found.constrained)
+    vectors, residuals = np.zeros_like(found.right), np.zeros(len(found.values))
+    if not chosen.size:
+        return LeftVectors(vectors, residuals)
+    part = left_vectors(pencil, found.taken(chosen), wanted)
+    vectors[:, chosen], residuals[chosen] = part.vectors, part.residuals
+    return LeftVectors(vectors, residuals, part.notes)
 
 
 def _assembled(
@@ -251,7 +307,7 @@ def _assembled(
     vectors = None if left is None else left.vectors
     condition, errors = _measures(pencil, found, vectors)
     notes = found.notes + (left.notes if left else ())
-    large = np.flatnonzero(condition > WARN_CONDITION)
+    large = np.flatnonzero(condition > ILL_CONDITION)
     if large.size:
         notes += (f"eigenvalue {large[0]} has condition number {condition[large[0]]:.1e}",)
     transformation = found.transformation
@@ -263,7 +319,7 @@ def _assembled(
         residuals=found.residuals,
         condition=condition,
         errors=errors,
-        gaps=nearest_gaps(found.values),
+        gaps=found.gaps,
         clusters=group_values(found.values, errors),
         normalization=norm,
         phase_rows=rows,
@@ -276,6 +332,7 @@ def _assembled(
             left_residuals=None if left is None else left.residuals,
             notes=notes,
             completeness=found.completeness,
+            constrained=found.constrained,
         ),
         factor=transformation,
         version=pencil.version,
@@ -303,9 +360,12 @@ def _measures(pencil: Pencil, found: RightPairs, left: Block | None) -> tuple[Bl
         Bh_y = pencil.multiply_b(y, hermitian=True)
         condition = column_norms(comm, right) * column_norms(comm, Bh_y) / product
     if found.distances is not None and found.sigma is not None:
-        # Through the factor the estimate is not blown up by the largest entries of A.
+        # Through the factor the estimate is not blown up by the largest entries of A. Where a
+        # rounded entry moves the eigenvalue visibly, the factor is that of another problem.
         through = condition * found.distances * np.abs(found.values - found.sigma)
-        errors = np.minimum(errors, through)
+        errors = np.where(condition > ILL_CONDITION, errors, np.minimum(errors, through))
+    if not pencil.definite:
+        condition[list(found.constrained)] = errors[list(found.constrained)] = np.nan
     return condition, errors
 
 

@@ -16,6 +16,11 @@ from geneig_adjoint.errors import InputError
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+ROUNDING = 1e-12
+"""Asymmetries, and negative eigenvalues of scaled matrices, that still count as rounding."""
+NEGLIGIBLE = 1e-14
+"""Entries, relative to the largest ones, that still count as the rounding of zero."""
+
 
 def hermitian_defect(mat: PETSc.Mat) -> float:
     """Return how far a matrix is from its Hermitian transpose, by products with random v.
@@ -102,23 +107,113 @@ def adjoint_defect(mat: PETSc.Mat) -> float:
     return float(np.abs(difference).max() / max(float(size), TINY))
 
 
-def smallest_ritz_ratio(mat: PETSc.Mat, steps: int = 30) -> float:
-    """Return the smallest Ritz value over the largest, after some Lanczos steps.  (Collective.)"""
+def is_positive(mat: PETSc.Mat, *, strictly: bool = False, steps: int = 30) -> bool:
+    """Tell whether a Hermitian matrix is positive (semi)definite.
+
+    Collective. Proved where that is cheap: a negative diagonal entry or 2 x 2 minor says no,
+    diagonal dominance says yes. Otherwise measured by the smallest Ritz value after some
+    Lanczos steps on the matrix scaled to a unit diagonal, which has the same inertia: small
+    masses between large ones do not hide. "No" is then certain, "yes" likely.
+
+    Parameters
+    ----------
+    mat
+        Hermitian, assembled or an operator (which is not scaled).
+    strictly
+        Ask for definite in place of semidefinite.
+    steps
+        Of Lanczos.
+
+    """
+    scales = None
+    if not _petsc.is_shell(mat):
+        signs = _Signs(mat)
+        if signs.negative or (strictly and signs.vanishing):
+            return False
+        if signs.dominant and not strictly:
+            return True
+        scales = signs.scales
+    ratio, value = _smallest_ritz(mat, scales, steps)
+    if strictly:
+        return ratio > ROUNDING
+    # Entries that were summed up are as wrong as the largest one lets them be.
+    return not (ratio < -ROUNDING and value < -NEGLIGIBLE)
+
+
+class _Signs:
+    """What the entries of a Hermitian matrix prove about its signs.  (Collective.)
+
+    Attributes
+    ----------
+    negative : bool
+        Whether some diagonal entry or 2 x 2 minor is, beyond rounding.
+    vanishing : bool
+        Whether some diagonal entry is not above rounding.
+    dominant : bool
+        Whether no diagonal entry is smaller than the others of its row together.
+    scales : ndarray
+        1 / sqrt(diagonal), (n_local,); 0 where it vanishes.
+
+    """
+
+    def __init__(self, mat: PETSc.Mat) -> None:
+        comm = mat.comm.tompi4py()
+        diagonal = _petsc.diagonal(mat).real
+        offsets, _, values = mat.getValuesCSR()
+        sums = np.zeros(len(diagonal))
+        filled = np.flatnonzero(np.diff(offsets))
+        if filled.size:
+            sums[filled] = np.add.reduceat(np.abs(values), offsets[filled])
+        largest = largest_over_ranks(comm, np.array([sums.max(initial=0.0)]))[0]
+        floor = max(NEGLIGIBLE * float(largest), TINY)
+        raised = 1.0 / np.sqrt(np.maximum(diagonal, floor))
+        empty = diagonal <= floor
+        minors = _largest_scaled(mat, raised)
+        verdicts = (
+            (diagonal < -floor).any() or minors > 1 + ROUNDING,
+            empty.any(),
+            # a sum of n numbers has a rounding of its own
+            (sums - 2 * diagonal > 1e-15 * sums).any(),
+        )
+        found = largest_over_ranks(comm, np.array(verdicts, dtype=float)) > 0
+        self.negative, self.vanishing, self.dominant = found[0], found[1], not found[2]
+        self.scales = np.where(empty, 0.0, raised)
+
+
+def _largest_scaled(mat: PETSc.Mat, scales: Block) -> float:
+    """Return the largest |b_ij| / sqrt(b_ii b_jj) of this rank's rows.  (Collective.)"""
+    scaled, vec = mat.copy(), _petsc.vec_from(mat, scales)
+    scaled.diagonalScale(vec, vec)
+    size = np.abs(scaled.getValuesCSR()[2]).max(initial=0.0)
+    _petsc.destroy(vec, scaled)
+    return float(size)
+
+
+def _smallest_ritz(mat: PETSc.Mat, scales: Block | None, steps: int) -> tuple[float, float]:
+    """Return the smallest Ritz value over the largest, and v^H M v / (|M| v^H v) of it.
+
+    Collective. Lanczos on S M S with S = diag(scales), v = S u for its Ritz vector u.
+    """
     comm, n = mat.comm.tompi4py(), mat.getSize()[0]
+    S = np.ones((mat.getLocalSize()[0], 1)) if scales is None else scales[:, None]
     v = _petsc.deterministic_block(mat.getOwnershipRange(), 1, seed=4)
+    v = v * (S > 0)
     basis = np.zeros((v.shape[0], 0))
     diagonal: list[float] = []
     off_diagonal: list[float] = []
-    scale = 0.0
+    size, scale = 0.0, 0.0
     for _ in range(min(steps, n)):
         norm = float(column_norms(comm, v)[0])
-        if norm <= 1e-12 * scale:
+        if norm <= 1e-12 * scale or norm == 0:
             break
         if diagonal:
             off_diagonal.append(norm)
         v = v / norm
         basis = np.hstack([basis, v])
-        v = _petsc.multiply(mat, v)
+        product = _petsc.multiply(mat, S * v)
+        norms = column_norms(comm, np.hstack([product, S * v]))
+        size = max(size, float(norms[0] / norms[1]))
+        v = S * product
         scale = max(scale, float(column_norms(comm, v)[0]))
         # Full orthogonalisation, twice: ghosts of large Ritz values would be harmless,
         # lost orthogonality would not.
@@ -126,5 +221,9 @@ def smallest_ritz_ratio(mat: PETSc.Mat, steps: int = 30) -> float:
         diagonal.append(float(coefficients[-1, 0].real))
         v = v - basis @ coefficients
         v = v - basis @ inner(comm, basis, v)
-    values = scipy.linalg.eigvalsh_tridiagonal(np.array(diagonal), np.array(off_diagonal))
-    return float(values[0] / max(abs(values[0]), abs(values[-1]), TINY))
+    if not diagonal:
+        return 0.0, 0.0
+    values, turns = scipy.linalg.eigh_tridiagonal(np.array(diagonal), np.array(off_diagonal))
+    length = float(column_norms(comm, S * (basis @ turns[:, :1]))[0])
+    ratio = values[0] / max(abs(values[0]), abs(values[-1]), TINY)
+    return float(ratio), float(values[0] / max(size * length**2, TINY))

@@ -15,9 +15,11 @@ import numpy as np
 import scipy.optimize
 
 from geneig_adjoint._types import TINY, Block
+from geneig_adjoint.clusters import cluster_of
 from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.invariant_subspace import near_groups
 from geneig_adjoint.normalization import column_dots, normalized
 
 MINIMUM = 0.6
@@ -79,12 +81,7 @@ def track_modes(previous: Eigenpairs, pairs: Eigenpairs, *, minimum: float = MIN
             f"modes are tracked between pairs of the same layout, got rows {previous.rows} and "
             f"{pairs.rows}; solve both with the same model on the same ranks"
         )
-    single = _assurance(previous, pairs)
-    score = np.clip(
-        np.maximum(_summed(single, pairs.clusters), _summed(single.T, previous.clusters).T),
-        0.0,
-        1.0,
-    )
+    score = _score(previous, pairs)
     places = np.subtract.outer(np.arange(previous.count), np.arange(pairs.count))
     cost = TIE * np.abs(places) / max(score.shape) - score
     rows, columns = pairs.comm.bcast(scipy.optimize.linear_sum_assignment(cost))
@@ -97,7 +94,9 @@ def track_modes(previous: Eigenpairs, pairs: Eigenpairs, *, minimum: float = MIN
     )
 
 
-def followed(previous: Eigenpairs, pairs: Eigenpairs, order: tuple[int, ...]) -> Eigenpairs:
+def followed(
+    previous: Eigenpairs, pairs: Eigenpairs, order: tuple[int, ...], notes: tuple[str, ...] = ()
+) -> Eigenpairs:
     """Return new pairs in the places of the earlier ones, with their phase rows.
 
     Collective.
@@ -111,9 +110,13 @@ def followed(previous: Eigenpairs, pairs: Eigenpairs, order: tuple[int, ...]) ->
     order
         For every place the new pair that shall stand there, each at most once; pairs that
         are left out are dropped.
+    notes
+        Added to those of the pairs.
 
     """
     found = pairs.reordered(order)
+    info = replace(found.info, notes=found.info.notes + notes)
+    found = replace(found, info=info)
     if found.phase_rows is None or previous.phase_rows is None:
         return found
     kept = found.phase_rows.copy()
@@ -128,8 +131,27 @@ def followed(previous: Eigenpairs, pairs: Eigenpairs, order: tuple[int, ...]) ->
     return replace(found, right=right, left=left, phase_rows=rows)
 
 
+def _score(previous: Eigenpairs, pairs: Eigenpairs) -> Block:
+    """Return the criterion in [0, 1], (k, k'), with whole spans where there are clusters.
+
+    Single members of a cluster do not count: their basis is the eigensolver's.
+    """
+    single = _assurance(previous, pairs)
+    new = np.abs(_summed(single, pairs.clusters))
+    old = np.abs(_summed(single.T, previous.clusters).T)
+    in_old, in_new = (
+        np.array([len(cluster_of(each, j)) > 1 for j in range(each.count)])
+        for each in (previous, pairs)
+    )
+    by_old = in_old[:, None] & (~in_new | (old > new))
+    return np.clip(np.where(by_old, old, new), 0.0, 1.0)
+
+
 def _assurance(previous: Eigenpairs, pairs: Eigenpairs) -> Block:
-    """Return the criterion of every previous pair with every new one, (k, k')."""
+    """Return the criterion of every previous pair with every new one, (k, k').
+
+    Complex where it is biorthogonal: terms of a span may cancel, its modulus comes after the sum.
+    """
     comm, pencil = pairs.comm, pairs.pencil
     old, new = previous.right, pairs.right
     if pencil.definite:
@@ -140,13 +162,11 @@ def _assurance(previous: Eigenpairs, pairs: Eigenpairs) -> Block:
         return np.asarray(product / np.maximum(np.abs(np.outer(*sizes)), TINY))
     if previous.left is not None and pairs.left is not None:
         B_new, B_old = pencil.multiply_b(new), pencil.multiply_b(old)
-        forward = np.abs(inner(comm, previous.left, B_new))
-        backward = np.abs(inner(comm, pairs.left, B_old)).T
-        sizes = (
-            np.abs(column_dots(comm, previous.left, B_old)),
-            np.abs(column_dots(comm, pairs.left, B_new)),
+        products = inner(comm, previous.left, B_new) * inner(comm, pairs.left, B_old).T
+        scale = np.outer(
+            column_dots(comm, previous.left, B_old), column_dots(comm, pairs.left, B_new)
         )
-        return np.asarray(forward * backward / np.maximum(np.outer(*sizes), TINY))
+        return np.asarray(products / np.where(np.abs(scale) > TINY, scale, TINY))
     sizes = column_norms(comm, old), column_norms(comm, new)
     return np.asarray(np.abs(inner(comm, old, new)) ** 2 / np.maximum(np.outer(*sizes) ** 2, TINY))
 
@@ -170,15 +190,41 @@ def places(tracking: Tracking, pairs: Eigenpairs, used: set[int], count: int) ->
     pairs
         The new ones.
     used
-        Places that are kept; the others are filled in the order of the new pairs.
+        Places an objective looks at, kept whatever their confidence.
     count
-        Number of places; more if a used one, or a cluster cut in two, needs them.
+        Number of places; more if a used one, or near values cut in two, need them.
+
+    Returns
+    -------
+    tuple of int
+        Other modes that are found again keep their places, too: an objective may look at
+        them later. Those of lost ones are filled in the order of the new pairs.
 
     """
-    kept = {j: tracking.order[j] for j in sorted(used) if tracking.order[j] >= 0}
+    kept = {
+        j: new
+        for j, new in enumerate(tracking.order)
+        if new >= 0 and (j in used or (j < count and j not in tracking.lost))
+    }
     count = min(max([count, *(j + 1 for j in kept)]), pairs.count)
     free = iter([j for j in range(pairs.count) if j not in kept.values()])
     order = [kept[place] if place in kept else next(free) for place in range(count)]
-    # Half a cluster would look like simple pairs.
-    cut = {j for members in pairs.clusters if set(members) & set(order) for j in members}
+    # Half a cluster would look like simple pairs, and near values share a border.
+    cut = {j for members in near_groups(pairs) if set(members) & set(order) for j in members}
     return (*order, *sorted(cut - set(order)))
+
+
+def changes(tracking: Tracking, order: tuple[int, ...]) -> tuple[str, ...]:
+    """Return what a careful user should know about places.  (Not collective.)"""
+    kept = list(zip(order, tracking.order, strict=False))
+    moved = [j for j, (here, new) in enumerate(kept) if here == new != j]
+    lost = [j for j in tracking.lost if j < len(order)]
+    found = []
+    if moved:
+        worst = tracking.confidence[moved].min()
+        shown = ", ".join(str(j) for j in moved)
+        found.append(f"modes {shown} changed places: confidence {worst:.2f}")
+    if lost:
+        shown = ", ".join(str(j) for j in lost)
+        found.append(f"modes {shown} are lost: others have their places")
+    return tuple(found)

@@ -19,6 +19,7 @@ from geneig_adjoint.models import Model
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.sensitivity import adjoint_settings, jvp, values_and_gradients
 from geneig_adjoint.solve import solve_eigenproblem
+from geneig_adjoint.tracking import followed, places, track_modes
 
 TAYLOR_STEPS = tuple(2e-2 / 2**i for i in range(5))
 DIFFERENCE_STEP = 2e-3
@@ -172,7 +173,8 @@ def verify_gradient(
         dot_error = None
         if tangent is not None:
             dot_error = _dot_error(pairs, cotangent, tangent, gradient, direction)
-        value_at = _values_along(model, p, objective, pairs, solver)
+        tracked = set() if getattr(objective, "symmetric", False) else {int(j) for j in used}
+        value_at = _values_along(model, p, objective, (pairs, tracked), solver)
         slope = params.dot(gradient, direction)
         remainders = tuple(abs(value_at(h, direction) - value - h * slope) for h in TAYLOR_STEPS)
         comparisons = tuple(_comparison(name, gradient, direction, value_at) for name in p)
@@ -245,16 +247,28 @@ def _only(direction: Parameters, name: str) -> Gradient:
 
 
 def _values_along(
-    model: Model, p: Parameters, objective: Objective, like: Eigenpairs, solver: Mapping[str, Any]
+    model: Model,
+    p: Parameters,
+    objective: Objective,
+    start: tuple[Eigenpairs, set[int]],
+    solver: Mapping[str, Any],
 ) -> Callable[[float, Parameters], float]:
-    """Return the objective of the whole chain as a function of a step and a direction."""
+    """Return the objective of the whole chain as a function of a step and a direction.
+
+    ``start``: the pairs at p, and which of them keep their places when values cross nearby.
+    """
+    like, tracked = start
 
     def value_at(step: float, along: Parameters) -> float:
         moved = params.moved(p, step, along)
         try:
             chosen = {**solver, "like": like, "keep_factor": True}
             with model.assemble(moved) as pencil, solve_eigenproblem(pencil, **chosen) as pairs:
-                return evaluate(objective, pairs, moved)[0]
+                tracking = track_modes(like, pairs)
+                found = pairs
+                if tracked and not tracked & set(tracking.lost):
+                    found = followed(like, pairs, places(tracking, pairs, tracked, pairs.count))
+                return evaluate(objective, found, moved)[0]
         finally:
             params.release(moved)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
@@ -17,6 +18,9 @@ from geneig_adjoint.pencil import Pencil
 
 RELATIVE_TIE = 1e-10
 INTERVAL_MARGIN = 1e-6
+INNER_SHARE = 0.1
+"""Tolerance of the solves inside an eigensolve, relative to its own."""
+SMALLEST_RTOL = 1e-14
 
 WHICH = {
     name: getattr(SLEPc.EPS.Which, name.upper())
@@ -52,6 +56,8 @@ class Wanted:
         This rank's rows (n_local, j) of vectors to start from.
     count_check : bool
         Whether to verify that no wanted pair was missed.
+    rounding : float
+        Distance below which computed values cannot be told apart; 0 before the solve.
 
     """
 
@@ -63,6 +69,7 @@ class Wanted:
     prefix: str = ""
     start: Block | None = None
     count_check: bool = True
+    rounding: float = 0.0
 
     def checked(self, pencil: Pencil) -> Wanted:
         """Return the request with its defaults filled in.  (Not collective.)
@@ -99,6 +106,37 @@ class Wanted:
             if not given:
                 return replace(self, which="largest_magnitude")
         return _with_checked_target(self, pencil)
+
+    def with_inner_tolerance(self, defaults: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
+        """Return the options of an eigensolve, its inner tolerance tied to the outer one.
+
+        Not collective. An eigenpair is never better than the solves with A - sigma B it
+        comes from: an iterative solver goes to a tenth of ``eps_tol`` unless told otherwise.
+
+        Parameters
+        ----------
+        defaults
+            Options without the prefix, which those of the user replace.
+        tolerance
+            ``eps_tol`` where nobody gives one.
+
+        """
+        options = {**defaults, **self.options}
+        if self._option("st_ksp_type", options) in {None, "preonly"}:
+            return options
+        if "st_ksp_rtol" not in self.options:
+            outer = float(self._option("eps_tol", {"eps_tol": tolerance, **options}))
+            options["st_ksp_rtol"] = max(INNER_SHARE * outer, SMALLEST_RTOL)
+        if self._option("st_pc_type", options) not in {"lu", "cholesky"}:
+            # The package of the direct factor does not fit another preconditioner.
+            for name in set(options) - set(self.options):
+                if name.startswith(("st_pc_factor_", "st_mat_mumps_")):
+                    del options[name]
+        return options
+
+    def _option(self, name: str, options: Mapping[str, Any]) -> Any:
+        """Return an option as PETSc will see it: the command line wins."""
+        return PETSc.Options().getString(f"{self.prefix}ga_{name}", "") or options.get(name)
 
     @property
     def searched(self) -> tuple[float, float]:
@@ -200,7 +238,8 @@ def kept_indices(values: Block, wanted: Wanted) -> Block:
     size = np.abs(values)
     if _petsc.REAL_SCALARS:
         kept |= _close_to(values, values[kept & (values.imag != 0)].conj(), RELATIVE_TIE * size)
-    kept |= _close_to(values, values[kept], RELATIVE_GAP * size)
+    limit = np.maximum(RELATIVE_GAP * size, wanted.rounding)
+    kept |= _close_to(values, values[kept], limit)
     return np.flatnonzero(kept)
 
 

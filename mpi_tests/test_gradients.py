@@ -24,7 +24,7 @@ TINY = [tiny_problem(1), tiny_problem(2)]
 # Real problems are distributed alike in both builds: all of them in the real one.
 KEPT = {"nonsymmetric", "indefinite", "complex_pair", "two_group", "bar", "advection"}
 CHOSEN = [p for p in problems() if not COMPLEX_BUILD or p.name in KEPT]
-CHOSEN += complex_problems()[: 6 * COMPLEX_BUILD]
+CHOSEN += complex_problems()[: 7 * COMPLEX_BUILD]
 GALLERY = {problem.name: problem for problem in CHOSEN}
 # The normalization meets the ranks in few places: all by default, some by a functional.
 CHAINS = [Scenario(problem, "default") for problem in [*CHOSEN, *TINY]]

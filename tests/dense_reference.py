@@ -1,11 +1,13 @@
-"""Dense reference that shares no code with the package: derivatives by modal expansion.
+"""Dense reference that shares no code with the package: derivatives by expansion.
 
-All eigenpairs come from LAPACK (QZ).  The tangent of one vector is expanded in all the others,
+All eigenpairs come from LAPACK (QZ).  The tangent of one vector x with left vector w is
+expanded in what is orthogonal to it,
 
-    x_dot = sum_{k != j} c_k x_k,   W^H (A - lam_j B) X c = -W^H (dA - lam_j dB) x_j,
+    x_dot = X c,   W^H (A - lam B) X c = -W^H (dA - lam dB - lam_dot B) x,   X _|_ x,  W _|_ w,
 
-(infinite eigenvalues of a singular B included), then carried through the quotient rule of the
-normalization.  Derivatives of matrices and objectives are central differences of sixth order.
+(W^H (A - lam B) X is regular whatever the other eigenvalues are: infinite, in Jordan blocks),
+then carried through the quotient rule of the normalization.  Derivatives of matrices and
+objectives are central differences of sixth order.
 """
 
 from dataclasses import dataclass
@@ -136,11 +138,11 @@ class DenseReference:
         lam, z, w = self.lam[j], self.X[:, j], self.W[:, j]
         change = dA - lam * dB
         lam_dot = (w.conj() @ change @ z) / (w.conj() @ self.B @ z)
-        others = np.delete(np.arange(len(self.lam)), j)
-        X, W = self.X[:, others], self.W[:, others]
-        modal = W.conj().T @ (self.A - lam * self.B) @ X
-        z_dot = -X @ np.linalg.solve(modal, W.conj().T @ change @ z)
-        w_dot = -W @ np.linalg.solve(modal.conj().T, X.conj().T @ change.conj().T @ w)
+        X, W = (scipy.linalg.null_space(vector[None, :].conj()) for vector in (z, w))
+        small = W.conj().T @ (self.A - lam * self.B) @ X
+        total = change - lam_dot * self.B
+        z_dot = -X @ np.linalg.solve(small, W.conj().T @ total @ z)
+        w_dot = -W @ np.linalg.solve(small.conj().T, X.conj().T @ total.conj().T @ w)
         x, x_dot = self.scale.applied(z, z_dot, self.B, dB)
         # y^H B x = 1
         s = w.conj() @ self.B @ x

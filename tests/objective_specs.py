@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 from dense_reference import State
 from pencils import Problem, petsc_matrix
 
@@ -132,6 +134,23 @@ def dense_match(r: np.ndarray, x: np.ndarray) -> float:
     return float(abs(r.conj() @ x) ** 2 / (dense_square(r) * dense_square(x)))
 
 
+def dense_petermann(d: State) -> float:
+    x, y = d.right[:, 0], d.left[:, 0]
+    return dense_square(x) * dense_square(y) / abs(y.conj() @ d.B @ x) ** 2
+
+
+@cache
+def smooth_weight(problem: Problem) -> np.ndarray:
+    """Return a weight of the rows where neither x_0 nor y_0 is small: |x_i| has a kink at 0."""
+    values, left, right = scipy.linalg.eig(*problem.dense(problem.p), left=True)
+    distance = np.where(np.isfinite(values), np.abs(values - problem.solver["target"]), np.inf)
+    first = int(np.argmin(distance))
+    sizes = [np.abs(block[:, first]) for block in (left, right)]
+    large = np.logical_and(*(size > 0.2 * size.max() for size in sizes))
+    assert large.any()
+    return problem.vector(2).real * large
+
+
 def frequencies(values: np.ndarray) -> np.ndarray:
     return np.sqrt(values.real) / (2 * np.pi)
 
@@ -202,13 +221,19 @@ OBJECTIVES = [
         energies,
         lambda q, d: dense_energy(d.right[:, 0], d.A) + 2 * dense_energy(d.right[:, -1], d.B),
     ),
+    Spec("petermann", lambda q, s: o.PetermannFactor(0), lambda q, d: dense_petermann(d)),
+    Spec(
+        "structural",
+        lambda q, s: o.StructuralSensitivity(smooth_weight(q)[slice(*s.rows)], pair=0),
+        lambda q, d: float(smooth_weight(q) @ (abs(d.right[:, 0]) * abs(d.left[:, 0]))),
+    ),
     Spec("length", length_of_x, lambda q, d: dense_square(d.right[:, 0]) ** 2),
 ]
 
 
 # Objectives that look at pairs 1 or 2 need a problem that has them.
 SINGLE = {"imaginary", "frequency", "keff", "output_imag", "with_parameters", "energies", "length"}
-SINGLE |= {"left_output", "both_lengths"}
+SINGLE |= {"left_output", "both_lengths", "petermann", "structural"}
 
 
 def objectives_for(problem: Problem) -> list[Spec]:

@@ -74,7 +74,9 @@ VALUES = np.array([1.0, 1.9, 3.1, 4.6, 6.4, 8.3, 10.1, 12.7])
 SIGNED = np.array([1.3, -1.1, 2.8, -3.6, 5.0, -6.4, 8.0, 9.5])
 
 
-def hermitian_problem(name, seed, *, complex_, generalized=True, signs=False) -> Problem:
+def hermitian_problem(
+    name, seed, *, complex_, generalized=True, signs=False, infinite=0
+) -> Problem:
     """L Q diag Q^H L^H: eigenvalues known at p = 0.  With signs, B carries them (indefinite)."""
     rng = np.random.default_rng(seed)
     n = len(VALUES)
@@ -83,7 +85,8 @@ def hermitian_problem(name, seed, *, complex_, generalized=True, signs=False) ->
     A = L @ Q @ np.diag(VALUES) @ Q.conj().T @ L.conj().T
     B = L @ L.conj().T
     if signs:
-        A, B = B, L @ Q @ np.diag(1 / SIGNED) @ Q.conj().T @ L.conj().T
+        inverses = np.where(np.arange(n) < n - infinite, 1 / SIGNED, 0.0)
+        A, B = B, L @ Q @ np.diag(inverses) @ Q.conj().T @ L.conj().T
     A, B = (A + A.conj().T) / 2, (B + B.conj().T) / 2
 
     def draw():
@@ -101,6 +104,77 @@ def hermitian_problem(name, seed, *, complex_, generalized=True, signs=False) ->
     traits |= {"symmetric"} if bilinear else set()
     traits |= set() if signs else {"definite", "positive"}
     return matrix_problem(name, A, B if generalized else None, derivatives, traits)
+
+
+def buckling_problem(name, seed, *, singular=False) -> Problem:
+    """A definite, B indefinite, near 0: solved in 1 / lam.  Singular: two values are infinite."""
+    made = hermitian_problem(name, seed, complex_=False, signs=True, infinite=2 * singular)
+    return replace(made, solver={"count": 3, "target": 0.0})
+
+
+# lam = 0.9 +- 0.5i has x^H B x = 0; the signs of x^H B x of real values do not follow theirs.
+NEUTRAL = (np.array([[0.5, 0.9], [0.9, -0.5]]), np.array([[0.0, 1.0], [1.0, 0.0]]))
+GHIEP_VALUES = np.array([1.7, -1.4, 3.1, -2.9, 4.6, 6.0])
+GHIEP_SIGNS = np.array([1.0, 1.0, -1.0, -1.0, -1.0, 1.0])
+
+
+def ghiep_problem(name, seed, *, complex_, traits) -> Problem:
+    """A and B Hermitian, neither definite: a conjugate pair among real eigenvalues."""
+    rng = np.random.default_rng(seed)
+    n = 2 + len(GHIEP_VALUES)
+    L = well_conditioned(rng, n, complex_=complex_)
+    A, B = (
+        L @ scipy.linalg.block_diag(block, np.diag(diagonal)) @ L.conj().T
+        for block, diagonal in zip(NEUTRAL, (GHIEP_SIGNS * GHIEP_VALUES, GHIEP_SIGNS), strict=True)
+    )
+    A, B = (A + A.conj().T) / 2, (B + B.conj().T) / 2
+
+    def draw():
+        return 0.3 * sparse_direction(rng, n, hermitian=True, complex_=complex_)
+
+    return matrix_problem(name, A, B, three_kinds(draw), {"complex", *traits})
+
+
+def semidefinite_problem() -> Problem:
+    """Symmetric, B = F F^T of lower rank for every p: two eigenvalues are infinite."""
+    rng = np.random.default_rng(33)
+    n = len(VALUES)
+    made = hermitian_problem("semidefinite", 33, complex_=False)
+    A, _ = made.dense({"p": np.zeros(4)})
+    F = well_conditioned(rng, n)[:, : n - 2]
+    dB = 0.3 * F @ sparse_direction(rng, n - 2, hermitian=True) @ F.T
+    dA = [sparse_direction(rng, n, hermitian=True) for _ in range(3)]
+    derivatives = [(dA[0], None), (None, 0.4 * dB), (dA[1], dB), (dA[2], None)]
+    return matrix_problem("semidefinite", A, F @ F.T, derivatives, made.traits)
+
+
+def saddle_point_problem() -> Problem:
+    """Velocities and pressures, K + C the friction and convection, G^T u = 0 the constraint.
+
+    The infinite eigenvalues form Jordan blocks of size 2.
+    """
+    rng = np.random.default_rng(34)
+    velocities, pressures = 7, 2
+    K = np.diag([1.1, 1.9, 2.8, 4.1, 5.0, 6.2, 7.7]) - 0.4 * np.eye(7, k=1) - 0.3 * np.eye(7, k=-1)
+    M = np.diag(rng.uniform(0.8, 1.4, velocities)) + 0.1 * np.eye(7, k=1) + 0.1 * np.eye(7, k=-1)
+    G = rng.standard_normal((velocities, pressures))
+    zero = np.zeros((pressures, pressures))
+
+    def flow(block, coupling=0 * G):
+        return np.block([[block, coupling], [coupling.T, zero]])
+
+    def draw(**kind):
+        return sparse_direction(rng, velocities, **kind)
+
+    dB = flow(0.3 * draw(hermitian=True))
+    derivatives = [
+        (flow(draw()), None),
+        (None, 0.4 * dB),
+        (flow(draw()), dB),
+        (flow(0 * K, 0.3 * rng.standard_normal(G.shape)), None),
+    ]
+    A, B = flow(K, G), flow(M)
+    return matrix_problem("saddle_point", A, B, derivatives, {"positive", "hermitian"})
 
 
 def nonsymmetric_problem(name, seed, D, *, generalized=True, complex_=False, traits=()) -> Problem:
@@ -178,6 +252,11 @@ def problems() -> list[Problem]:
         two_group_problem(),
         bar_problem("bar", complex_=False),
         advection_problem(),
+        buckling_problem("buckling", 31),
+        buckling_problem("buckling_singular", 32, singular=True),
+        ghiep_problem("ghiep", 35, complex_=False, traits={"symmetric"}),
+        semidefinite_problem(),
+        saddle_point_problem(),
     ]
     return real + (complex_problems() if COMPLEX_BUILD else [])
 
@@ -192,6 +271,7 @@ def complex_problems() -> list[Problem]:
             "complex_nonsymmetric", 24, np.diag(values), complex_=True, traits={"complex"}
         ),
         complex_symmetric_problem(values),
+        ghiep_problem("hermitian_ghiep", 36, complex_=True, traits=set()),
         bar_problem("complex_bar", complex_=True),
     ]
 

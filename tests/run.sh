@@ -44,7 +44,7 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --petsc)
-            [ -n "${2-}" ] || usage_error "--petsc expects a version, got none"
+            [[ ${2-} =~ ^[0-9.]+$ ]] || usage_error "--petsc expects a version, got '${2-}'"
             petsc=$2
             shift
             ;;
@@ -101,7 +101,7 @@ stage() {
     # --foreground: an interrupt from the keyboard shall reach pytest and mpirun.
     (
         # shellcheck source=docker/env.sh
-        . docker/env.sh "$build" $petsc || exit
+        . docker/env.sh "$build" ${petsc:+"$petsc"} || exit
         exec timeout --foreground --kill-after=10 "$stage_seconds" \
             "$@" python -m pytest --color="$color" "$folder" "${pytest_arguments[@]}" </dev/null
     ) 2>&1 | tee "$log"

@@ -227,3 +227,15 @@ def test_how_often_a_loop_checks(comm, word, checked):
 def test_unknown_checks_of_loops(word):
     with pytest.raises(ga.InputError, match="every:N"):
         ga.value_and_gradient(NOTHING, None, count_check=word)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-7, 1.0])
+def test_the_factor_solves_after_the_search(held, scale):
+    # In small units SLEPc takes the vectors found for the null space of A - sigma B.
+    pencil = held(scale * grid(7), np.diag(np.r_[np.ones(45), np.zeros(4)]))
+    with ga.solve_eigenproblem(pencil, 5, target=0.1 * scale) as pairs:
+        rhs = np.ones((49, 1)).astype(pairs.right.dtype)
+        for hermitian in (False, True):
+            x = pairs.factor.solve(rhs, hermitian=hermitian)
+            Kx = pencil.multiply_a(x) - pairs.factor.sigma.real * pencil.multiply_b(x)
+            np.testing.assert_allclose(Kx, rhs, atol=1e-10)

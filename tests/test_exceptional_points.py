@@ -1,189 +1,185 @@
-"""Exceptional points of follower-force problems: right next to them, refused at them.
-
-Ziegler's double pendulum (Ing.-Arch. 20, 1952) with m1 = 2 m2 flutters at P l / c = 7/2 - sqrt(2),
-Beck's cantilever (ZAMP 3, 1952) at P L^2 / EI = 20.05 with omega = 11.02 sqrt(EI / m L^4); two
-eigenvalues and their vectors coalesce there (Bolotin, Nonconservative Problems of the Theory of
-Elastic Stability, 1963).
-"""
-
-from contextlib import contextmanager
+"""Exceptional points of follower forces, and eigenvalues that rounding moves visibly."""
 
 import numpy as np
 import pytest
-import scipy.linalg
-from pencils import petsc_matrix
+from builders import matrix
+from hard_pencils import (
+    BECK_FREQUENCY,
+    BECK_LOAD,
+    FLUTTER_LOAD,
+    beck,
+    bidiagonal,
+    ziegler,
+    ziegler_values,
+)
 
 import geneig_adjoint as ga
+from geneig_adjoint import objectives as obj
 
-FLUTTER = 3.5 - np.sqrt(2.0)
-M_ZIEGLER = np.array([[3.0, 1.0], [1.0, 1.0]])
-K_ZIEGLER = np.array([[2.0, -1.0], [-1.0, 1.0]])
-LOAD_ZIEGLER = np.array([[-1.0, 1.0], [0.0, 0.0]])
-
-
-@contextmanager
-def solved(comm, arrays, load, **solver):
-    """K + load L, M with their pairs; the load is the parameter."""
-    K, L, M = (petsc_matrix(comm, array) for array in arrays)
-    p = {"load": np.array([load])}
-    with (
-        ga.MatrixModel(K, M, {"load": [(L, None)]}) as model,
-        model.assemble(p) as pencil,
-        ga.solve_eigenproblem(pencil, **solver) as pairs,
-    ):
-        yield model, p, pairs
+LEFT = ["auto", False]
+# The rounded load is at most this far below the point; values below split by its root.
+ROUNDED = 1e-15
 
 
-def ziegler(comm, load, **changes):
-    solver = {"count": 2, "target": 0.1, **changes}
-    return solved(comm, (K_ZIEGLER, LOAD_ZIEGLER, M_ZIEGLER), load, **solver)
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize("count", [1, 2])
+def test_coalescing_frequencies_of_the_double_pendulum_have_no_derivative(comm, count, left):
+    model, p = ziegler(comm, FLUTTER_LOAD)
+    pairs = ga.solve_eigenproblem(model.assemble(p), count, target=0.5, left=left)
+    # lam = 1 / sqrt(2), twice, split by the root of rounding
+    np.testing.assert_allclose(pairs.values, np.sqrt(0.5), rtol=1e-7)
+    for objective in (obj.Eigenvalue(0), obj.LinearOutput(np.ones(2), 0)):
+        with pytest.raises(
+            ga.DefectiveEigenvalueError, match=r"must be simple.*exceptional po"
+        ) as e:
+            ga.gradient(model, p, pairs, objective)
+        assert e.value.condition > 1e7
+    with pytest.raises(ga.DefectiveEigenvalueError, match="defective to working accuracy"):
+        ga.jvp(model, p, pairs, {"p": np.ones(1)}, columns=[0])
 
 
-@pytest.mark.parametrize("load", [0.5, FLUTTER - 1e-3, FLUTTER - 1e-6])
-def test_ziegler_below_flutter(comm, load):
-    with ziegler(comm, load) as (model, p, pairs):
-        values = pairs.values.copy()
-        objectives = [ga.objectives.Eigenvalue(j) for j in range(2)]
-        slopes = [g["load"][0] for g in ga.gradient(model, p, pairs, objectives)]
-    # 2 lam^2 + (2 p - 7) lam + 1 = 0
-    b, root = 2 * load - 7, np.sqrt((2 * load - 7) ** 2 - 8)
-    lam = np.array([-b - root, -b + root]) / 4
-    rounding = 1e-14 / (lam[1] - lam[0])  # an error of A moves values by its size over their gap
-    np.testing.assert_allclose(values, lam, rtol=0, atol=10 * rounding)
-    np.testing.assert_allclose(slopes, -2 * lam / (b + 4 * lam), rtol=100 * rounding / root + 1e-12)
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize("below", [1e-3, 1e-1, -1e-3, -1e-1])
+def test_derivatives_on_both_sides_of_flutter(comm, below, left):
+    model, p = ziegler(comm, FLUTTER_LOAD - below)
+    pairs = ga.solve_eigenproblem(model.assemble(p), 2, target=0.5, left=left)
+    values, slopes = ziegler_values(below)
+    for j in range(2):
+        # eps times the square of the condition (28 at 1e-3), and rtol 1e-10 without left vectors
+        i = int(np.argmin(np.abs(values - pairs.values[j])))
+        assert abs(pairs.values[j] - values[i]) < 1e-12
+        parts = [
+            ga.gradient(model, p, pairs, obj.Eigenvalue(j, part=part))["p"][0]
+            for part in ("real", "imag")
+        ]
+        assert abs(complex(*parts) - slopes[i]) < 1e-8 * abs(slopes[i])
 
 
-@pytest.mark.parametrize("part", ["real", "imag"])
-def test_ziegler_beyond_flutter(comm, part):
-    load = FLUTTER + 0.3
-    with ziegler(comm, load) as (model, p, pairs):
-        values = pairs.values.copy()
-        objectives = [ga.objectives.Eigenvalue(j, part=part) for j in range(2)]
-        slopes = [g["load"][0] for g in ga.gradient(model, p, pairs, objectives)]
-    b, root = 2 * load - 7, 1j * np.sqrt(8 - (2 * load - 7) ** 2)
-    lam = np.array([-b + root, -b - root]) / 4
-    np.testing.assert_allclose(values, lam, rtol=1e-12)
-    np.testing.assert_allclose(slopes, getattr(-2 * lam / (b + 4 * lam), part), rtol=1e-11)
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize("below", [1e-9, 1e-10, 1e-12])
+def test_closer_than_the_rule_is_refused(comm, below, left):
+    # Condition sqrt(0.77 / below) > 1e4 from 8e-9 on, and a neighbour within ten times its inverse.
+    model, p = ziegler(comm, FLUTTER_LOAD - below)
+    pairs = ga.solve_eigenproblem(model.assemble(p), 2, target=0.5, left=left)
+    with pytest.raises(ga.DefectiveEigenvalueError, match="with condition number") as caught:
+        ga.gradient(model, p, pairs, obj.Eigenvalue(0))
+    # ||x|| ||B^H y|| and the sine of the angle between two vectors differ by the shape of B
+    assert 0.1 < caught.value.condition * np.sqrt(below) < 10
 
 
-OBJECTIVES = {
-    "eigenvalue": ga.objectives.Eigenvalue(0),
-    "vector": ga.objectives.QuadraticForm(np.array([1.0, 2.0]), (0,)),
-    "petermann": ga.objectives.PetermannFactor(1),
-}
+def test_neighbour_that_was_not_asked_for_counts(comm):
+    model, p = ziegler(comm, FLUTTER_LOAD - 1e-10)
+    pairs = ga.solve_eigenproblem(model.assemble(p), 1, target=0.5)
+    assert pairs.count == 1
+    values, _ = ziegler_values(1e-10)
+    assert pairs.gaps[0] == pytest.approx(abs(values[1] - values[0]), rel=1e-3)  # eps x condition^2
+    with pytest.raises(ga.DefectiveEigenvalueError, match="a neighbour at distance"):
+        ga.gradient(model, p, pairs, obj.Eigenvalue(0))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_ziegler_at_flutter_is_refused(comm, objective):
-    with (
-        ziegler(comm, FLUTTER) as (model, p, pairs),
-        pytest.raises(ga.DefectiveEigenvalueError, match="exceptional point") as caught,
-    ):
-        ga.gradient(model, p, pairs, OBJECTIVES[objective])
-    assert caught.value.condition > 1e4
-
-
-def test_tangents_and_second_derivatives_are_refused_at_flutter(comm):
-    with ziegler(comm, FLUTTER) as (model, p, pairs):
-        with pytest.raises(ga.DefectiveEigenvalueError, match="exceptional point"):
-            ga.jvp(model, p, pairs, p)
-        with pytest.raises(ga.DefectiveEigenvalueError, match="exceptional point"):
-            ga.hessian_vector_product(model, p, pairs, ga.objectives.Eigenvalue(0), p)
-
-
-@pytest.mark.parametrize("objective", ["eigenvalue", "vector"])
-def test_ziegler_at_flutter_is_refused_without_left_vectors(comm, objective):
-    # No condition number is known then; the bordered system must give it away.
-    with (
-        ziegler(comm, FLUTTER, left=False) as (model, p, pairs),
-        pytest.raises((ga.DefectiveEigenvalueError, ga.DegenerateEigenvalueError)),
-    ):
-        ga.gradient(model, p, pairs, OBJECTIVES[objective])
+def test_near_but_independent_vectors_are_not_defective(comm):
+    # Two values 1e-4 apart with orthogonal vectors, in a matrix that is not normal elsewhere.
+    A = np.diag([1.5, 1.5001, 3.0, 4.0])
+    A[2, 3] = 5.0
+    slope = np.diag([1.0, 2.0, 3.0, 4.0])
+    model = ga.MatrixModel(matrix(A, comm), None, {"p": [(matrix(slope, comm), None)]})
+    p = {"p": np.zeros(1)}
+    for left in LEFT:
+        pairs = ga.solve_eigenproblem(model.assemble(p), 2, target=0.9, left=left)
+        found = [ga.gradient(model, p, pairs, obj.Eigenvalue(j))["p"][0] for j in range(2)]
+        np.testing.assert_allclose(found, [1.0, 2.0], rtol=1e-9)  # rtol of the adjoint
 
 
 # -- Beck's column --
 
-ELEMENTS = 12
 
-
-def beck_arrays():
-    """Hermite beam elements on [0, 1], clamped at 0: stiffness, load per P, mass."""
-    h, n = 1.0 / ELEMENTS, 2 * (ELEMENTS + 1)
-    bending = np.array(
-        [[12, 6 * h, -12, 6 * h], [6 * h, 4 * h**2, -6 * h, 2 * h**2],
-         [-12, -6 * h, 12, -6 * h], [6 * h, 2 * h**2, -6 * h, 4 * h**2]]
-    ) / h**3  # fmt: skip
-    geometric = np.array(
-        [[36, 3 * h, -36, 3 * h], [3 * h, 4 * h**2, -3 * h, -(h**2)],
-         [-36, -3 * h, 36, -3 * h], [3 * h, -(h**2), -3 * h, 4 * h**2]]
-    ) / (30 * h)  # fmt: skip
-    mass = np.array(
-        [[156, 22 * h, 54, -13 * h], [22 * h, 4 * h**2, 13 * h, -3 * h**2],
-         [54, 13 * h, 156, -22 * h], [-13 * h, -3 * h**2, -22 * h, 4 * h**2]]
-    ) * (h / 420)  # fmt: skip
-    K, G, M = np.zeros((3, n, n))
-    for e in range(ELEMENTS):
-        part = slice(2 * e, 2 * e + 4)
-        for whole, local in ((K, bending), (G, geometric), (M, mass)):
-            whole[part, part] += local
-    load = -G
-    load[n - 2, n - 1] += 1.0  # the force follows the slope of the tip
-    return tuple(array[2:, 2:] for array in (K, load, M))
-
-
-BECK = beck_arrays()
-
-
-def beck(comm, load, **changes):
-    return solved(comm, BECK, load, count=2, target=100.0, **changes)
-
-
-def oscillates(comm, load):
-    with beck(comm, load, left=False) as (_, _, pairs):
-        return bool(np.all(np.abs(pairs.values.imag) == 0))
+def beck_pairs(comm, load, **wanted):
+    model, p = beck(comm, load)
+    return model, p, ga.solve_eigenproblem(model.assemble(p), 2, target=100.0, **wanted)
 
 
 @pytest.fixture(scope="module")
-def critical_load(comm):
-    low, high = 15.0, 25.0
-    while high - low > 1e-13 * high:
+def flutter(comm):
+    """Return the load where the two lowest frequencies meet, and their eigenvalue."""
+    low, high = 19.0, 21.0
+    while high - low > 1e-7:
         middle = (low + high) / 2
-        if middle in {low, high}:
-            break
-        low, high = (middle, high) if oscillates(comm, middle) else (low, middle)
-    return low
+        _, _, pairs = beck_pairs(comm, middle, left=False, count_check="off")
+        split = np.abs(pairs.values[0].imag) > 1e-9 * np.abs(pairs.values[0])
+        low, high = [(middle, high), (low, middle)][int(split)]
+    return low, float(pairs.values[0].real)
 
 
-def test_beck_flutters_at_its_critical_load(comm, critical_load):
-    assert critical_load == pytest.approx(20.05, abs=0.01)
-    with beck(comm, critical_load - 1e-6) as (_, _, pairs):
-        # The two values are sqrt(1e-6) apart, times a slope of order 100.
-        np.testing.assert_allclose(np.sqrt(pairs.values.real), 11.02, atol=0.05)
+def test_flutter_load_and_frequency_of_becks_column(flutter):
+    load, value = flutter
+    # Four digits in the literature; 20 cubic elements give six.
+    assert load == pytest.approx(BECK_LOAD, rel=2e-4)
+    assert np.sqrt(value) == pytest.approx(BECK_FREQUENCY, rel=5e-4)
 
 
-def test_beck_slopes_grow_like_the_inverse_root(comm, critical_load):
-    slopes = []
-    for distance in (4e-4, 1e-4):
-        load = critical_load - distance
-        with beck(comm, load) as (model, p, pairs):
-            slope = ga.gradient(model, p, pairs, ga.objectives.Eigenvalue(0))["load"][0]
-            here = pairs.values[0].real
-        K, L, M = BECK
-        h = 1e-2 * distance
-        near = [
-            min(scipy.linalg.eigvals(K + (load + s * h) * L, M), key=lambda v: abs(v - here)).real
-            for s in (-2, -1, 1, 2)
-        ]
-        difference = (8 * (near[2] - near[1]) - (near[3] - near[0])) / (12 * h)
-        # LAPACK: 1e-16 times the largest value of 1e7 and the condition of 1e2, over the step
-        assert slope == pytest.approx(difference, rel=1e-2)
-        slopes.append(slope)
-    assert slopes[1] / slopes[0] == pytest.approx(2.0, rel=0.02)
+def test_gradient_grows_like_the_inverse_root_of_the_distance(comm, flutter):
+    load, _ = flutter
+    scaled = []
+    for distance in (4e-2, 1e-2):
+        model, p, pairs = beck_pairs(comm, load - distance)
+        slope = ga.gradient(model, p, pairs, obj.Eigenvalue(0))["p"][0]
+        # The derivative is that of the values themselves: fourth-order differences.
+        h = 0.02 * distance
+        near = [beck_pairs(comm, load - distance + k * h)[2].values[0].real for k in (-2, -1, 1, 2)]
+        difference = (near[0] - 8 * near[1] + 8 * near[2] - near[3]) / (12 * h)
+        assert slope == pytest.approx(difference, rel=1e-4)
+        scaled.append(abs(slope) * np.sqrt(distance))
+    # The next term of the root's series is of relative size sqrt(distance).
+    assert scaled[1] == pytest.approx(scaled[0], rel=0.05)
 
 
-def test_beck_at_its_critical_load_is_refused(comm, critical_load):
-    with (
-        beck(comm, critical_load) as (model, p, pairs),
-        pytest.raises(ga.DefectiveEigenvalueError, match="exceptional point"),
-    ):
-        ga.gradient(model, p, pairs, ga.objectives.Eigenvalue(0))
+@pytest.mark.parametrize("left", LEFT)
+def test_becks_column_at_flutter_has_no_derivative(comm, flutter, left):
+    model, p, pairs = beck_pairs(comm, flutter[0], left=left)
+    refusals = (ga.DefectiveEigenvalueError, ga.DegenerateEigenvalueError)
+    with pytest.raises(refusals, match=r"exceptional point|separate the values"):
+        ga.gradient(model, p, pairs, obj.Eigenvalue(0))
+
+
+# -- highly non-normal --
+
+
+def test_gradient_of_an_ill_conditioned_eigenvalue_warns(comm):
+    A = np.array([[1.0, 3e6, 0.5], [0.0, 2.0, 0.3], [0.0, 0.0, 7.5]])
+    slope = np.diag([1.0, 2.0, 3.0])
+    model = ga.MatrixModel(matrix(A, comm), None, {"p": [(matrix(slope, comm), None)]})
+    p = {"p": np.zeros(1)}
+    pairs = ga.solve_eigenproblem(model.assemble(p), 1, target=0.8)
+    assert pairs.condition[0] == pytest.approx(3e6, rel=1e-2)  # the value is off by 1e-4
+    assert any("condition number 3" in note for note in pairs.info.notes)
+    with pytest.warns(ga.IllConditionedWarning, match=r"below 1e\+06, got 3.0e\+06: its estimat"):
+        ga.gradient(model, p, pairs, obj.Eigenvalue(0))
+    with pytest.warns(ga.IllConditionedWarning, match="eigenvalue 0 should have a condition"):
+        ga.jvp(model, p, pairs, {"p": np.ones(1)})
+
+
+def estimates(comm, coupling):
+    """Return conditions, estimated and true errors; nothing where the solve is refused."""
+    pencil = ga.Pencil(matrix(bidiagonal(coupling), comm), owned=True)
+    try:
+        pairs = ga.solve_eigenproblem(pencil, 2, target=6.2)
+    except ga.ConvergenceError:
+        return [np.zeros(0)] * 3
+    exact = np.diag(bidiagonal(coupling))
+    true = np.abs(exact[:, None] - pairs.values[None, :]).min(axis=0)
+    return pairs.condition, pairs.errors, true
+
+
+@pytest.mark.parametrize("coupling", [5.0, 8.0, 12.0, 20.0, 50.0, 100.0])
+def test_error_estimate_bounds_the_true_error(comm, coupling):
+    # From 50 on the eigensolver takes the target itself for an eigenvalue: residuals 5e-9,
+    # errors 0.3.
+    _, estimated, true = estimates(comm, coupling)
+    assert (estimated >= true / 10).all()
+
+
+def test_estimate_of_a_hard_case_is_finite_and_reported(comm):
+    condition, estimated, true = estimates(comm, 12.0)
+    assert (condition > 1e6).all()
+    assert (true > 1e-7).all()
+    assert (estimated < 1.0).all()

@@ -15,7 +15,7 @@ LAYERS = [
     {"symmetry", "differentiation"},
     {"pencil", "parameters", "kernels", "ghosts", "assembly"},
     {"element_blocks"},
-    {"elements", "models", "operators", "maps", "eigenpairs"},
+    {"elements", "models", "operators", "maps", "eigenpairs", "constraints"},
     {"normalization", "clusters", "factorization", "bordered_matrix", "wanted", "weights"},
     {"adjoint_settings"},
     {"bordered_solver", "invariant_subspace", "spectral", "nonnormal", "completeness"},

@@ -30,7 +30,7 @@ def test_hermitian_is_measured(comm, array):
         (stiffness(4), np.diag([1.0, 1.0, 0.0, 0.0]), True, True, "ghep"),
         (stiffness(4), INDEFINITE, True, False, "ghep"),  # A is definite
         (stiffness(4), -mass(4), True, False, "ghep"),
-        (INDEFINITE, INDEFINITE, True, False, "gnhep"),
+        (INDEFINITE, INDEFINITE, True, False, "ghiep"),
         (stiffness(4), nonsymmetric(4), False, False, "gnhep"),
     ],
     ids=[
@@ -88,7 +88,8 @@ def test_declared_nonsymmetric_is_believed(comm):
 
 
 def test_unknown_problem_type(comm):
-    with pytest.raises(ga.InputError, match=r"one of hep, ghep, nhep, gnhep or None, got 'gep'"):
+    names = "one of hep, ghep, ghiep, nhep, gnhep or None"
+    with pytest.raises(ga.InputError, match=f"{names}, got 'gep'"):
         ga.Pencil(matrix(stiffness(4), comm), problem_type="gep")
 
 

@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 from builders import K0, chain, chain_parameters, shares
+from test_changing_modes import N as TWO_CHAINS
+from test_changing_modes import two_chains
 
 import geneig_adjoint as ga
 
@@ -221,3 +223,11 @@ def test_seed_changes_the_direction_only(comm):
     assert first.passed and second.passed  # noqa: PT018
     assert first.remainders != second.remainders
     np.testing.assert_allclose(first.gradient["k"], second.gradient["k"], rtol=1e-12)
+
+
+def test_values_that_cross_within_the_steps(comm):
+    # s chain beside a chain: the lowest values cross at s = 1, the steps go 2 % around.
+    model = two_chains(comm)
+    p = {"s": np.array([0.99999]), "t": 1e-6 * np.cos(np.arange(TWO_CHAINS))}
+    report = ga.verify_gradient(model, p, ga.objectives.Eigenvalue(0), count=2)
+    assert report.passed, str(report)

@@ -21,6 +21,7 @@ from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.errors import (
+    ConstrainedRowError,
     DefectiveEigenvalueError,
     DegenerateEigenvalueError,
     GaugeError,
@@ -40,7 +41,12 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 INLINE_ENTRIES = 1000
-MISSING = (DegenerateEigenvalueError, DefectiveEigenvalueError, GaugeError)
+MISSING = (
+    ConstrainedRowError,
+    DegenerateEigenvalueError,
+    DefectiveEigenvalueError,
+    GaugeError,
+)
 """Errors that mean: this derivative does not exist; the others are still worth having."""
 
 
