@@ -242,7 +242,7 @@ def destroy_quietly(*objects: Any) -> None:
     Collective. PETSc may refuse to destroy what a failed call left half done.
     """
     for item in objects:
-        with suppress(PETSc.Error):
+        with suppress(PETSc.Error), plain_errors():
             destroy(item)
 
 

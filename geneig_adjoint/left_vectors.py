@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +15,10 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
-from geneig_adjoint.clusters import group_values
+from geneig_adjoint.clusters import LARGEST_SPLIT, group_values
 from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.eigensolver import DEFAULT_TOLERANCE
-from geneig_adjoint.errors import ConvergenceError
+from geneig_adjoint.errors import ConvergenceError, DefectiveEigenvalueError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs, backward_errors, residual_limit
@@ -59,6 +61,8 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
     ------
     ConvergenceError
         When a left vector stays inaccurate in spite of the fallback.
+    DefectiveEigenvalueError
+        When that is so at an exceptional point.
 
     """
     if pencil.definite:
@@ -79,7 +83,8 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
             missing &= still
         notes = []
         for j in np.flatnonzero(missing):
-            left[:, j] = _from_bordered_system(pencil, found, int(j))
+            with _explained(found, int(j)):
+                left[:, j] = _from_bordered_system(pencil, found, int(j))
             notes.append(f"left vector {j} comes from the transposed bordered system")
         left = _biorthonormal(pencil, found, left)
         residuals = backward_errors(pencil, found.values, left, left=True)
@@ -193,6 +198,24 @@ def _from_bordered_system(pencil: Pencil, found: RightPairs, j: int) -> Block:
         zero = np.zeros((pencil.n_local, 1), dtype=complex)
         unit = (np.array(members) == j).astype(float)[:, None]
         return system.solve(zero, unit, hermitian=True)[0][:, 0]
+
+
+@contextmanager
+def _explained(found: RightPairs, j: int) -> Iterator[None]:
+    """Tell an exceptional point from a solve that fails for other reasons.  (Not collective.)"""
+    try:
+        yield
+    except ConvergenceError as error:
+        gap, size = float(found.gaps[j]), abs(found.values[j])
+        if not gap <= LARGEST_SPLIT * size:
+            raise
+        raise DefectiveEigenvalueError(
+            f"eigenvalue {j} must be simple to have a left vector, got {found.values[j]:.12g} with "
+            f"a neighbour at distance {gap:.1e} and a singular bordered system: an exceptional "
+            "point; move the parameters away from it, or pass left=False for values and right "
+            "vectors alone",
+            condition=float(size / max(gap, TINY)),
+        ) from error
 
 
 def _groups(pencil: Pencil, found: RightPairs) -> tuple[tuple[int, ...], ...]:

@@ -163,7 +163,7 @@ def estimates(comm, coupling):
     pencil = ga.Pencil(matrix(bidiagonal(coupling), comm), owned=True)
     try:
         pairs = ga.solve_eigenproblem(pencil, 2, target=6.2)
-    except ga.ConvergenceError:
+    except (ga.ConvergenceError, ga.DefectiveEigenvalueError):
         return [np.zeros(0)] * 3
     exact = np.diag(bidiagonal(coupling))
     true = np.abs(exact[:, None] - pairs.values[None, :]).min(axis=0)
@@ -183,3 +183,21 @@ def test_estimate_of_a_hard_case_is_finite_and_reported(comm):
     assert (condition > 1e6).all()
     assert (true > 1e-7).all()
     assert (estimated < 1.0).all()
+
+
+def slope_at_the_end_of_a_bisection(comm):
+    low, high = 19.0, 21.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        model, p, pairs = beck_pairs(comm, middle)
+        split = np.abs(pairs.values[0].imag) > 1e-9 * np.abs(pairs.values[0])
+        low, high = [(middle, high), (low, middle)][int(split)]
+    return ga.gradient(model, p, pairs, obj.Eigenvalue(0))
+
+
+def test_bisection_for_flutter_with_left_vectors_ends_in_the_right_error(comm):
+    # In the end there is no left vector (real build), or one of a huge condition.
+    match = r"to have a left vector.* left=False|exceptional point"
+    with pytest.raises(ga.DefectiveEigenvalueError, match=match) as caught:
+        slope_at_the_end_of_a_bisection(comm)
+    assert caught.value.condition > 1e4
