@@ -75,7 +75,11 @@ def solve_right(pencil: Pencil, wanted: Wanted) -> tuple[RightPairs, Wanted]:
 def _solve_beside(pencil: Pencil, wanted: Wanted) -> tuple[RightPairs, Wanted]:
     """Return what `solve_right` does, with the shift moved if it hits an eigenvalue."""
     try:
-        return _solve_once(pencil, wanted, wanted.target)
+        found, done = _solve_once(pencil, wanted, wanted.target)
+        record = found.completeness
+        if wanted.interval is None or (record.found or 0) >= (record.expected or 0):
+            return found, done
+        return _sliced_again(pencil, done, record), done
     except _ShiftError as hit:
         moved = _better_shift(pencil, wanted)
         try:
@@ -163,18 +167,34 @@ def _raise_problem(found: RightPairs, wanted: Wanted, sigma: complex | None) -> 
 
 
 def _counted_interval(eps: SLEPc.EPS, wanted: Wanted) -> Completeness:
-    """Return the count of the factors at the ends of an interval; raise if more than found."""
+    """Return the count of the factors at the ends of an interval."""
     _, inertias = eps.getKrylovSchurInertias()
-    inside, found = int(inertias[-1] - inertias[0]), eps.getConverged()
-    if found < inside:
+    inside = int(inertias[-1] - inertias[0])
+    return Completeness("inertia", eps.getConverged(), inside, wanted.interval)
+
+
+def _sliced_again(pencil: Pencil, wanted: Wanted, record: Completeness) -> RightPairs:
+    """Return all pairs of an interval of which copies were missed: those nearest to its middle.
+
+    Collective. The solve around a target searches the complement of what it found.
+    """
+    assert wanted.interval is not None
+    expected, found = record.expected or 0, record.found or 0
+    middle = 0.5 * (wanted.interval[0] + wanted.interval[1])
+    around = replace(wanted, interval=None, target=middle, count=expected, count_check=True)
+    pairs, _ = _solve_beside(pencil, around)
+    inside = kept_indices(pairs.values, wanted)
+    if inside.size != expected:
         raise MissingEigenvaluesError(
-            f"all {inside} eigenvalues in {wanted.interval} must be found, got {found}: copies of "
-            "a multiple one are missing; shorten the interval, or use target= with a larger count",
-            found=found,
-            expected=inside,
+            f"all {expected} eigenvalues in {wanted.interval} must be found, got {inside.size} "
+            "around its middle: shorten the interval, or use target= with a larger count",
+            found=int(inside.size),
+            expected=expected,
             window=wanted.interval,
         )
-    return Completeness("inertia", found, inside, wanted.interval)
+    ordered = inside[np.argsort(pairs.values[inside].real, kind="stable")]
+    mended = replace(record, found=expected, mended=expected - found)
+    return replace(pairs.taken(ordered), completeness=mended)
 
 
 def _with_ties(
