@@ -142,7 +142,7 @@ def _content(
     if file.attrs.get("format") != FORMAT or file.attrs.get("version") != VERSION:
         raise InputError(
             f"{file.filename} must have format {FORMAT!r} version {VERSION}, got "
-            f"{file.attrs.get('format')!r} version {file.attrs.get('version')!r}; write it with "
+            f"{file.attrs.get('format')!r} version {file.attrs.get('version')}; write it with "
             "geneig_adjoint.io.write_elements"
         )
     blocks = [_read_block(file["blocks"][key], comm) for key in sorted(file["blocks"], key=int)]
