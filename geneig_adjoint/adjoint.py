@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import TINY, Block
+from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import (
-    EPS,
     check_differentiable,
     check_not_constrained,
     check_value_cotangent,
@@ -29,6 +28,11 @@ from geneig_adjoint.clusters import (
     cluster_of,
 )
 from geneig_adjoint.collective import allreduce_same, column_norms
+from geneig_adjoint.conditioning import (
+    check_not_defective,
+    conditions_and_errors,
+    warn_of_condition,
+)
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.gauge import project_cotangent
@@ -91,6 +95,7 @@ def adjoint_vectors(
         check_not_constrained(pairs, dual.touched)
         check_value_cotangent(pairs, dual.lam_bar)
     parts = list(zip(duals, results, strict=True))
+    errors = pairs.errors.copy()
     with _petsc.log_stage("adjoint"):
         if pairs.pencil.definite:
             whole = [part for part in parts if part[0].span is not None]
@@ -100,15 +105,15 @@ def adjoint_vectors(
                 _add_group(pairs, members, others, settings)
         else:
             for j in range(pairs.count):
-                _add_pair(pairs, j, parts, settings)
+                errors[j] = _add_pair(pairs, j, parts, settings)
     for cotangent, (dual, result) in zip(cotangents, parts, strict=True):
         if cotangent.matrices is not None:
             result.add(*cotangent.matrices)
-        result.relative_error = _error_estimate(pairs, dual, result.accuracy)
+        result.relative_error = _error_estimate(pairs, errors, dual, result.accuracy)
     return results
 
 
-def _error_estimate(pairs: Eigenpairs, dual: _Dual, accuracy: float) -> float:
+def _error_estimate(pairs: Eigenpairs, errors: Block, dual: _Dual, accuracy: float) -> float:
     """Return how wrong a gradient may be, relative to its terms.  (Not collective.)
 
     An eigenvector is off by the error of its value over the distance to the others, which
@@ -118,14 +123,14 @@ def _error_estimate(pairs: Eigenpairs, dual: _Dual, accuracy: float) -> float:
     residuals = np.maximum(pairs.residuals, ROUNDING)  # no pair is better than rounding
     if pairs.info.left_residuals is not None:
         residuals = np.maximum(residuals, pairs.info.left_residuals)
-    errors = pairs.errors * np.minimum(residuals / np.maximum(pairs.residuals, EPS**2), 1 / EPS)
+    errors = errors * np.minimum(residuals / np.maximum(pairs.residuals, EPS**2), 1 / EPS)
     parts = [0.0]
     for j in dual.touched:
         others = np.delete(np.arange(pairs.count), cluster_of(pairs, int(j)))
         distances = np.abs(pairs.values[others] - pairs.values[j])
         gap = distances.min(initial=max(abs(pairs.values[j]), TINY))
         parts.append(2 * errors[j] / gap)
-    return float(np.max(parts) + 10 * accuracy)  # nan where errors are unknown
+    return float(np.max(parts) + 10 * accuracy)
 
 
 class _Dual:
@@ -267,26 +272,59 @@ def _square(pairs: Eigenpairs, x: Block) -> float:
     return float(column_dots(pairs.comm, x[:, None], Bx)[0].real)
 
 
-def _add_pair(pairs: Eigenpairs, j: int, parts: Sequence[Part], settings: AdjointSettings) -> None:
+def _add_pair(pairs: Eigenpairs, j: int, parts: Sequence[Part], settings: AdjointSettings) -> float:
+    """Add what a pair contributes, and return the error of its eigenvalue.  (Collective.)"""
     vector = [part for part in parts if j in part[0].x_bar or j in part[0].y_bar]
-    # The left vector is the adjoint of the eigenvalue; without it the system gives it.
+    # The left vector is the adjoint of the eigenvalue.
     scalar = [
         (dual, result)
         for dual, result in parts
         if j not in dual.x_bar and j not in dual.y_bar and dual.lam_bar[j] != 0
     ]
-    lam, x = pairs.values[j], pairs.right[:, j]
-    if pairs.left is not None:
-        for dual, result in scalar:
-            a = in_real_where_real(dual.lam_bar[j] * pairs.left[:, j], pairs)
-            result.add(a, -conjugate_value(lam, a) * a, x)
-        scalar = []
-    if not vector and not scalar:
-        return
+    error = float(pairs.errors[j])
     if vector:
         check_vector_cotangent(pairs, j)
-    with bordered_system(pairs, j, settings) as system:
-        _add_solved(pairs, j, system, vector + scalar)
+    if pairs.left is not None:
+        _add_values(pairs, j, pairs.left[:, j], scalar)
+        scalar = []
+    if vector or scalar:
+        with bordered_system(pairs, j, settings) as system:
+            if pairs.left is None:
+                y, error = solved_left(pairs, j, system)
+                _add_values(pairs, j, y, scalar, accuracy=system.accuracy)
+            if vector:
+                _add_solved(pairs, j, system, vector)
+    return error
+
+
+def _add_values(
+    pairs: Eigenpairs, j: int, y: Block, parts: Sequence[Part], *, accuracy: float = 0.0
+) -> None:
+    """Add the gradient of an eigenvalue to objectives that touch nothing else of the pair."""
+    for dual, result in parts:
+        result.accuracy = max(result.accuracy, accuracy)
+        a = in_real_where_real(dual.lam_bar[j] * y, pairs)
+        result.add(a, -conjugate_value(pairs.values[j], a) * a, pairs.right[:, j])
+
+
+def solved_left(pairs: Eigenpairs, j: int, system: BorderedSystem) -> tuple[Block, float]:
+    """Return the left vector with y^H B x = 1 of a pair that has none, and its value's error.
+
+    Collective. Tells what the right vectors alone cannot: how ill-conditioned the value is.
+
+    Raises
+    ------
+    DefectiveEigenvalueError
+        At an exceptional point.
+
+    """
+    pencil, x = pairs.pencil, pairs.right[:, [j]]
+    w, _ = system.solve(np.zeros_like(x), -np.ones(1), hermitian=True)
+    found = conditions_and_errors(pencil, pairs.values[[j]], x, -w, pairs.residuals[[j]])
+    condition, error = (float(item[0]) for item in found)
+    check_not_defective(pairs, j, condition)
+    warn_of_condition(j, condition, error)
+    return -w[:, 0], error
 
 
 def _add_solved(pairs: Eigenpairs, j: int, system: BorderedSystem, parts: Sequence[Part]) -> None:

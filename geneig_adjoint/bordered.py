@@ -18,7 +18,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import Block
+from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.adjoint_settings import AdjointSettings, chosen_strategy
 from geneig_adjoint.bordered_matrix import bordered_matrix
 from geneig_adjoint.bordered_solver import LinearSolver, PackedOperator
@@ -33,7 +33,7 @@ from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
 
 REFINEMENTS = 12
-ROUNDING = 100 * np.finfo(float).eps
+ROUNDING = 100 * EPS
 """A residual of this size, relative to the matrix and the solution, is rounding."""
 SETTLED = 1e-9
 """A correction of this size, relative to the solution, no longer moves it."""
@@ -232,7 +232,7 @@ class BorderedSystem(CollectiveContext):
         """
         target = self._norm(rhs)
         v, nu = 0.0 * rhs[0], 0.0 * rhs[1]
-        if target < np.finfo(float).tiny:
+        if target < TINY:
             return v, nu
         remaining, spent, previous = rhs, 0, np.inf
         for _ in range(REFINEMENTS):

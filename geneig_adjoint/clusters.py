@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
 
-from geneig_adjoint._types import Block
-from geneig_adjoint.collective import column_norms
+from geneig_adjoint._types import EPS, Block
+from geneig_adjoint.conditioning import (
+    check_not_defective,
+    known_condition,
+    warn_of_condition,
+)
 from geneig_adjoint.constraints import REMEDY, SHOWN
 from geneig_adjoint.eigenpairs import RELATIVE_GAP, Eigenpairs
 from geneig_adjoint.errors import (
     ConstrainedRowError,
-    DefectiveEigenvalueError,
     DegenerateEigenvalueError,
-    IllConditionedWarning,
 )
 
 ADMISSIBLE_ERROR = 1e-6
 """Largest predicted relative error of a gradient that is still returned."""
 NEAR = 1e-2
 """Relative gap beyond which inexact eigenvalues are not taken for a cluster."""
-DEFECTIVE_CONDITION = 1e4
-LARGEST_SPLIT = 10 / DEFECTIVE_CONDITION
-"""Relative distance beyond which no neighbour makes a pair count as defective."""
-ILL_CONDITION = 1e6
-"""Condition number of an eigenvalue beyond which a user is warned."""
-EPS = float(np.finfo(float).eps)
 
 REMEDIES = (
     "use a function of the whole cluster (sum, mean or KS over all its members, a spectral "
@@ -159,18 +154,10 @@ def check_differentiable(pairs: Eigenpairs, j: int) -> None:
         When it belongs to constrained rows.
 
     """
-    condition = _known_condition(pairs, j)
-    _check_not_defective(pairs, j, condition)
+    condition = known_condition(pairs, j)
+    check_not_defective(pairs, j, condition)
     check_not_constrained(pairs, (j,))
-    if condition > ILL_CONDITION:
-        # On all ranks or on none: a warning may have been made an error.
-        warnings.warn(
-            f"eigenvalue {j} should have a condition number below {ILL_CONDITION:.0e}, got "
-            f"{condition:.1e}: its estimated error is {pairs.errors[j]:.1e}, and a small residual "
-            "says little; scale the problem, or take its derivative as an order of magnitude",
-            IllConditionedWarning,
-            stacklevel=3,
-        )
+    warn_of_condition(j, condition, float(pairs.errors[j]))
 
 
 def check_not_constrained(pairs: Eigenpairs, columns: Iterable[int]) -> None:
@@ -190,38 +177,4 @@ def check_not_constrained(pairs: Eigenpairs, columns: Iterable[int]) -> None:
             f"eigenvalues {shown}, which belong to constrained rows kept in the matrices; "
             f"{REMEDY}; rows that are meant belong into a pencil of their own",
             members=members,
-        )
-
-
-def _known_condition(pairs: Eigenpairs, j: int) -> float:
-    """Return the condition number of pair j; without left vectors, a bound from below or nan.
-
-    Collective without left vectors. z = B^H y is orthogonal to every other x_i, hence
-    |z^H x_j| <= ||z|| ||x_j|| sin(x_i, x_j): vectors that become parallel give an exceptional
-    point away. Looked at only where a neighbour is so near that the answer matters.
-    """
-    condition, x = float(pairs.condition[j]), pairs.right
-    if not np.isnan(condition):
-        return condition
-    near = np.abs(pairs.values - pairs.values[j]) <= LARGEST_SPLIT * np.abs(pairs.values[j])
-    near[j] = False
-    if not near.any():
-        return condition
-    gram = pairs.inner(np.column_stack([x[:, j], x[:, near]]), x[:, [j]])[:, 0]
-    sizes = column_norms(pairs.comm, x[:, near])
-    cosine = np.abs(gram[1:]) / (sizes * np.sqrt(np.abs(gram[0])))
-    return float(1 / np.sqrt(np.maximum(1 - cosine**2, EPS)).min())
-
-
-def _check_not_defective(pairs: Eigenpairs, j: int, condition: float) -> None:
-    if not condition > DEFECTIVE_CONDITION:
-        return
-    value, gap = pairs.values[j], float(pairs.gaps[j])
-    if gap <= 10 / condition * np.abs(value):
-        raise DefectiveEigenvalueError(
-            f"eigenvalue {j} must be simple, got {value:.12g} with condition number "
-            f"{condition:.1e} and a neighbour at distance {gap:.1e}: the pair is "
-            "defective to working accuracy and has no derivative; move the parameters away from "
-            "this exceptional point",
-            condition=condition,
         )

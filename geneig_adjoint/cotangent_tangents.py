@@ -11,7 +11,7 @@ import numpy as np
 
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
-from geneig_adjoint._types import TINY, Block
+from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.collective import allreduce_same, column_norms, largest_over_ranks
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError
@@ -127,7 +127,7 @@ def _differences(objective: Objective, pairs: Eigenpairs, along: Direction) -> E
         for weights in (SIXTH, FOURTH)
     )
     rest = _combined([(1.0, sixth), (-1.0, fourth)])
-    rounding = 100 * float(np.finfo(float).eps) / step * _sizes(pairs, found[1])
+    rounding = 100 * EPS / step * _sizes(pairs, found[1])
     errors, sizes = _sizes(pairs, rest), _sizes(pairs, sixth)
     release(fourth)
     release(rest)

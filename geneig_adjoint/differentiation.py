@@ -8,11 +8,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from geneig_adjoint._types import Block
+from geneig_adjoint._types import EPS, Block
 from geneig_adjoint.errors import InputError
 
 ComplexWarning: type[Warning] = getattr(np, "exceptions", np).ComplexWarning
-EPS = float(np.finfo(float).eps)
 
 COMPLEX_STEP = 1e-30
 """Far below any rounding: the derivative of an analytic function is exact to the last bits."""

@@ -10,8 +10,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.clusters import EPS
+from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.completeness import completed
 from geneig_adjoint.definiteness import contradicts_definiteness, failed_as_indefinite
 from geneig_adjoint.eigenpairs import Completeness

@@ -19,10 +19,9 @@ from itertools import combinations
 import numpy as np
 import scipy.linalg
 
-from geneig_adjoint._types import TINY, Block
+from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.clusters import (
     ADMISSIBLE_ERROR,
-    EPS,
     NEAR,
     check_differentiable,
     degenerate_error,

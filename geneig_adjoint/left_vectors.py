@@ -15,8 +15,9 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
-from geneig_adjoint.clusters import LARGEST_SPLIT, group_values
+from geneig_adjoint.clusters import group_values
 from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.conditioning import LARGEST_SPLIT
 from geneig_adjoint.eigensolver import DEFAULT_TOLERANCE
 from geneig_adjoint.errors import ConvergenceError, DefectiveEigenvalueError
 from geneig_adjoint.factorization import SpectralTransformation

@@ -31,8 +31,7 @@ class EstimatedGradient(dict[str, Any]):
     relative_error : float
         Estimate from the errors of the eigenpairs, divided by their gaps, and the true
         residuals of the adjoint solves; relative to the terms of the gradient, which may
-        cancel. It does not know of neighbours that were not computed. nan where the errors
-        of the pairs are unknown (``left=False``).
+        cancel. It does not know of neighbours that were not computed.
 
     """
 

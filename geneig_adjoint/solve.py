@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from slepc4py import SLEPc
 
-from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.clusters import EPS, ILL_CONDITION, group_values
+from geneig_adjoint._types import EPS, TINY, Block
+from geneig_adjoint.clusters import group_values
 from geneig_adjoint.collective import check_equal_input, column_norms, raise_together
+from geneig_adjoint.conditioning import ILL_CONDITION, conditions_and_errors
 from geneig_adjoint.eigenpairs import Eigenpairs, SolveInfo
 from geneig_adjoint.eigensolver import extracted, solve_right, spectral_transformation
 from geneig_adjoint.errors import ConvergenceError, InputError
 from geneig_adjoint.left_vectors import LeftVectors, left_vectors
-from geneig_adjoint.normalization import choose_normalization, column_dots, normalized
+from geneig_adjoint.normalization import choose_normalization, normalized
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs, convergence_problem
 from geneig_adjoint.wanted import WHICH, Wanted
@@ -341,24 +342,12 @@ def _assembled(
 
 def _measures(pencil: Pencil, found: RightPairs, left: Block | None) -> tuple[Block, Block]:
     """Return condition numbers and error estimates of the eigenvalues."""
-    comm, right = pencil.comm, found.right
+    right = found.right
     if left is None and not pencil.definite:
         unknown = np.full(len(found.values), np.nan)
         return unknown, unknown
     y = right if left is None else left
-    Bx = pencil.multiply_b(right)
-    product = np.maximum(np.abs(column_dots(comm, y, Bx)), TINY)
-    size = pencil.norms[0] + np.abs(found.values) * pencil.norms[1]
-    norms = column_norms(comm, right) * column_norms(comm, y)
-    errors = norms / product * size * found.residuals
-    if pencil.definite:
-        condition = np.ones(len(found.values))
-    elif pencil.B is not None and pencil.B_positive:
-        squares = column_dots(comm, right, Bx) * column_dots(comm, y, pencil.multiply_b(y))
-        condition = np.sqrt(np.abs(squares)) / product
-    else:
-        Bh_y = pencil.multiply_b(y, hermitian=True)
-        condition = column_norms(comm, right) * column_norms(comm, Bh_y) / product
+    condition, errors = conditions_and_errors(pencil, found.values, right, y, found.residuals)
     if found.distances is not None and found.sigma is not None:
         # Through the factor the estimate is not blown up by the largest entries of A. Where a
         # rounded entry moves the eigenvalue visibly, the factor is that of another problem.

@@ -8,7 +8,7 @@ import numpy as np
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.adjoint import bordered_system, in_real_where_real
+from geneig_adjoint.adjoint import bordered_system, in_real_where_real, solved_left
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import check_vector_cotangent
@@ -55,6 +55,8 @@ def tangents(
             check_vector_cotangent(pairs, j)
             lam = in_real_where_real(np.array([pairs.values[j]]), pairs)[0]
             with bordered_system(pairs, j, settings) as system:
+                if pairs.left is None and not pairs.pencil.definite:
+                    solved_left(pairs, j, system)  # for its checks
                 rhs = -(dA_x[:, [j]] - lam * dB_x[:, [j]])
                 v, nu = system.solve(rhs, np.zeros(1), hermitian=False)
                 values[j] = -nu[0]

@@ -67,14 +67,18 @@ def test_closer_than_the_rule_is_refused(comm, below, left):
     assert 0.1 < caught.value.condition * np.sqrt(below) < 10
 
 
-def test_neighbour_that_was_not_asked_for_counts(comm):
+@pytest.mark.parametrize("left", LEFT)
+def test_neighbour_that_was_not_asked_for_counts(comm, left):
     model, p = ziegler(comm, FLUTTER_LOAD - 1e-10)
-    pairs = ga.solve_eigenproblem(model.assemble(p), 1, target=0.5)
+    pairs = ga.solve_eigenproblem(model.assemble(p), 1, target=0.5, left=left)
     assert pairs.count == 1
     values, _ = ziegler_values(1e-10)
     assert pairs.gaps[0] == pytest.approx(abs(values[1] - values[0]), rel=1e-3)  # eps x condition^2
+    for objective in (obj.Eigenvalue(0), obj.LinearOutput(np.ones(2), 0)):
+        with pytest.raises(ga.DefectiveEigenvalueError, match="a neighbour at distance"):
+            ga.gradient(model, p, pairs, objective)
     with pytest.raises(ga.DefectiveEigenvalueError, match="a neighbour at distance"):
-        ga.gradient(model, p, pairs, obj.Eigenvalue(0))
+        ga.jvp(model, p, pairs, {"p": np.ones(1)})
 
 
 def test_near_but_independent_vectors_are_not_defective(comm):

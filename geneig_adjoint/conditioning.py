@@ -1,0 +1,117 @@
+"""How far an eigenvalue moves when the matrices do: conditions, error estimates, refusals."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from geneig_adjoint._types import EPS, TINY, Block
+from geneig_adjoint.collective import column_norms
+from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.errors import DefectiveEigenvalueError, IllConditionedWarning
+from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.pencil import Pencil
+
+DEFECTIVE_CONDITION = 1e4
+LARGEST_SPLIT = 10 / DEFECTIVE_CONDITION
+"""Relative distance beyond which no neighbour makes a pair count as defective."""
+ILL_CONDITION = 1e6
+"""Condition number of an eigenvalue beyond which a user is warned."""
+
+
+def conditions_and_errors(
+    pencil: Pencil, values: Block, right: Block, left: Block, residuals: Block
+) -> tuple[Block, Block]:
+    """Return condition numbers and error estimates of eigenvalues, (k,) each.
+
+    Collective. The condition is 1 / |cos(x, y)|, in the inner product of B where that is
+    positive definite; the error is what a perturbation of the size of the residual does to
+    the eigenvalue (F. Tisseur, Linear Algebra Appl. 309, 339-361, 2000).
+
+    Parameters
+    ----------
+    pencil
+        The pencil.
+    values
+        Eigenvalues, (k,).
+    right, left
+        This rank's rows of the right and left vectors, of any length, (n_local, k).
+    residuals
+        Backward errors of the pairs, (k,).
+
+    """
+    comm = pencil.comm
+    Bx = pencil.multiply_b(right)
+    product = np.maximum(np.abs(column_dots(comm, left, Bx)), TINY)
+    sizes = column_norms(comm, right)
+    entries = pencil.norms[0] + np.abs(values) * pencil.norms[1]
+    errors = sizes * column_norms(comm, left) / product * entries * residuals
+    if pencil.definite:
+        condition = np.ones(len(values))
+    elif pencil.B is not None and pencil.B_positive:
+        squares = column_dots(comm, right, Bx)
+        squares = squares * column_dots(comm, left, pencil.multiply_b(left))
+        condition = np.sqrt(np.abs(squares)) / product
+    else:
+        Bh_y = pencil.multiply_b(left, hermitian=True)
+        condition = sizes * column_norms(comm, Bh_y) / product
+    return condition, errors
+
+
+def known_condition(pairs: Eigenpairs, j: int) -> float:
+    """Return the condition number of pair j; without left vectors, a bound from below or nan.
+
+    Collective without left vectors. z = B^H y is orthogonal to every other x_i, hence
+    |z^H x_j| <= ||z|| ||x_j|| sin(x_i, x_j): vectors that become parallel give an exceptional
+    point away. Looked at only where a neighbour is so near that the answer matters.
+    """
+    condition, x = float(pairs.condition[j]), pairs.right
+    if not np.isnan(condition):
+        return condition
+    near = np.abs(pairs.values - pairs.values[j]) <= LARGEST_SPLIT * np.abs(pairs.values[j])
+    near[j] = False
+    if not near.any():
+        return condition
+    gram = pairs.inner(np.column_stack([x[:, j], x[:, near]]), x[:, [j]])[:, 0]
+    sizes = column_norms(pairs.comm, x[:, near])
+    cosine = np.abs(gram[1:]) / (sizes * np.sqrt(np.abs(gram[0])))
+    return float(1 / np.sqrt(np.maximum(1 - cosine**2, EPS)).min())
+
+
+def check_not_defective(pairs: Eigenpairs, j: int, condition: float) -> None:
+    """Raise when a condition says that pair j is at an exceptional point.  (Not collective.)
+
+    Raises
+    ------
+    DefectiveEigenvalueError
+        When the condition is large and a neighbour near.
+
+    """
+    if not condition > DEFECTIVE_CONDITION:
+        return
+    value, gap = pairs.values[j], float(pairs.gaps[j])
+    if gap <= 10 / condition * np.abs(value):
+        raise DefectiveEigenvalueError(
+            f"eigenvalue {j} must be simple, got {value:.12g} with condition number "
+            f"{condition:.1e} and a neighbour at distance {gap:.1e}: the pair is "
+            "defective to working accuracy and has no derivative; move the parameters away from "
+            "this exceptional point",
+            condition=condition,
+        )
+
+
+def warn_of_condition(j: int, condition: float, error: float) -> None:
+    """Warn about an eigenvalue whose derivative is rough.
+
+    Not collective; condition and error are the same on all ranks, since a warning may have
+    been made an exception.
+    """
+    if condition > ILL_CONDITION:
+        warnings.warn(
+            f"eigenvalue {j} should have a condition number below {ILL_CONDITION:.0e}, got "
+            f"{condition:.1e}: its estimated error is {error:.1e}, and a small residual "
+            "says little; scale the problem, or take its derivative as an order of magnitude",
+            IllConditionedWarning,
+            stacklevel=4,
+        )
