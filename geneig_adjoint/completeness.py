@@ -9,6 +9,8 @@ found shows a value that does not belong there.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.linalg
 from petsc4py import PETSc
@@ -17,18 +19,20 @@ from slepc4py import SLEPc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.eigenpairs import Completeness
+from geneig_adjoint.eigenspaces import disentangled, orthonormal
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.wanted import Wanted, kept_indices
 
-ROUNDS = 8
+ROUNDS = 64
 """Searches in the complement; each finds at least one copy more, or is the last."""
 COARSE = 1e-3
 """Tolerance of a search that only asks whether there is something."""
+COARSE_NONSYMMETRIC = 1e-8
+"""The same where values are less exact than residuals, by their condition numbers."""
 INDEPENDENT = 1e-3
 """A candidate whose part outside of the known vectors is smaller is one of them."""
-DEPENDENT = 1e-13
-"""Squared relative length below which a direction of a basis is rounding."""
 MARGIN = 1e-2
 """How far beyond the last wanted value the window ends, relatively."""
 
@@ -55,32 +59,31 @@ def completed(
         Estimated errors of the values, (m,).
 
     """
+    first = len(pool[0])
+    pool, errors = _disentangled(eps, pencil, pool, errors)
     if len(pool[0]) >= pencil.n:
         return pool, Completeness("all", found=pencil.n, expected=pencil.n)
-    first = len(pool[0])
     counter = _Counter(eps, pencil, wanted)
-    record = Completeness("second start")
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS + 1):
         cut = _cut(pencil, wanted, pool[0], errors)
         inside = int(np.count_nonzero(wanted.keys(pool[0]) <= cut))
         expected = counter.inside(cut)
         missing = 1 if expected is None else expected - inside
         method = "second start" if expected is None else "inertia"
-        window = wanted.window(cut)
-        record = Completeness(method, inside, expected, window, len(pool[0]) - first)
+        record = Completeness(
+            method, inside, expected, wanted.window(cut), max(0, len(pool[0]) - first)
+        )
         if missing <= 0:
-            break
+            return pool, record
         more = _search(
             eps, pencil, wanted, pool, missing=missing, cut=cut, sure=expected is not None
         )
-        if not len(more[0]):
-            break
         before = len(pool[0])
-        pool = _joined(eps, pencil, pool, more)
-        if len(pool[0]) == before:
-            break
-        errors = np.concatenate([errors, np.zeros(len(pool[0]) - before)])
-    return pool, record
+        if len(more[0]):
+            pool, errors = _joined(eps, pencil, pool, errors, more)
+        if len(pool[0]) <= before:
+            return pool, record
+    return pool, replace(record, method="unfinished")
 
 
 def _cut(pencil: Pencil, wanted: Wanted, values: Block, errors: Block) -> float:
@@ -202,10 +205,11 @@ def _search(
         return pool[0][:0], pool[1][:, :0]
     tolerance, max_it = eps.getTolerances()
     if not sure:
-        values, _ = _deflated(eps, pencil, pool, (1, room), (max(COARSE, tolerance), max_it))
+        coarse = max(COARSE if eps.isHermitian() else COARSE_NONSYMMETRIC, tolerance)
+        values, _ = _deflated(eps, pencil, pool, (1, room), (coarse, max_it))
         transformed = eps.getST().getType() == SLEPc.ST.Type.SINVERT
         sigma = eps.getST().getShift() if transformed else 0.0
-        inexact = max(COARSE, tolerance) * np.abs(values - sigma)
+        inexact = coarse * np.abs(values - sigma)
         if not np.count_nonzero(wanted.keys(values) <= cut + inexact):
             eps.setTolerances(tol=tolerance, max_it=max_it)
             return pool[0][:0], pool[1][:, :0]
@@ -278,29 +282,43 @@ def _real_columns(pencil: Pencil, block: Block) -> Block:
     return np.asfortranarray(halves[:, chosen])
 
 
-def _joined(eps: SLEPc.EPS, pencil: Pencil, pool: Pool, more: Pool) -> Pool:
-    """Return all pairs; those of nonsymmetric pencils are made eigenvectors first.
+def _joined(
+    eps: SLEPc.EPS, pencil: Pencil, pool: Pool, errors: Block, more: Pool
+) -> tuple[Pool, Block]:
+    """Return all pairs and their errors; new ones of nonsymmetric pencils become eigenvectors.
 
     Collective. In the complement of an invariant subspace a nonsymmetric operator has
     Schur vectors; an eigenvector of the same value has a part inside.
     """
     if not eps.isHermitian():
         more = _eigenvectors(pencil, pool[1], more)
+    # Where Krylov-Schur runs out of directions its own residuals are no measure.
+    good = backward_errors(pencil, *more) <= residual_limit(eps.getTolerances()[0])
+    more = more[0][good], more[1][:, good]
     values = np.concatenate([pool[0], more[0]])
-    return values, np.asfortranarray(np.hstack([pool[1], more[1]]))
+    vectors = np.asfortranarray(np.hstack([pool[1], more[1]]))
+    errors = np.concatenate([errors, np.zeros(len(more[0]))])
+    return _disentangled(eps, pencil, (values, vectors), errors)
+
+
+def _disentangled(eps: SLEPc.EPS, pencil: Pencil, pool: Pool, errors: Block) -> tuple[Pool, Block]:
+    if eps.isHermitian():
+        return pool, errors
+    values, vectors, origin = disentangled(pencil, *pool)
+    return (values, vectors), errors[origin]
 
 
 def _eigenvectors(pencil: Pencil, known: Block, more: Pool) -> Pool:
     """Return as many Ritz pairs of both spans as there are new directions.  (Collective.)"""
-    Q = _orthonormal(pencil, known)
+    Q = orthonormal(pencil.comm, known)
     outside = more[1]
     for _ in range(2):
         outside = outside - Q @ inner(pencil.comm, Q, outside)
     sizes = column_norms(pencil.comm, outside) / column_norms(pencil.comm, more[1])
     # Deflation of nearly dependent vectors is leaky: what lies in their span is not new.
-    new = _orthonormal(pencil, outside[:, sizes > INDEPENDENT])
+    new = orthonormal(pencil.comm, outside[:, sizes > INDEPENDENT])
     V = np.hstack([Q, new])
-    W = _orthonormal(pencil, pencil.multiply_b(V))
+    W = orthonormal(pencil.comm, pencil.multiply_b(V))
     small = np.stack([inner(pencil.comm, W, pencil.multiply_a(V)),
                       inner(pencil.comm, W, pencil.multiply_b(V))])  # fmt: skip
     if not new.shape[1] or W.shape[1] < V.shape[1]:
@@ -310,15 +328,3 @@ def _eigenvectors(pencil: Pencil, known: Block, more: Pool) -> Pool:
     chosen = np.argsort(-share, kind="stable")[: new.shape[1]]
     found = V @ vectors[:, chosen]
     return values[chosen], found.real if known.dtype.kind == "f" else found
-
-
-def _orthonormal(pencil: Pencil, block: Block) -> Block:
-    """Return an orthonormal basis of the columns, nearly dependent directions left out."""
-    if not block.shape[1]:
-        return block
-    block = block / np.maximum(column_norms(pencil.comm, block), TINY)
-    for _ in range(2):  # the second pass restores what rounding took from the first
-        sizes, turns = np.linalg.eigh(inner(pencil.comm, block, block))
-        kept = sizes > DEPENDENT * sizes.max()
-        block = block @ (turns[:, kept] / np.sqrt(sizes[kept]))
-    return block

@@ -1,4 +1,4 @@
-"""How far an eigenvalue moves when the matrices do: conditions, error estimates, refusals."""
+"""Backward errors of eigenpairs, conditions and errors of their values, exceptional points."""
 
 from __future__ import annotations
 
@@ -18,6 +18,26 @@ LARGEST_SPLIT = 10 / DEFECTIVE_CONDITION
 """Relative distance beyond which no neighbour makes a pair count as defective."""
 ILL_CONDITION = 1e6
 """Condition number of an eigenvalue beyond which a user is warned."""
+
+
+def backward_errors(pencil: Pencil, values: Block, vectors: Block, *, left: bool = False) -> Block:
+    """Return ||A x - lam B x|| / ((||A|| + |lam| ||B||) ||x||), or the same of y^H.
+
+    Collective. For left vectors A^H y - conj(lam) B^H y is meant.
+    """
+    shifts = values.conj() if left else values
+    if vectors.dtype.kind == "f":
+        shifts = shifts.real
+    defect = pencil.multiply_a(vectors, hermitian=left)
+    defect = defect - shifts * pencil.multiply_b(vectors, hermitian=left)
+    a_norm, b_norm = pencil.norms
+    sizes = (a_norm + np.abs(values) * b_norm) * column_norms(pencil.comm, vectors)
+    return np.asarray(column_norms(pencil.comm, defect) / np.maximum(sizes, TINY))
+
+
+def residual_limit(tolerance: float) -> float:
+    """Return the backward error above which a pair is not accepted."""
+    return max(1e-8, 10 * tolerance)
 
 
 def conditions_and_errors(

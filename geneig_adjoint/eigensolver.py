@@ -11,7 +11,8 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.completeness import completed
+from geneig_adjoint.completeness import ROUNDS, completed
+from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.definiteness import contradicts_definiteness, failed_as_indefinite
 from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.errors import ConvergenceError, MissingEigenvaluesError
@@ -24,9 +25,7 @@ from geneig_adjoint.factorization import (
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import (
     RightPairs,
-    backward_errors,
     convergence_problem,
-    residual_limit,
     selected,
 )
 from geneig_adjoint.wanted import WHICH, Wanted, kept_indices
@@ -225,16 +224,29 @@ def _complete(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs)
     pool = _finite_pairs(eps, pencil)
     counts = (eps.getIterationNumber(), eps.getConverged())
     errors = backward_errors(pencil, *pool)
+    # Pairs nobody asked for have passed no gate yet.
+    good = np.flatnonzero(errors <= residual_limit(found.tolerance))
+    pool, errors = (pool[0][good], np.asfortranarray(pool[1][:, good])), errors[good]
     errors = errors * (pencil.norms[0] + np.abs(pool[0]) * pencil.norms[1])
     if found.distances is not None and found.sigma is not None:
         through = found.distances * np.abs(found.values - found.sigma)
         errors = np.minimum(errors, 1e2 * through.max())
-    pool, record = completed(eps, pencil, wanted, pool, errors)
+    searched, record = completed(eps, pencil, wanted, pool, errors)
     missing = 0 if record.expected is None else record.expected - (record.found or 0)
-    if record.mended:
-        reason = (found.reason, *counts, found.tolerance)
+    if searched[1] is not pool[1]:
+        pool, reason = searched, (found.reason, *counts, found.tolerance)
         found = selected(pencil, wanted, pool, found.transformation, reason)
     found = replace(found, completeness=record)
+    if record.method == "unfinished":
+        raise MissingEigenvaluesError(
+            f"all copies of the eigenvalues in {record.window} must be found, got {record.found} "
+            f"and still more in every one of {ROUNDS} searches in the complement; move the target "
+            "away from the repeated value, or separate its copies by a change of the design",
+            found=record.found or 0,
+            expected=(record.found or 0) + 1,
+            window=record.window,
+            pairs=found,
+        )
     if missing > 0:
         raise MissingEigenvaluesError(
             f"all {record.expected} eigenvalues in {record.window} must be found, got "

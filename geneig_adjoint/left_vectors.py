@@ -17,12 +17,12 @@ from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import group_values
 from geneig_adjoint.collective import column_norms, inner
-from geneig_adjoint.conditioning import LARGEST_SPLIT
+from geneig_adjoint.conditioning import LARGEST_SPLIT, backward_errors, residual_limit
 from geneig_adjoint.eigensolver import DEFAULT_TOLERANCE
 from geneig_adjoint.errors import ConvergenceError, DefectiveEigenvalueError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
-from geneig_adjoint.right_pairs import RightPairs, backward_errors, residual_limit
+from geneig_adjoint.right_pairs import RightPairs
 from geneig_adjoint.wanted import WHICH, Wanted
 
 EXTRA_CANDIDATES = 2

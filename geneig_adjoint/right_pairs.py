@@ -10,8 +10,10 @@ import numpy as np
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.clusters import nearest_gaps
 from geneig_adjoint.collective import column_norms
+from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.constraints import constrained_pairs
 from geneig_adjoint.eigenpairs import Completeness
+from geneig_adjoint.eigenspaces import disentangled
 from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.invariant_subspace import rayleigh_ritz
@@ -94,6 +96,9 @@ def selected(
     chosen = chosen[kept_indices(values[chosen], wanted)]
     gaps = nearest_gaps(values)[chosen]
     values, right = values[chosen], np.asfortranarray(right[:, chosen])
+    if not pencil.definite:
+        values, right, origin = disentangled(pencil, values, right)
+        gaps = gaps[origin]
     if pencil.definite:
         values, right = rayleigh_ritz(pencil, values, right, rounding=wanted.rounding)
         again = wanted.order(values)
@@ -117,21 +122,6 @@ def selected(
     )
 
 
-def backward_errors(pencil: Pencil, values: Block, vectors: Block, *, left: bool = False) -> Block:
-    """Return ||A x - lam B x|| / ((||A|| + |lam| ||B||) ||x||), or the same of y^H.
-
-    Collective. For left vectors A^H y - conj(lam) B^H y is meant.
-    """
-    shifts = values.conj() if left else values
-    if vectors.dtype.kind == "f":
-        shifts = shifts.real
-    defect = pencil.multiply_a(vectors, hermitian=left)
-    defect = defect - shifts * pencil.multiply_b(vectors, hermitian=left)
-    a_norm, b_norm = pencil.norms
-    sizes = (a_norm + np.abs(values) * b_norm) * column_norms(pencil.comm, vectors)
-    return np.asarray(column_norms(pencil.comm, defect) / np.maximum(sizes, TINY))
-
-
 def _distances(
     pencil: Pencil,
     values: Block,
@@ -147,11 +137,6 @@ def _distances(
     solved = transformation.solve(defect, purpose="the residual check of the eigensolve")
     sizes = column_norms(pencil.comm, solved)
     return np.asarray(sizes / np.maximum(column_norms(pencil.comm, right), TINY))
-
-
-def residual_limit(tolerance: float) -> float:
-    """Return the backward error above which a pair is not accepted."""
-    return max(1e-8, 10 * tolerance)
 
 
 def convergence_problem(found: RightPairs, wanted: Wanted) -> ConvergenceError | None:

@@ -16,7 +16,7 @@ LAYERS = [
     {"pencil", "parameters", "kernels", "ghosts", "assembly"},
     {"element_blocks"},
     {"elements", "models", "operators", "maps", "eigenpairs", "constraints"},
-    {"normalization", "factorization", "bordered_matrix", "wanted", "weights"},
+    {"normalization", "factorization", "bordered_matrix", "wanted", "weights", "eigenspaces"},
     {"conditioning"},
     {"clusters"},
     {"adjoint_settings"},

@@ -59,11 +59,11 @@ def stiffened(K, comm):
     return model, {"p": np.zeros(N)}
 
 
-def accepted(action):
-    """Return the gradient in a list, an empty one where the solver did not converge."""
+def accepted(action, *, refusals=(ga.ConvergenceError,)):
+    """Return the gradient in a list, an empty one where it was refused."""
     try:
         return [action()["p"]]
-    except ga.ConvergenceError:
+    except refusals:
         return []
 
 
@@ -96,7 +96,9 @@ def test_direct_gradient_is_that_of_the_dense_matrix(comm, name):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_what_rounding_forbids_is_refused_or_the_same(comm, objective):
-    # eps ||K|| / gap = 0.02: the second digit of the solution is noise of the factor.
+    # eps ||K|| / gap = 0.02: the second digit of the solution is noise of the factor, and the
+    # values may be too inexact to be told apart.
+    refusals = (ga.ConvergenceError, ga.DegenerateEigenvalueError)
     model, p = stiffened(rotated(spectrum(1e12)), comm)
     ways = [{"strategy": "direct"}] + [
         {"strategy": "ksp", "solver_parameters": options} for options in LOOSE.values()
@@ -105,7 +107,7 @@ def test_what_rounding_forbids_is_refused_or_the_same(comm, objective):
         found = []
         for way in ways:
             call = functools.partial(ga.gradient, model, p, pairs, OBJECTIVES[objective], **way)
-            found += accepted(call)
+            found += accepted(call, refusals=refusals)
     for one, other in itertools.combinations(found, 2):
         assert np.linalg.norm(one - other) <= 1e-7 * np.linalg.norm(one)
 

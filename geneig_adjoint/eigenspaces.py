@@ -1,0 +1,96 @@
+"""Orthonormal bases, and eigenvectors of repeated values that can be told apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+from mpi4py import MPI
+
+from geneig_adjoint._types import EPS, TINY, Block
+from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.pencil import Pencil
+
+DEPENDENT = 1e-13
+"""Squared relative length below which a direction of a basis is rounding."""
+COPIES = 100
+"""Values are equal, and directions eigenvectors, up to so many times their errors."""
+NEAR = 1e-8
+"""Relative distance beyond which values are not equal, whatever their errors."""
+
+
+def orthonormal(comm: MPI.Comm, block: Block) -> Block:
+    """Return an orthonormal basis of the columns, nearly dependent directions left out.
+
+    Collective. block: this rank's rows, (n_local, k).
+    """
+    if not block.shape[1]:
+        return block
+    block = block / np.maximum(column_norms(comm, block), TINY)
+    for _ in range(2):  # the second pass restores what rounding took from the first
+        sizes, turns = comm.bcast(np.linalg.eigh(inner(comm, block, block)), root=0)
+        kept = sizes > DEPENDENT * sizes.max()
+        block = block @ (turns[:, kept] / np.sqrt(sizes[kept]))
+    return block
+
+
+def disentangled(pencil: Pencil, values: Block, vectors: Block) -> tuple[Block, Block, Block]:
+    """Return pairs in which the vectors of equal values are orthonormal.
+
+    Collective. Eigenvectors of a repeated value of a nonsymmetric pencil come out in any
+    directions, nearly parallel ones too: these would be taken for an exceptional point, and
+    their difference, which is rounding, for one more copy. Directions of the span that are no
+    eigenvectors are left out.
+
+    Returns
+    -------
+    tuple of ndarray
+        Values, vectors, and the index of the pair each comes from (of one of them for a
+        repeated value).
+
+    """
+    everything = np.arange(len(values))
+    size = np.abs(values)
+    distance = np.abs(values[:, None] - values[None, :])
+    near = distance <= NEAR * np.minimum(size[:, None], size[None, :])
+    if np.count_nonzero(near) == len(values):
+        return values, vectors, everything
+    residuals = _residuals(pencil, values, vectors) / np.maximum(
+        column_norms(pencil.comm, pencil.multiply_b(vectors)), TINY
+    )
+    close = COPIES * (EPS * size + residuals)
+    near &= distance <= np.minimum(close[:, None], close[None, :])
+    count, label = scipy.sparse.csgraph.connected_components(scipy.sparse.csr_matrix(near))
+    parts = []
+    for members in (np.flatnonzero(label == c) for c in range(count)):
+        part = (values[members], vectors[:, members], members)
+        if len(members) > 1:
+            basis = _eigenspace(pencil, part[0].mean(), part[1])
+            g = basis.shape[1]
+            part = (np.full(g, part[0].mean()), basis, members[:g])
+        parts.append(part)
+    found = [np.concatenate(items, axis=-1) for items in zip(*parts, strict=True)]
+    return found[0], np.asfortranarray(found[1]), found[2]
+
+
+def _eigenspace(pencil: Pencil, value: complex, vectors: Block) -> Block:
+    """Return an orthonormal basis of what is eigenspace in the span of some vectors."""
+    comm = pencil.comm
+    values = np.full(vectors.shape[1], value)
+    known = (_residuals(pencil, values, vectors) / column_norms(comm, vectors)).max()
+    scale = pencil.norms[0] + abs(value) * pencil.norms[1]
+    basis = orthonormal(comm, vectors)
+    defect = _defect(pencil, values[: basis.shape[1]], basis)
+    squares, turns = comm.bcast(np.linalg.eigh(inner(comm, defect, defect)), root=0)
+    good = np.sqrt(np.maximum(squares, 0.0)) <= COPIES * max(known, EPS * scale)
+    good[0] = True
+    return np.asarray(basis @ turns[:, good])
+
+
+def _defect(pencil: Pencil, values: Block, vectors: Block) -> Block:
+    shifts = values.real if vectors.dtype.kind == "f" else values
+    return np.asarray(pencil.multiply_a(vectors) - shifts * pencil.multiply_b(vectors))
+
+
+def _residuals(pencil: Pencil, values: Block, vectors: Block) -> Block:
+    return np.asarray(column_norms(pencil.comm, _defect(pencil, values, vectors)))
