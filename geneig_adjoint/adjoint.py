@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import EPS, TINY, Block
+from geneig_adjoint._types import EPS, Block
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import (
@@ -25,22 +25,21 @@ from geneig_adjoint.clusters import (
     check_not_constrained,
     check_value_cotangent,
     check_vector_cotangent,
-    cluster_of,
 )
 from geneig_adjoint.collective import allreduce_same, column_norms
 from geneig_adjoint.conditioning import (
     check_not_defective,
     conditions_and_errors,
+    conditions_through_factor,
+    explained_as_defective,
     warn_of_condition,
 )
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
+from geneig_adjoint.error_estimate import ErrorEstimate
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.gauge import project_cotangent
-from geneig_adjoint.invariant_subspace import Group, near_groups
+from geneig_adjoint.invariant_subspace import Group, explicit_size, near_groups
 from geneig_adjoint.normalization import column_dots
-
-ROUNDING = 100 * EPS
-"""Backward error below which a smaller one is luck."""
 
 
 @dataclass
@@ -106,31 +105,13 @@ def adjoint_vectors(
         else:
             for j in range(pairs.count):
                 errors[j] = _add_pair(pairs, j, parts, settings)
+    estimate = ErrorEstimate(pairs, errors, [j for dual in duals for j in dual.touched])
     for cotangent, (dual, result) in zip(cotangents, parts, strict=True):
         if cotangent.matrices is not None:
             result.add(*cotangent.matrices)
-        result.relative_error = _error_estimate(pairs, errors, dual, result.accuracy)
+        vectors = {*dual.x_bar, *dual.y_bar}
+        result.relative_error = estimate.of(dual.lam_bar, vectors, dual.touched, result.accuracy)
     return results
-
-
-def _error_estimate(pairs: Eigenpairs, errors: Block, dual: _Dual, accuracy: float) -> float:
-    """Return how wrong a gradient may be, relative to its terms.  (Not collective.)
-
-    An eigenvector is off by the error of its value over the distance to the others, which
-    acts on both sides of the contraction; an adjoint by its residual, which the bordered
-    matrix amplifies by its condition (of the order of ten).
-    """
-    residuals = np.maximum(pairs.residuals, ROUNDING)  # no pair is better than rounding
-    if pairs.info.left_residuals is not None:
-        residuals = np.maximum(residuals, pairs.info.left_residuals)
-    errors = errors * np.minimum(residuals / np.maximum(pairs.residuals, EPS**2), 1 / EPS)
-    parts = [0.0]
-    for j in dual.touched:
-        others = np.delete(np.arange(pairs.count), cluster_of(pairs, int(j)))
-        distances = np.abs(pairs.values[others] - pairs.values[j])
-        gap = distances.min(initial=max(abs(pairs.values[j]), TINY))
-        parts.append(2 * errors[j] / gap)
-    return float(np.max(parts) + 10 * accuracy)
 
 
 class _Dual:
@@ -144,6 +125,7 @@ class _Dual:
         self.x_bar = _nonzero_columns(pairs, cotangent.right)
         self.y_bar = _nonzero_columns(pairs, cotangent.left)
         self.span = cotangent.span
+        self.explicit = explicit_size(pairs, cotangent)
         if self.span is not None and not pairs.pencil.definite:
             raise InputError(
                 "span= needs a Hermitian pencil with definite B, got one of type "
@@ -215,12 +197,13 @@ def _nonzero(pairs: Eigenpairs, used: Sequence[tuple[Contraction, Block]]) -> Bl
 def _outer_cotangents(group: Group, dual: _Dual, result: Contraction) -> Block:
     """Add what happens inside the span, and return the cotangents outside of it.  (Collective.)"""
     pairs = group.pairs
-    columns = []
+    columns, given = [], []
     for j in group.members:
         zero = np.zeros_like(pairs.right[:, j])
         x_bar = dual.x_bar.get(j, zero)
         if j in dual.y_bar:
             x_bar = x_bar + _hermitian_left_cotangent(pairs, j, dual.y_bar[j], result)
+        given.append(x_bar)
         if dual.span is None and (j in dual.x_bar or j in dual.y_bar):
             projected = project_cotangent(pairs, j, x_bar)
             x_bar = projected.x_eff
@@ -228,7 +211,7 @@ def _outer_cotangents(group: Group, dual: _Dual, result: Contraction) -> Block:
         columns.append(x_bar)
     block = np.column_stack(columns)
     if dual.span is None:
-        for item in group.inside(block):
+        for item in group.inside(block, np.column_stack(given), dual.explicit):
             result.add(*item)
     zero_columns = np.array([not (j in dual.x_bar or j in dual.y_bar) for j in group.members])
     # Zero cotangents cost no solve: their projection would be rounding.
@@ -319,8 +302,13 @@ def solved_left(pairs: Eigenpairs, j: int, system: BorderedSystem) -> tuple[Bloc
 
     """
     pencil, x = pairs.pencil, pairs.right[:, [j]]
-    w, _ = system.solve(np.zeros_like(x), -np.ones(1), hermitian=True)
-    found = conditions_and_errors(pencil, pairs.values[[j]], x, -w, pairs.residuals[[j]])
+    place = (complex(pairs.values[j]), float(pairs.gaps[j]))
+    with explained_as_defective(pencil, j, *place):
+        w, _ = system.solve(np.zeros_like(x), -np.ones(1), hermitian=True)
+    residual = np.maximum(pairs.residuals[[j]], EPS)  # a smaller one is luck
+    found = conditions_and_errors(pencil, pairs.values[[j]], x, -w, residual)
+    if pairs.factor is not None and pairs.factor.inverts:
+        found = conditions_through_factor(pairs.factor, pairs.values[[j]], x, -w, found)
     condition, error = (float(item[0]) for item in found)
     check_not_defective(pairs, j, condition)
     warn_of_condition(j, condition, error)

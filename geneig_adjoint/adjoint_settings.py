@@ -26,7 +26,8 @@ class AdjointSettings:
         "direct": assembled and factored; "ksp": operator, Krylov method and
         preconditioner from the options; a KSP (its operators are replaced) or a callable
         ``solve(operator, rhs, solution)`` of the user's own; None: "ksp" where the
-        eigensolver left a factor or nothing can be factored, else "direct".
+        eigensolver left a factor or nothing can be factored, else "direct". What None
+        has chosen gives way to "direct" where it fails and ``options`` is empty.
     rtol : float
         Bound on the true relative residual.
     options : mapping
@@ -40,6 +41,11 @@ class AdjointSettings:
     rtol: float = 1e-10
     options: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = ""
+
+
+def may_turn_direct(settings: AdjointSettings, pencil: Pencil) -> bool:
+    """Tell whether nobody has chosen a solver and there is a matrix.  (Not collective.)"""
+    return settings.strategy is None and not settings.options and not pencil.matrix_free
 
 
 def chosen_strategy(
@@ -60,3 +66,13 @@ def chosen_strategy(
         )
     chosen: str | PETSc.KSP | OwnSolver = requested
     return chosen
+
+
+def remedy_of(strategy: str | PETSc.KSP | OwnSolver, *, assembled: bool) -> str:
+    """Return what to do when a strategy has failed, for messages.  (Not collective.)"""
+    if strategy == "direct":
+        return "the eigenvalue may be multiple, or nearly: look at pairs.clusters and pairs.gaps"
+    direct = 'use strategy="direct", or ' if assembled else ""
+    if strategy == "ksp":
+        return direct + "raise ksp_max_it, or choose another ksp_type"
+    return direct + "make the solver given as strategy more accurate"

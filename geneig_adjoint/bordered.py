@@ -13,18 +13,23 @@ A - lam B, so that nothing changes when A or B is multiplied by a number.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.adjoint_settings import AdjointSettings, chosen_strategy
+from geneig_adjoint.adjoint_settings import (
+    AdjointSettings,
+    chosen_strategy,
+    may_turn_direct,
+    remedy_of,
+)
 from geneig_adjoint.bordered_matrix import bordered_matrix
-from geneig_adjoint.bordered_solver import LinearSolver, PackedOperator
+from geneig_adjoint.bordered_solver import LinearSolver, PackedOperator, warn_of_rounding
 from geneig_adjoint.collective import (
     CollectiveContext,
-    allreduce_same,
     column_norms,
     inner,
 )
@@ -37,8 +42,14 @@ ROUNDING = 100 * EPS
 """A residual of this size, relative to the matrix and the solution, is rounding."""
 SETTLED = 1e-9
 """A correction of this size, relative to the solution, no longer moves it."""
+SMALL_ERROR = 1e-6
+"""Solutions with an estimated error up to this are accepted without a word."""
+LARGEST_ERROR = 1e-3
+"""Solutions with a larger estimated error are refused."""
 LARGEST_GROWTH = 1e6
 """Solutions larger than this, relative to those with the factor, mean a multiple eigenvalue."""
+Pair = tuple[Block, Block]
+"""Upper and lower part of a vector of the bordered system."""
 
 
 class BorderedSystem(CollectiveContext):
@@ -68,7 +79,7 @@ class BorderedSystem(CollectiveContext):
     ----------
     accuracy : float
         Estimated relative error of the worst solution so far: its true relative residual,
-        or its last correction where a stiff matrix puts the residual out of reach.
+        or its last corrections where a stiff matrix puts the residual out of reach.
 
     Raises
     ------
@@ -104,6 +115,7 @@ class BorderedSystem(CollectiveContext):
         # A complex system in a real build becomes a real one of twice the size.
         self._halves = 2 if self._complex and _petsc.REAL_SCALARS else 1
         self._last = self.comm.rank == self.comm.size - 1
+        self._may_turn_direct = self.strategy == "ksp" and may_turn_direct(self.settings, pencil)
         self._solvers: dict[bool, LinearSolver] = {}
         self._dual: Block | None = None
         self.accuracy = 0.0
@@ -139,7 +151,13 @@ class BorderedSystem(CollectiveContext):
         Raises
         ------
         ConvergenceError
-            When a true residual stays above rtol and above rounding.
+            When a true residual stays above rtol, and rounding is not all that keeps it
+            there or leaves less than three digits.
+
+        Warns
+        -----
+        IllConditionedWarning
+            When rounding leaves less than six digits of a solution.
 
         """
         scale_in, scale_out = (self.beta, self.gamma) if hermitian else (self.gamma, self.beta)
@@ -160,10 +178,10 @@ class BorderedSystem(CollectiveContext):
         for column in range(rhs.shape[1]):
             lower = rho[:, column]
             if not halves:
-                v[:, column], nu[:, column] = self._refined((rhs[:, column], lower), hermitian)
+                v[:, column], nu[:, column] = self._solved((rhs[:, column], lower), hermitian)
             else:  # a real matrix in a real build: the halves are independent
-                re = self._refined((rhs[:, column].real, np.real(lower)), hermitian)
-                im = self._refined((rhs[:, column].imag, np.imag(lower)), hermitian)
+                re = self._solved((rhs[:, column].real, np.real(lower)), hermitian)
+                im = self._solved((rhs[:, column].imag, np.imag(lower)), hermitian)
                 v[:, column], nu[:, column] = re[0] + 1j * im[0], re[1] + 1j * im[1]
 
     def apply(self, v: Block, nu: Block, *, hermitian: bool) -> tuple[Block, Block]:
@@ -208,75 +226,101 @@ class BorderedSystem(CollectiveContext):
         a_norm, b_norm = self.pencil.norms
         self.size = a_norm + abs(self.lam) * b_norm
         Bx = self.pencil.multiply_b(self.x)
-        border = self._diagonal_size()
-        self.beta = border / column_norms(self.comm, Bx)
-        self.gamma = border / column_norms(self.comm, self.x)
+        # A smaller border, like the mean diagonal, makes Krylov methods break down where the
+        # entries of A differ by orders of magnitude.
+        self.beta = self.size / column_norms(self.comm, Bx)
+        self.gamma = self.size / column_norms(self.comm, self.x)
         self.b, self.c = self.beta * Bx, self.gamma * self.x
-
-    def _diagonal_size(self) -> float:
-        if self.pencil.matrix_free:
-            return self.size
-        total = np.abs(_petsc.diagonal(self.pencil.A)).sum()
-        mean = float(allreduce_same(self.comm, np.atleast_1d(total))[0]) / self.pencil.n
-        return mean if mean > 0 else self.size
 
     # -- one right-hand side --
 
-    def _refined(self, rhs: tuple[Block, Block], hermitian: bool) -> tuple[Block, Block]:
+    def _solved(self, rhs: Pair, hermitian: bool) -> Pair:
+        """Solve by the strategy; by "direct" where it fails and nobody has chosen it."""
+        if self._may_turn_direct:
+            with suppress(ConvergenceError):
+                return self._refined(rhs, hermitian)
+            self.close()
+            self.strategy, self._may_turn_direct = "direct", False
+        return self._refined(rhs, hermitian)
+
+    def _refined(self, rhs: Pair, hermitian: bool) -> Pair:
         """Solve, and correct with the true residual as long as that helps.
 
         Accepted is a true residual below rtol; or, for matrices so stiff that rounding
-        forbids it, a residual of the size of rounding whose correction no longer moves
-        the solution. (A nearly singular system has such residuals, too, but corrections
-        as large as the solution.)
+        forbids it, a residual of the size of rounding whose corrections hardly move the
+        solution. (A nearly singular system has such residuals, too, but corrections as
+        large as the solution.)
         """
         target = self._norm(rhs)
         v, nu = 0.0 * rhs[0], 0.0 * rhs[1]
         if target < TINY:
             return v, nu
-        remaining, spent, previous = rhs, 0, np.inf
+        remaining, spent, before, moves = rhs, 0, (np.inf, np.inf), list[float]()
         for _ in range(REFINEMENTS):
             (dv, dnu), iterations, reason = self._solve_once(remaining, hermitian)
             v, nu, spent = v + dv, nu + dnu, spent + iterations
             product = self.apply(v, nu, hermitian=hermitian)
             remaining = (rhs[0] - product[0], rhs[1] - product[1])
             residual, moved, size = (self._norm(item) for item in (remaining, (dv, dnu), (v, nu)))
-            settled = residual <= ROUNDING * self.size * size and (
-                moved <= SETTLED * size or self._would_not_move(remaining, rhs, size, hermitian)
-            )
-            wrong = min(residual / target, moved / size)
-            if residual <= self.settings.rtol * target or settled:
-                self.accuracy = max(self.accuracy, wrong)
+            moves.append(moved / max(size, TINY))
+            if residual <= self.settings.rtol * target:
+                self.accuracy = max(self.accuracy, min(residual / target, moves[-1]))
                 return v, nu
-            if not wrong <= 0.5 * previous:
+            stable = residual <= ROUNDING * self.size * size
+            error = self._error((remaining, rhs), moves, size, hermitian) if stable else np.inf
+            helped = residual <= 0.5 * before[0] or moves[-1] <= 0.5 * before[1]
+            if error <= SETTLED or not helped:
                 break
-            previous = wrong
-        raise ConvergenceError(
-            f"the adjoint solve of {self.name} must reach rtol {self.settings.rtol:.1e}, got "
-            f"{residual / target:.1e} ({reason}, {spent} iterations); use "
-            'strategy="direct", or raise ksp_max_it',
-            reason=reason,
-            iterations=spent,
-            residual_norm=residual / target,
-        )
+            before = (residual, moves[-1])
+        if not error <= (SMALL_ERROR if self._may_turn_direct else LARGEST_ERROR):
+            raise self._refused(residual / target, spent, reason)
+        if error > max(SMALL_ERROR, self.accuracy):
+            warn_of_rounding(self.name, error, SMALL_ERROR)
+        self.accuracy = max(self.accuracy, error)
+        return v, nu
 
-    def _would_not_move(
-        self,
-        remaining: tuple[Block, Block],
-        rhs: tuple[Block, Block],
-        size: float,
-        hermitian: bool,
-    ) -> bool:
-        """Estimate the next correction by the factor instead of a whole solve.  (Collective.)
+    def _error(
+        self, sides: tuple[Pair, Pair], moves: list[float], size: float, hermitian: bool
+    ) -> float:
+        """Estimate the relative error of a solution whose residual is rounding.  (Collective.)
 
-        The factor does not see a nearly singular system, but its solution does: it is
-        then far larger than that with the factor.
+        With a factor of the matrix itself corrections are as large as the error. Those of
+        other solvers may be small because the solver is lazy: then the eigensolver's factor
+        tells what is missing.
         """
-        if self.strategy != "ksp" or self.transformation is None:
-            return False
+        # The first correction is the solution itself, and a single one may be small by chance.
+        moved = max(moves[-1], 0.1 * moves[-2] if len(moves) > 2 else 0.0)
+        moved = moved if len(moves) > 1 else np.inf
+        factors = self._solver(hermitian).factors
+        if moved <= SETTLED and (factors or self.transformation is None):
+            return moved
+        foreseen = self._foreseen(*sides, size, hermitian)
+        if factors:
+            return moved if foreseen < np.inf else np.inf
+        return foreseen if foreseen <= SETTLED else max(moved, foreseen)
+
+    def _foreseen(self, remaining: Pair, rhs: Pair, size: float, hermitian: bool) -> float:
+        """Estimate the next correction by the eigensolver's factor.  (Collective.)
+
+        Infinite without one, and for nearly singular systems: the factor does not see them,
+        but the solution does, which is then far larger than that with the factor.
+        """
+        if self.transformation is None:
+            return np.inf
         correction = self._norm(self.eliminate(*remaining, hermitian=hermitian))
         natural = self._norm(self.eliminate(*rhs, hermitian=hermitian))
-        return correction <= SETTLED * size and size <= LARGEST_GROWTH * natural
+        growth = size / max(natural, TINY)
+        return correction / size * max(growth, 1.0) if growth <= LARGEST_GROWTH else np.inf
+
+    def _refused(self, residual: float, iterations: int, reason: str) -> ConvergenceError:
+        remedy = remedy_of(self.strategy, assembled=not self.pencil.matrix_free)
+        return ConvergenceError(
+            f"the adjoint solve of {self.name} must reach rtol {self.settings.rtol:.1e}, got "
+            f"{residual:.1e} ({reason}, {iterations} iterations); {remedy}",
+            reason=reason,
+            iterations=iterations,
+            residual_norm=residual,
+        )
 
     def _norm(self, pair: tuple[Block, Block]) -> float:
         upper = float(column_norms(self.comm, np.asarray(pair[0])[:, None])[0])
@@ -288,9 +332,9 @@ class BorderedSystem(CollectiveContext):
         # PETSc's absolute tolerance must not stop at a tiny right-hand side.
         size = self._norm(rhs) or 1.0
         rhs = (rhs[0] / size, rhs[1] / size)
-        # One factor serves both directions; its Hermitian transpose by conjugation.
+        # One factor serves both directions: the Hermitian transpose by conjugation.
         transposed = self.strategy == "direct" and hermitian
-        solver = self._solver(hermitian and not transposed)
+        solver = self._solver(hermitian)
         local = self._packed(*rhs)
         rhs_local = local.conj() if transposed else local
         result, iterations, reason = solver.solve(rhs_local, transposed=transposed)
@@ -298,6 +342,7 @@ class BorderedSystem(CollectiveContext):
         return (size * v, size * nu), iterations, reason
 
     def _solver(self, hermitian: bool) -> LinearSolver:
+        hermitian = hermitian and self.strategy != "direct"
         if hermitian not in self._solvers:
             operator = self._packed_operator(hermitian)
             self._solvers[hermitian] = LinearSolver(operator, self.settings, self.strategy)

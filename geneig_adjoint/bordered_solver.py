@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint_settings import AdjointSettings, OwnSolver
-from geneig_adjoint.errors import ConvergenceError
+from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -90,6 +91,16 @@ class LinearSolver:
             _petsc.destroy_quietly(*self._owned())
             raise
 
+    @property
+    def factors(self) -> bool:
+        """Whether a solve is nothing but one with a factor of the matrix.  (Not collective.)"""
+        ksp = self._strategy if isinstance(self._strategy, PETSc.KSP) else self._ksp
+        return (
+            ksp is not None
+            and ksp.getType() == PETSc.KSP.Type.PREONLY
+            and ksp.getPC().getType() in {PETSc.PC.Type.LU, PETSc.PC.Type.CHOLESKY}
+        )
+
     def solve(self, rhs: Block, *, transposed: bool = False) -> tuple[Block, int, str]:
         """Return the solution of a packed right-hand side, iterations and reason.
 
@@ -146,7 +157,11 @@ class LinearSolver:
             self._precondition(ksp.getPC())
         with _petsc.inserted_options(prefix, options), self._explained():
             ksp.setFromOptions()
-            ksp.setUp()
+            status = _petsc.set_up_factor(ksp, prefix)
+        if status < 0:
+            raise self._unsolvable(
+                _petsc.mumps_trouble(status), singular=status in _petsc.MUMPS_SINGULAR
+            )
 
     def _precondition(self, pc: PETSc.PC) -> None:
         if self._operator.precondition is None:
@@ -174,9 +189,33 @@ class LinearSolver:
 
     def _explained(self) -> _petsc.translated_errors:
         return _petsc.translated_errors(
-            lambda code: ConvergenceError(
-                f"the bordered system of {self._operator.name} must be solvable, got PETSc error "
-                f"{code}; the eigenvalue may be multiple: look at pairs.clusters",
-                reason=f"PETSc error {code}",
-            )
+            lambda code: self._unsolvable(f"PETSc error {code}", singular=True)
         )
+
+    def _unsolvable(self, trouble: str, *, singular: bool) -> ConvergenceError:
+        remedy = (
+            "the eigenvalue may be multiple: look at pairs.clusters"
+            if singular
+            else 'use strategy="ksp", more ranks or a machine with more memory'
+        )
+        return ConvergenceError(
+            f"the bordered system of {self._operator.name} must be solvable, got {trouble}; "
+            f"{remedy}",
+            reason=trouble,
+        )
+
+
+def warn_of_rounding(name: str, error: float, limit: float) -> None:
+    """Warn about a solution of which rounding has left few digits.
+
+    Not collective; the error is the same on all ranks, since a warning may have been made an
+    exception.
+    """
+    warnings.warn(
+        f"the adjoint solve of {name} should have an error below {limit:.0e}, got an estimated "
+        f"{error:.1e}, which is rounding: the matrix is very stiff or the next eigenvalue near; "
+        "trust no more digits (relative_error of the gradient counts them), or make the "
+        "elements larger",
+        IllConditionedWarning,
+        stacklevel=5,
+    )

@@ -62,6 +62,16 @@ class ValueAndGradient:
 
         Collective. p is replicated or distributed as the model wants it; the gradient
         has its structure and belongs to the caller.
+
+        Raises
+        ------
+        ModeTrackingError
+            When a mode the objective looks at has no continuation, or no place.
+        InputError, ConvergenceError, MissingEigenvaluesError
+            As in `solve_eigenproblem`.
+        DegenerateEigenvalueError, DefectiveEigenvalueError, GaugeError
+            As in `gradient`.
+
         """
         pencil = self._assembled(p)
         solver = dict(self._solver)
@@ -69,7 +79,6 @@ class ValueAndGradient:
             solver.setdefault("like", self._previous)
         checked = self._every and self._calls % self._every == 0
         solver["count_check"] = "inertia" if checked else "off"
-        self._calls += 1
         try:
             with ExitStack() as stack:
                 pairs = self._solved(pencil, solver, stack)
@@ -80,6 +89,8 @@ class ValueAndGradient:
                     self._model, p, pairs, [self._objective], self._settings, results=results
                 )[0]
                 self._previous = pairs
+            # Not before: a call that failed its count is no call that was checked.
+            self._calls += 1
         finally:
             if not self._refills:
                 pencil.close()
@@ -169,6 +180,7 @@ class ValueAndGradient:
         self._pencil = None
         self._previous = None
         self._used = set()
+        self._calls = 0
 
     def __enter__(self) -> Self:
         return self
@@ -229,7 +241,7 @@ def value_and_gradient(
     **solver
         Keywords of `solve_eigenproblem` (count, target, ...). ``count_check`` also takes
         "every:N", the default with N = 10: missed pairs are looked for in the first call
-        and every tenth one after.
+        and every tenth one after; calls that failed do not count.
 
     Returns
     -------

@@ -3,6 +3,10 @@
 Inside a cluster the eigenvectors are an arbitrary basis U of an invariant subspace. An
 objective that is a function of the subspace has U_bar(U Q) = U_bar(U) Q for every unitary
 Q; only then its derivative does not depend on the basis the eigensolver happened to find.
+Outside of the span all of U_bar matters. Inside, with G = U^H U_bar, its anti-Hermitian part
+meets dA - lam dB over the gap, and its Hermitian part meets dB together with what the objective
+says about B itself. All of it is measured against the whole cotangent: what remains where that
+vanishes on a cluster is rounding.
 """
 
 from __future__ import annotations
@@ -12,14 +16,18 @@ from dataclasses import replace
 import numpy as np
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import TINY, Block
+from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.clusters import ADMISSIBLE_ERROR, degenerate_error
 from geneig_adjoint.collective import allreduce_same, column_norms, inner
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.evaluation import Objective, evaluate
-from geneig_adjoint.invariant_subspace import Group
-from geneig_adjoint.normalization import normalized
+from geneig_adjoint.invariant_subspace import Group, explicit_size
+from geneig_adjoint.mixing import measured_mixing
+from geneig_adjoint.normalization import column_dots, normalized
 from geneig_adjoint.parameters import Parameters
+
+ROUNDING = 1e3 * EPS
+"""Rounding of a cotangent, relative to the products with A and B it comes from."""
 
 
 def check_cluster_safety(
@@ -42,26 +50,61 @@ def check_cluster_safety(
         return
     turned = _turned(pairs, clusters)
     again = evaluate(objective, turned, p)[1]
+    size, noise = _sizes(pairs, cotangent)
     for members in clusters:
         here, there = Group(pairs, members), Group(turned, members)
-        basis = inner(pairs.comm, here.duals, there.vectors)  # U' = U basis
-        expected = _outside(here, cotangent) @ basis
-        found = _outside(there, again)
-        sizes = column_norms(pairs.comm, np.hstack([expected, found, found - expected]))
-        size, defect = sizes[: -len(members)].max(), sizes[-len(members) :].max()
-        if defect > ADMISSIBLE_ERROR * size:
-            raise degenerate_error(pairs, members, defect=float(defect / max(size, TINY)))
+        Q = inner(pairs.comm, here.duals, there.vectors)  # U' = U Q
+        expected, found = (
+            _cotangents(given, pairs.right, list(members), group.lengths, group.sign)
+            for group, given in ((here, cotangent), (there, again))
+        )
+        moved: Block = there.outside(found) - here.outside(expected) @ Q
+        defect = float(column_norms(pairs.comm, moved).max())
+        if cotangent.span is None:
+            before, after = _inside(here, expected, cotangent), _inside(there, found, again)
+            lengths = column_norms(pairs.comm, np.hstack([here.vectors, there.vectors]))
+            turn = np.abs(after - Q.conj().T @ before @ Q).max() / max(lengths.max(), TINY)
+            defect = max(defect, float(turn))
+        else:  # the members may differ: it matters as far as they are mixed
+            defect *= min(1.0, float(measured_mixing(pairs, members).vectors.max()))
+        if defect > max(ADMISSIBLE_ERROR * size, noise):
+            raise degenerate_error(pairs, members, defect=defect / max(size, TINY))
 
 
-def _outside(group: Group, cotangent: EigenCotangent) -> Block:
-    """Return the cotangents of u outside of the span, (n_local, g)."""
-    pairs, members = group.pairs, list(group.members)
-    total = np.zeros((pairs.pencil.n_local, len(members)), dtype=complex)
+def _sizes(pairs: Eigenpairs, cotangent: EigenCotangent) -> tuple[float, float]:
+    """Return the largest cotangent of a vector u, and the rounding in it.  (Collective.)"""
+    BX = pairs.pencil.multiply_b(pairs.right)
+    lengths = np.sqrt(np.maximum(np.abs(column_dots(pairs.comm, pairs.right, BX)), TINY))
+    total = _cotangents(cotangent, pairs.right, list(range(pairs.count)), lengths)
+    noise = ROUNDING * explicit_size(pairs, cotangent)
+    return float(column_norms(pairs.comm, total).max()), noise
+
+
+def _cotangents(
+    cotangent: EigenCotangent, right: Block, columns: list[int], lengths: Block, sign: float = 1.0
+) -> Block:
+    """Return the cotangents of u = x / length, (n_local, g).  (Not collective.)"""
+    total = np.zeros((len(right), len(columns)), dtype=complex)
     if cotangent.right is not None:
-        total += np.asarray(cotangent.right)[:, members] * group.lengths
+        total += np.asarray(cotangent.right)[:, columns] * lengths
     if cotangent.left is not None:  # y = sign u / length
-        total += group.sign * np.asarray(cotangent.left)[:, members] / group.lengths
-    return group.outside(total)
+        total += sign * np.asarray(cotangent.left)[:, columns] / lengths
+    return total
+
+
+def _inside(group: Group, U_bar: Block, cotangent: EigenCotangent) -> Block:
+    """Return what must turn like a matrix inside the span, (g, g).  (Collective.)"""
+    pairs = group.pairs
+    G = inner(pairs.comm, group.vectors, U_bar)
+    turning = (G - G.conj().T) / 2
+    if pairs.pencil.B is None or pairs.normalization.kind != "B":
+        return np.asarray(turning)  # nothing meets dB, or not in this way
+    stretching = (G + G.conj().T) / 2
+    if cotangent.matrices is not None:
+        alpha, beta = (inner(pairs.comm, group.duals, part) for part in cotangent.matrices[1:])
+        explicit = beta @ alpha.conj().T  # Re tr(explicit U^H dB U)
+        stretching = stretching - group.sign * (explicit + explicit.conj().T)
+    return np.asarray(turning + stretching)
 
 
 def _turned(pairs: Eigenpairs, clusters: list[tuple[int, ...]]) -> Eigenpairs:

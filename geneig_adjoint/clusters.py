@@ -20,6 +20,7 @@ from geneig_adjoint.errors import (
     ConstrainedRowError,
     DegenerateEigenvalueError,
 )
+from geneig_adjoint.mixing import measured_mixing
 
 ADMISSIBLE_ERROR = 1e-6
 """Largest predicted relative error of a gradient that is still returned."""
@@ -67,13 +68,14 @@ def cluster_of(pairs: Eigenpairs, j: int) -> tuple[int, ...]:
 def check_value_cotangent(pairs: Eigenpairs, lam_bar: Block) -> None:
     """Raise when derivatives of single eigenvalues are asked for that do not exist.
 
-    Collective for pairs without left vectors; every rank comes to the same verdict.
+    Collective; every rank comes to the same verdict.
 
     Raises
     ------
     DegenerateEigenvalueError
         When the weights of two values differ and the error of the pairs, divided by
-        their gap, predicts a relative gradient error above 1e-6.
+        their gap, predicts a relative gradient error above 1e-6; outside of clusters the
+        measured mixing of their vectors predicts it.
     DefectiveEigenvalueError
         When an eigenvalue with a large condition number has a close neighbour.
     ConstrainedRowError
@@ -85,18 +87,24 @@ def check_value_cotangent(pairs: Eigenpairs, lam_bar: Block) -> None:
         check_differentiable(pairs, int(i))
         for j in range(pairs.count):
             defect = float(np.abs(lam_bar[i] - lam_bar[j]))
-            gap = float(np.abs(pairs.values[i] - pairs.values[j]))
-            # Residuals may vanish by luck; eigenvalues are never better than rounding.
-            error = float(pairs.errors[i] + pairs.errors[j])
-            error = max(error, EPS * abs(pairs.values[i])) if error >= 0 else error
-            # Errors are unknown (nan) without left vectors; then the clusters decide.
-            together = j in cluster_of(pairs, int(i)) and np.isnan(error)
-            predicted = defect * np.nan_to_num(error) > ADMISSIBLE_ERROR * largest * gap
-            # Well separated values that are merely inexact (a stiff matrix) are no cluster.
-            size = max(abs(pairs.values[i]), abs(pairs.values[j]))
-            near = gap <= NEAR * size or gap <= 10 * np.nan_to_num(error)
-            if i != j and defect > 0 and (together or (predicted and near)):
+            if i != j and defect > 0 and _mixed(pairs, (int(i), j), defect / largest):
                 raise degenerate_error(pairs, (int(i), j), defect=defect / largest)
+
+
+def _mixed(pairs: Eigenpairs, two: tuple[int, int], defect: float) -> bool:
+    """Return whether weights that differ by a defect make a gradient wrong.  (Collective.)"""
+    values, errors = pairs.values[list(two)], pairs.errors[list(two)]
+    gap, size = float(np.abs(values[0] - values[1])), float(np.abs(values).max())
+    error, together = float(errors.sum()), two[1] in cluster_of(pairs, two[0])
+    if np.isnan(error):  # unknown without left vectors; then the clusters decide
+        return together
+    # Residuals may vanish by luck; eigenvalues are never better than rounding.
+    if not defect * max(error, EPS * abs(values[0])) > ADMISSIBLE_ERROR * gap:
+        return False
+    if together or gap > NEAR * size:
+        return together
+    # Values of a stiff matrix that are merely inexact: what counts is whether vectors mix.
+    return defect * float(measured_mixing(pairs, two).vectors[0, 1]) > ADMISSIBLE_ERROR
 
 
 def check_vector_cotangent(pairs: Eigenpairs, j: int) -> None:

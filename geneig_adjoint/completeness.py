@@ -20,8 +20,10 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.conditioning import backward_errors, residual_limit
-from geneig_adjoint.eigenpairs import Completeness
-from geneig_adjoint.eigenspaces import disentangled, orthonormal
+from geneig_adjoint.constraints import diagonals, rows_alone
+from geneig_adjoint.eigenpairs import RELATIVE_GAP, Completeness
+from geneig_adjoint.eigenspaces import DEPENDENT, disentangled, orthonormal
+from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.wanted import Wanted, kept_indices
 
@@ -31,10 +33,15 @@ COARSE = 1e-3
 """Tolerance of a search that only asks whether there is something."""
 COARSE_NONSYMMETRIC = 1e-8
 """The same where values are less exact than residuals, by their condition numbers."""
+PURE = 1e-12
+"""Backward error above which a vector may have parts in the null space of B."""
 INDEPENDENT = 1e-3
 """A candidate whose part outside of the known vectors is smaller is one of them."""
-MARGIN = 1e-2
-"""How far beyond the last wanted value the window ends, relatively."""
+TIED = 1e-8
+"""Relative distance of keys that may differ by rounding alone."""
+MARGIN = 1e-5
+"""How far beyond the last wanted value the window ends, relatively; a dense spectrum has many
+values in a wider one, none of which anybody asked for."""
 
 Pool = tuple[Block, Block]
 
@@ -61,7 +68,7 @@ def completed(
     """
     first = len(pool[0])
     pool, errors = _disentangled(eps, pencil, pool, errors)
-    if len(pool[0]) >= pencil.n:
+    if len(pool[0]) >= pencil.n and orthonormal(pencil.comm, pool[1]).shape[1] == pencil.n:
         return pool, Completeness("all", found=pencil.n, expected=pencil.n)
     counter = _Counter(eps, pencil, wanted)
     for _ in range(ROUNDS + 1):
@@ -82,8 +89,37 @@ def completed(
         if len(more[0]):
             pool, errors = _joined(eps, pencil, pool, errors, more)
         if len(pool[0]) <= before:
-            return pool, record
+            # Deflation of Hermitian pencils does not leak: what was seen is there.
+            unresolved = bool(len(more[0])) and eps.isHermitian()
+            return pool, replace(record, method="unfinished") if unresolved else record
     return pool, replace(record, method="unfinished")
+
+
+def counted_beside_rows(
+    eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, pool: Pool, errors: Block
+) -> Completeness:
+    """Return how many modes were found and counted beside rows that nothing is coupled to.
+
+    Collective. There may be thousands of such rows with one value, which nobody wants to be
+    searched for; but they are known, so that those of the window can be taken off the count.
+    Arguments as in `completed`.
+    """
+    cut = _cut(pencil, wanted, pool[0], errors)
+    total = _Counter(eps, pencil, wanted).inside(cut)
+    if total is None:
+        return Completeness("off")
+    a, b = diagonals(pencil)
+    alone = rows_alone(pencil) & (b != 0)
+    rows = np.count_nonzero(wanted.keys((a[alone] / b[alone]).astype(complex)) <= cut)
+    inside = pool[1][:, wanted.keys(pool[0]) <= cut]
+    product = pencil.multiply_b(inside)
+    squares = column_dots(pencil.comm, inside, product).real
+    on_rows = np.where(alone[:, None], inside, 0.0)
+    # Of vectors that mix modes and rows of one value, the shares add up to whole numbers.
+    shares = column_dots(pencil.comm, on_rows, product).real / squares
+    modes = inside.shape[1] - round(float(shares.sum()))
+    expected = total - int(pencil.comm.allreduce(int(rows)))
+    return Completeness("inertia", modes, expected, wanted.window(cut))
 
 
 def _cut(pencil: Pencil, wanted: Wanted, values: Block, errors: Block) -> float:
@@ -91,15 +127,20 @@ def _cut(pencil: Pencil, wanted: Wanted, values: Block, errors: Block) -> float:
     order = wanted.order(values)
     kept = order[kept_indices(values[order], wanted)]
     keys = wanted.keys(values)
+    # What belongs to a wanted value may lie elsewhere: its conjugate among imaginary parts.
+    nearly = RELATIVE_GAP * np.abs(values[kept]) + wanted.rounding
+    kept = kept[keys[kept] <= keys[order[: wanted.count]].max() + nearly]
     last = float(keys[kept].max())
+    size = float(np.abs(values[kept]).max())
+    # Keys as near as this are the same: conjugates, or copies, up to rounding.
+    tied = max(TIED * size, 1e3 * float(errors[kept].max()),
+               1e-13 * pencil.norms[0] / max(pencil.norms[1], TINY))  # fmt: skip
     beyond = np.delete(keys, kept)
-    beyond = beyond[beyond > last]
-    rounding = 1e-13 * pencil.norms[0] / max(pencil.norms[1], TINY)
-    margin = max(MARGIN * float(np.abs(values[kept]).max()), 1e3 * float(errors[kept].max()),
-                 rounding)  # fmt: skip
+    beyond = beyond[beyond > last + tied]
+    margin = MARGIN * size
     if beyond.size:
         margin = min(margin, 0.5 * (float(beyond.min()) - last))
-    return last + margin
+    return last + max(margin, tied)
 
 
 class _Counter:
@@ -110,6 +151,8 @@ class _Counter:
         self.able = _petsc.REAL_SCALARS and pencil.definite and not pencil.matrix_free
         self.able = self.able and wanted.counted_ends(0.0) is not None
         self.signed = pencil.definite_by_a
+        # With A definite the pivots tell how many values lie between 0 and sigma, no more.
+        self.able = self.able and not (self.signed and wanted.target is None)
         self._known: dict[float, int | None] = {}
         if self.able and eps.getST().getType() == SLEPc.ST.Type.SINVERT:
             self._know_factor(eps)
@@ -211,7 +254,6 @@ def _search(
         sigma = eps.getST().getShift() if transformed else 0.0
         inexact = coarse * np.abs(values - sigma)
         if not np.count_nonzero(wanted.keys(values) <= cut + inexact):
-            eps.setTolerances(tol=tolerance, max_it=max_it)
             return pool[0][:0], pool[1][:, :0]
     values, vectors = _deflated(eps, pencil, pool, (min(missing, room), room), (tolerance, max_it))
     fit = np.flatnonzero(np.isfinite(values) & (wanted.keys(values) <= cut))
@@ -273,13 +315,9 @@ def _real_columns(pencil: Pencil, block: Block) -> Block:
     if not (_petsc.REAL_SCALARS and block.dtype.kind == "c"):
         return block
     halves = np.hstack([block.real, block.imag])
-    gram = inner(pencil.comm, halves, halves)
-    # Conjugates have the same halves: keep columns that are independent of those before.
-    _, triangle, pivots = scipy.linalg.qr(gram, pivoting=True)
-    sizes = np.abs(np.diag(triangle))
-    rank = int(np.count_nonzero(sizes > 1e-8 * sizes.max(initial=TINY)))
-    chosen = np.sort(pencil.comm.bcast(pivots[:rank], root=0))
-    return np.asfortranarray(halves[:, chosen])
+    # Conjugates have the same halves; a real vector has one that is rounding.
+    noise = DEPENDENT * np.tile(column_norms(pencil.comm, block), 2)
+    return orthonormal(pencil.comm, halves[:, column_norms(pencil.comm, halves) > noise])
 
 
 def _joined(
@@ -292,6 +330,8 @@ def _joined(
     """
     if not eps.isHermitian():
         more = _eigenvectors(pencil, pool[1], more)
+    if pencil.definite and pencil.B is not None and not pencil.definite_by_a:
+        more = more[0], purified(eps, pencil, *more)
     # Where Krylov-Schur runs out of directions its own residuals are no measure.
     good = backward_errors(pencil, *more) <= residual_limit(eps.getTolerances()[0])
     more = more[0][good], more[1][:, good]
@@ -328,3 +368,24 @@ def _eigenvectors(pencil: Pencil, known: Block, more: Pool) -> Pool:
     chosen = np.argsort(-share, kind="stable")[: new.shape[1]]
     found = V @ vectors[:, chosen]
     return values[chosen], found.real if known.dtype.kind == "f" else found
+
+
+def purified(eps: SLEPc.EPS, pencil: Pencil, values: Block, right: Block) -> Block:
+    """Return vectors without parts in the null space of B, which its product does not see.
+
+    Collective. eps: solved, its factor is used. values: (k,); right: this rank's rows,
+    (n_local, k), of a pencil with B semidefinite.
+    """
+    if eps.getST().getType() != SLEPc.ST.Type.SINVERT:
+        return right
+    errors = backward_errors(pencil, values, right)
+    doubtful = np.flatnonzero(errors > PURE)
+    if not doubtful.size:
+        return right
+    block = pencil.multiply_b(right[:, doubtful])
+    pure = _petsc.solve(eps.getST().getKSP(), block)
+    pure = pure / np.maximum(column_norms(pencil.comm, pure), TINY)
+    better = backward_errors(pencil, values[doubtful], pure) < errors[doubtful]
+    result = np.array(right, order="F")
+    result[:, doubtful[better]] = pure[:, better]
+    return result

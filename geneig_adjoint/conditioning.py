@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.collective import column_norms
 from geneig_adjoint.eigenpairs import Eigenpairs
-from geneig_adjoint.errors import DefectiveEigenvalueError, IllConditionedWarning
+from geneig_adjoint.errors import (
+    ConvergenceError,
+    DefectiveEigenvalueError,
+    IllConditionedWarning,
+)
+from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
 
 DEFECTIVE_CONDITION = 1e4
 LARGEST_SPLIT = 10 / DEFECTIVE_CONDITION
 """Relative distance beyond which no neighbour makes a pair count as defective."""
+CERTAIN_SHARE = 0.1
+"""Of its gap, that an ill-conditioned value may move by rounding."""
+NEAR_ZERO = 1e-2
+"""Size of an eigenvalue, relative to the largest possible, below which its own is no measure."""
 ILL_CONDITION = 1e6
 """Condition number of an eigenvalue beyond which a user is warned."""
 
@@ -66,7 +77,8 @@ def conditions_and_errors(
     product = np.maximum(np.abs(column_dots(comm, left, Bx)), TINY)
     sizes = column_norms(comm, right)
     entries = pencil.norms[0] + np.abs(values) * pencil.norms[1]
-    errors = sizes * column_norms(comm, left) / product * entries * residuals
+    with np.errstate(over="ignore"):  # an infinite eigenvalue has an infinite error
+        errors = sizes * column_norms(comm, left) / product * entries * residuals
     if pencil.definite:
         condition = np.ones(len(values))
     elif pencil.B is not None and pencil.B_positive:
@@ -74,9 +86,58 @@ def conditions_and_errors(
         squares = squares * column_dots(comm, left, pencil.multiply_b(left))
         condition = np.sqrt(np.abs(squares)) / product
     else:
-        Bh_y = pencil.multiply_b(left, hermitian=True)
-        condition = sizes * column_norms(comm, Bh_y) / product
+        condition = euclidean_conditions(pencil, right, left)
     return condition, errors
+
+
+def euclidean_conditions(pencil: Pencil, right: Block, left: Block) -> Block:
+    """Return ||x|| ||B^H y|| / |y^H B x|, (k,): what an error of x does to the eigenvalue.
+
+    Collective. right, left: this rank's rows, (n_local, k). The condition in the product of B,
+    where B is semidefinite, does not see errors in its null space.
+    """
+    comm = pencil.comm
+    product = np.maximum(np.abs(column_dots(comm, left, pencil.multiply_b(right))), TINY)
+    Bh_y = pencil.multiply_b(left, hermitian=True)
+    return np.asarray(column_norms(comm, right) * column_norms(comm, Bh_y) / product)
+
+
+def conditions_through_factor(
+    transformation: SpectralTransformation,
+    values: Block,
+    right: Block,
+    left: Block,
+    plain: tuple[Block, Block],
+) -> tuple[Block, Block]:
+    """Return condition numbers and errors of eigenvalues in the units of a factor, (k,) each.
+
+    Collective. All rows count alike there, however large their entries are.
+
+    Parameters
+    ----------
+    transformation
+        The eigensolver's factor, of a scaled pencil perhaps.
+    values, right, left
+        Eigenvalues (k,) and this rank's rows of the vectors, (n_local, k).
+    plain
+        What `conditions_and_errors` gives for them.
+
+    """
+    pencil, comm = transformation.pencil, transformation.pencil.comm
+    units = 1.0 if transformation.scaling is None else transformation.scaling[1][:, None]
+    shifts = values.real if right.dtype.kind == "f" else values
+    Bx = pencil.multiply_b(right)
+    defect: Block = pencil.multiply_a(right) - shifts * Bx
+    solved = transformation.solve(defect, purpose="the error estimate")
+    sizes = column_norms(comm, right / units)
+    distances = np.maximum(column_norms(comm, solved / units) / np.maximum(sizes, TINY), EPS)
+    product = np.maximum(np.abs(column_dots(comm, left, Bx)), TINY)
+    Bh_y = pencil.multiply_b(left, hermitian=True)
+    amplified = sizes * column_norms(comm, units * Bh_y) / product
+    errors = amplified * distances * np.abs(values - (transformation.sigma or 0.0))
+    if transformation.scaling is not None:
+        return amplified, errors
+    return plain[0], np.where(plain[0] > ILL_CONDITION, plain[1], np.minimum(plain[1], errors))
 
 
 def known_condition(pairs: Eigenpairs, j: int) -> float:
@@ -102,6 +163,10 @@ def known_condition(pairs: Eigenpairs, j: int) -> float:
 def check_not_defective(pairs: Eigenpairs, j: int, condition: float) -> None:
     """Raise when a condition says that pair j is at an exceptional point.  (Not collective.)
 
+    Two values that meet have gap x condition of the order of the value; a chain of m splits
+    by eps^(1/m) with a condition of eps^(1/m - 1), so that rounding of the matrices moves every
+    member by a share of its gap.
+
     Raises
     ------
     DefectiveEigenvalueError
@@ -111,7 +176,9 @@ def check_not_defective(pairs: Eigenpairs, j: int, condition: float) -> None:
     if not condition > DEFECTIVE_CONDITION:
         return
     value, gap = pairs.values[j], float(pairs.gaps[j])
-    if gap <= 10 / condition * np.abs(value):
+    a_norm, b_norm = pairs.pencil.norms
+    moved = EPS * condition * (a_norm / max(b_norm, TINY) + abs(value))
+    if gap <= max(10 / condition * abs(value), moved / CERTAIN_SHARE):
         raise DefectiveEigenvalueError(
             f"eigenvalue {j} must be simple, got {value:.12g} with condition number "
             f"{condition:.1e} and a neighbour at distance {gap:.1e}: the pair is "
@@ -119,6 +186,40 @@ def check_not_defective(pairs: Eigenpairs, j: int, condition: float) -> None:
             "this exceptional point",
             condition=condition,
         )
+
+
+@contextmanager
+def explained_as_defective(pencil: Pencil, j: int, value: complex, gap: float) -> Iterator[None]:
+    """Tell an exceptional point from a solve that fails for other reasons.
+
+    Not collective; the error meant is raised on all ranks.
+
+    Parameters
+    ----------
+    pencil
+        Measures what is small.
+    j, value, gap
+        Index and eigenvalue of a pair, and the distance to the next one.
+
+    Raises
+    ------
+    DefectiveEigenvalueError
+        In place of a ConvergenceError when a neighbour is near.
+
+    """
+    try:
+        yield
+    except ConvergenceError as error:
+        size = max(abs(value), NEAR_ZERO * pencil.norms[0] / max(pencil.norms[1], TINY))
+        if not gap <= LARGEST_SPLIT * size:
+            raise
+        raise DefectiveEigenvalueError(
+            f"eigenvalue {j} must be simple to have a left vector, got {value:.12g} with "
+            f"a neighbour at distance {gap:.1e} and a singular bordered system: an exceptional "
+            "point; move the parameters away from it, or pass left=False for values and right "
+            "vectors alone",
+            condition=float(size / max(gap, TINY)),
+        ) from error
 
 
 def warn_of_condition(j: int, condition: float, error: float) -> None:

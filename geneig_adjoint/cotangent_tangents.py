@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,13 @@ from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.collective import allreduce_same, column_norms, largest_over_ranks
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs, objective_name
+from geneig_adjoint.evaluation import (
+    Objective,
+    evaluate,
+    nonzero_pairs,
+    objective_name,
+    positional_count,
+)
 from geneig_adjoint.models import Model
 from geneig_adjoint.parameters import Gradient, Parameters
 
@@ -84,13 +89,19 @@ def cotangent_tangent(
     own = getattr(objective, "tangent", None)
     if own is None:
         return _differences(objective, pairs, along), True
-    takes_point = len(inspect.signature(own).parameters) > 2
-    point = (along.p, along.p_dot) if takes_point else ()
+    name = f"{objective_name(objective)}.tangent"
 
     def derivative(pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
+        count = positional_count(own)
+        if count == 3 or count > 4:
+            raise InputError(
+                f"{name} must take (pairs, tangent) or (pairs, tangent, p, p_dot), got a method of "
+                f"{count} arguments; give others a default"
+            )
+        point = (along.p, along.p_dot) if count == 4 else ()
         return 0.0, own(pairs, along.tangent, *point)
 
-    derivative.__name__ = f"{objective_name(objective)}.tangent"
+    derivative.__name__ = name
     return evaluate(derivative, pairs, along.p)[1], False
 
 

@@ -18,8 +18,8 @@ from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.symmetry import is_positive
 
-INDEFINITE_PRODUCT = 95
-"""SLEPc's code for an inner product with v^H B v < 0 (and for other input it cannot use)."""
+BAD_PRODUCT = 95
+"""SLEPc's code for v^H B v that is negative, or not real (and for other input it cannot use)."""
 STEPS = 300
 """Of Lanczos where no inertia is available: enough for a second look, not for a proof."""
 ROUNDING = 1e-10
@@ -58,9 +58,18 @@ def failed_as_indefinite(pencil: Pencil, error: Exception) -> bool:
     """Tell whether a solve failed because the matrix taken for definite is not.  (Collective.)"""
     if not pencil.definite or pencil.B is None:
         return False
-    if isinstance(error, PETSc.Error):
-        return int(error.ierr) == INDEFINITE_PRODUCT
+    if isinstance(error, PETSc.Error) and not is_bad_product(error):
+        return False
     return has_negative_direction(pencil)
+
+
+def is_bad_product(error: Exception) -> bool:
+    """Tell whether SLEPc could not use the inner product of B.
+
+    Not collective. With complex scalars rounding is enough: v^H B v need only be small against
+    |v| |B v|, so that its imaginary part is not far below it.
+    """
+    return isinstance(error, PETSc.Error) and int(error.ierr) == BAD_PRODUCT
 
 
 def has_negative_direction(pencil: Pencil) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
@@ -11,10 +10,15 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.completeness import ROUNDS, completed
+from geneig_adjoint.completeness import completed, counted_beside_rows, purified
 from geneig_adjoint.conditioning import backward_errors, residual_limit
-from geneig_adjoint.definiteness import contradicts_definiteness, failed_as_indefinite
+from geneig_adjoint.definiteness import (
+    contradicts_definiteness,
+    failed_as_indefinite,
+    is_bad_product,
+)
 from geneig_adjoint.eigenpairs import Completeness
+from geneig_adjoint.eps_setup import set_up
 from geneig_adjoint.errors import ConvergenceError, MissingEigenvaluesError
 from geneig_adjoint.factorization import (
     FAILED_SOLVE,
@@ -28,10 +32,10 @@ from geneig_adjoint.right_pairs import (
     convergence_problem,
     selected,
 )
-from geneig_adjoint.wanted import WHICH, Wanted, kept_indices
+from geneig_adjoint.wanted import Wanted, kept_indices
 
-DEFAULT_TOLERANCE = 1e-12
-"""Eigenvector derivatives are of first order in the error of the vectors."""
+OFFSETS = (1e-8, 1e-6, 1e-3)
+"""Distances of a shift from an eigenvalue, relative to it, for a first look around."""
 TIES = 20
 """Values within so many times their rounding are not told apart, as in clusters."""
 
@@ -57,7 +61,9 @@ def solve_right(pencil: Pencil, wanted: Wanted) -> tuple[RightPairs, Wanted]:
         found, done = _solve_beside(pencil, wanted)
     except (PETSc.Error, ConvergenceError, MissingEigenvaluesError) as error:
         if not failed_as_indefinite(pencil, error):
-            raise
+            if wanted.plain_product or not is_bad_product(error):
+                raise
+            return solve_right(pencil, replace(wanted, plain_product=True))
     else:
         if not contradicts_definiteness(pencil, found.right, found.completeness):
             return found, done
@@ -75,36 +81,40 @@ def _solve_beside(pencil: Pencil, wanted: Wanted) -> tuple[RightPairs, Wanted]:
     try:
         found, done = _solve_once(pencil, wanted, wanted.target)
         record = found.completeness
-        if wanted.interval is None or (record.found or 0) >= (record.expected or 0):
+        whole = (record.found or 0) >= (record.expected or 0)
+        if wanted.interval is None or whole or not wanted.count_check:
             return found, done
         return _sliced_again(pencil, done, record), done
     except _ShiftError as hit:
         moved = _better_shift(pencil, wanted)
         try:
-            found, wanted = _solve_once(pencil, wanted, moved)
+            found, done = _solve_once(pencil, wanted, moved)
         except _ShiftError as again:
             raise again.error from hit
     note = f"the shift was moved from {wanted.target} to {moved}: it hits an eigenvalue"
-    return replace(found, notes=(*found.notes, note)), wanted
+    return replace(found, notes=(*found.notes, note)), done
 
 
 def _better_shift(pencil: Pencil, wanted: Wanted) -> complex:
     """Return a shift beside the target that does not spoil the accuracy of the other pairs.
 
-    Collective. Next to a zero eigenvalue the factor is nearly singular, so that a first
-    solve there only tells how far away the next values are.
+    Collective. Next to an eigenvalue the factor is nearly singular, so that a first solve
+    there only tells how far away the next values are; a fixed distance may lie beyond them.
     """
-    moved = moved_shift(pencil, wanted.target or 0.0)
-    if wanted.target:
-        return moved
-    try:
-        found, _ = _solve_once(pencil, wanted, moved, gated=False)
-    except _ShiftError:
-        return moved
-    if found.transformation is not None:
-        found.transformation.close()
-    away = np.abs(found.values)[np.abs(found.values) > 1e3 * abs(moved)]
-    return moved if not away.size else -0.1 * float(away.min())
+    target = wanted.target or 0.0
+    size = abs(target) or pencil.norms[0] / max(pencil.norms[1], TINY)
+    more = replace(wanted, count=min(pencil.n, wanted.count + 2))
+    for offset in (part * size for part in OFFSETS):
+        try:
+            found, _ = _solve_once(pencil, more, target - offset, gated=False)
+        except _ShiftError:
+            continue
+        if found.transformation is not None:
+            found.transformation.close()
+        distances = np.abs(found.values - target)
+        away = distances[distances > 1e3 * offset]
+        return target - (0.1 * float(away.min()) if away.size else offset)
+    return target - OFFSETS[-1] * size
 
 
 class _ShiftError(Exception):
@@ -115,13 +125,6 @@ class _ShiftError(Exception):
         self.error = error
 
 
-def moved_shift(pencil: Pencil, target: complex) -> complex:
-    """Return a shift next to the target, by a relative 1e-3, or scaled by the pencil at 0."""
-    if target != 0:
-        return target * (1 - 1e-3)
-    return -1e-8 * pencil.norms[0] / max(pencil.norms[1], TINY)
-
-
 def _solve_once(
     pencil: Pencil, wanted: Wanted, sigma: complex | None, *, gated: bool = True
 ) -> tuple[RightPairs, Wanted]:
@@ -129,7 +132,7 @@ def _solve_once(
     transformation = None
     try:
         with _petsc.log_stage("eigensolve"), _explained(eps, sigma, wanted):
-            wanted = _set_up(eps, pencil, wanted, sigma)
+            wanted = set_up(eps, pencil, wanted, sigma)
             eps.solve()
             pencil.raise_callback_error()
             check_inner_solve(eps.getST().getKSP(), "the eigensolve")
@@ -139,10 +142,12 @@ def _solve_once(
         if wanted.interval is not None:
             found = replace(found, completeness=_counted_interval(eps, wanted))
         elif gated:
-            _raise_problem(found, wanted, sigma)
+            # Copies that turned out to be one are looked for again; the gate comes after.
+            searched = wanted.count_check and found.reason.startswith("CONVERGED")
+            enough = min(wanted.count, len(found.values)) if searched else wanted.count
+            _raise_problem(found, replace(wanted, count=max(1, enough)), sigma)
             found, wanted = _with_ties(eps, pencil, wanted, found)
-            # Constrained rows may be many thousand: nobody wants all of their pairs.
-            if wanted.count_check and not found.constrained:
+            if wanted.count_check:
                 found = _complete(eps, pencil, wanted, found)
         if gated:
             _raise_problem(found, wanted, sigma)
@@ -183,12 +188,15 @@ def _sliced_again(pencil: Pencil, wanted: Wanted, record: Completeness) -> Right
     pairs, _ = _solve_beside(pencil, around)
     inside = kept_indices(pairs.values, wanted)
     if inside.size != expected:
+        if pairs.transformation is not None:
+            pairs.transformation.close()
         raise MissingEigenvaluesError(
             f"all {expected} eigenvalues in {wanted.interval} must be found, got {inside.size} "
             "around its middle: shorten the interval, or use target= with a larger count",
             found=int(inside.size),
             expected=expected,
             window=wanted.interval,
+            pairs=replace(pairs.taken(inside), transformation=None),
         )
     ordered = inside[np.argsort(pairs.values[inside].real, kind="stable")]
     mended = replace(record, found=expected, mended=expected - found)
@@ -231,6 +239,9 @@ def _complete(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs)
     if found.distances is not None and found.sigma is not None:
         through = found.distances * np.abs(found.values - found.sigma)
         errors = np.minimum(errors, 1e2 * through.max())
+    if found.constrained:
+        record = counted_beside_rows(eps, pencil, wanted, pool, errors)
+        return _checked_beside_rows(found, record)
     searched, record = completed(eps, pencil, wanted, pool, errors)
     missing = 0 if record.expected is None else record.expected - (record.found or 0)
     if searched[1] is not pool[1]:
@@ -239,9 +250,9 @@ def _complete(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs)
     found = replace(found, completeness=record)
     if record.method == "unfinished":
         raise MissingEigenvaluesError(
-            f"all copies of the eigenvalues in {record.window} must be found, got {record.found} "
-            f"and still more in every one of {ROUNDS} searches in the complement; move the target "
-            "away from the repeated value, or separate its copies by a change of the design",
+            f"all copies of the eigenvalues in {record.window} must be found, got {record.found}, "
+            "and searches in the complement still show more; move the target away from the "
+            "repeated value, or separate its copies by a change of the design",
             found=record.found or 0,
             expected=(record.found or 0) + 1,
             window=record.window,
@@ -260,115 +271,43 @@ def _complete(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs)
     return found
 
 
+def _checked_beside_rows(found: RightPairs, record: Completeness) -> RightPairs:
+    """Return the pairs with their record, or raise when modes are missing.  (Not collective.)"""
+    if record.expected is None:
+        note = "copies that were missed have not been looked for: there are constrained rows"
+        return replace(found, completeness=record, notes=(*found.notes, note))
+    found = replace(found, completeness=record)
+    if record.found != record.expected:
+        raise MissingEigenvaluesError(
+            f"all {record.expected} modes in {record.window} must be found beside constrained "
+            f"rows, got {record.found}; take the rows out of the matrices, so that missed ones can "
+            "be searched for, or raise count or eps_ncv",
+            found=record.found or 0,
+            expected=record.expected,
+            window=record.window,
+            pairs=found,
+        )
+    return found
+
+
 def _explained(eps: SLEPc.EPS, sigma: complex | None, wanted: Wanted) -> _petsc.translated_errors:
     def translated(code: int) -> Exception | None:
         if code in FAILED_SOLVE:
             return inner_solve_error(eps.getST().getKSP(), "the eigensolve")
         if code not in _petsc.SINGULAR_FACTOR | _petsc.FAILED_PROJECTION:
             return None  # such as unknown names in options: PETSc's own message is the best
+        need = ("A - sigma B must be regular and B not zero", "choose another target")
+        if sigma is None and wanted.interval is None:
+            need = ("B must be regular for which=", "give a target")
         error = ConvergenceError(
-            f"A - sigma B must be regular and B not zero, got PETSc error {code} at "
-            f"{wanted.interval or sigma}; choose another target, and look for rows without entries",
+            f"{need[0]}, got PETSc error {code} at {wanted.interval or wanted.which or sigma}; "
+            f"{need[1]}, and look for rows without entries",
             reason=f"PETSc error {code}",
         )
         hit = sigma is not None and code in _petsc.SINGULAR_FACTOR
         return _ShiftError(error) if hit else error
 
     return _petsc.translated_errors(translated)
-
-
-def _set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None) -> Wanted:
-    """Prepare an EPS; return the request as the options database has changed it."""
-    # Nearest to 0 is largest in 1 / lam; elsewhere the two orders differ.
-    inverted = sigma == 0 and pencil.definite_by_a
-    eps.setOperators(*((pencil.B, pencil.A) if inverted else (pencil.A, pencil.B)))
-    eps.setProblemType(_slepc_type(pencil, inverted=inverted))
-    eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
-    eps.setDimensions(nev=wanted.count)
-    eps.setTolerances(tol=DEFAULT_TOLERANCE, max_it=500)
-    if inverted:
-        eps.setWhichEigenpairs(SLEPc.EPS.Which.LARGEST_MAGNITUDE)
-    elif sigma is not None:
-        eps.setTarget(sigma)
-        eps.setWhichEigenpairs(SLEPc.EPS.Which.TARGET_MAGNITUDE)
-        eps.getST().setType(SLEPc.ST.Type.SINVERT)
-    elif wanted.interval is not None:
-        eps.setWhichEigenpairs(SLEPc.EPS.Which.ALL)
-        eps.setInterval(*wanted.searched)
-        eps.getST().setType(SLEPc.ST.Type.SINVERT)
-    else:
-        eps.setWhichEigenpairs(WHICH[wanted.which or "largest_magnitude"])
-    # Spectrum slicing starts by itself, in every interval between two shifts.
-    vectors = [] if wanted.interval is not None else _start_vectors(pencil, wanted)
-    if vectors:
-        eps.setInitialSpace(vectors)
-    prefix = f"{wanted.prefix}ga_"
-    eps.setOptionsPrefix(prefix)
-    options = wanted.with_inner_tolerance(_solver_options(pencil, wanted, sigma), DEFAULT_TOLERANCE)
-    try:
-        with _petsc.inserted_options(prefix, options):
-            eps.setFromOptions()
-            eps.setUp()
-    finally:
-        _petsc.destroy(*vectors)
-    if wanted.interval is not None:
-        return wanted
-    target = wanted.target
-    if sigma is not None and not inverted and complex(eps.getTarget()) != complex(sigma):
-        target = eps.getTarget()
-    return replace(wanted, count=eps.getDimensions()[0], target=target)
-
-
-def _slepc_type(pencil: Pencil, *, inverted: bool) -> int:
-    """Return how SLEPc is to treat the pencil.  (Collective.)
-
-    Its own solver of indefinite pencils (GHIEP) is left alone: it works in a basis that is
-    orthogonal in an indefinite product, which may break down, and its residuals reach 6e-10
-    where an orthonormal basis gives rounding.
-    """
-    definite = pencil.definite and (inverted or not pencil.definite_by_a)
-    kind = "HEP" if definite else "NHEP"
-    name = kind if pencil.B is None else f"G{kind}"
-    return int(getattr(SLEPc.EPS.ProblemType, name))
-
-
-def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> dict[str, Any]:
-    if sigma is None and wanted.interval is None and (pencil.B is None or pencil.matrix_free):
-        if pencil.B is None:
-            return {}
-        # B^-1 of an operator: nothing to factor, so iterate to rounding.
-        return {"st_ksp_type": "gmres", "st_pc_type": "none", "st_ksp_rtol": 1e-13,
-                "st_ksp_max_it": 10_000}  # fmt: skip
-    symmetric = _petsc.REAL_SCALARS and pencil.definite
-    if symmetric:  # measured to be so; MUMPS then needs half the time and memory
-        for mat in (pencil.A, pencil.B):
-            if mat is not None:
-                mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
-    options = _factor_options("st_", symmetric)
-    if symmetric and wanted.count_check and pencil.comm.size > 1:
-        options["st_mat_mumps_icntl_13"] = 1  # ScaLAPACK does not count negative pivots
-    if wanted.interval is not None:
-        options |= {"st_mat_mumps_icntl_13": 1, "st_mat_mumps_icntl_24": 1}
-    return options
-
-
-def _factor_options(prefix: str, symmetric: bool) -> dict[str, Any]:
-    # MUMPS factors a symmetric matrix at half the cost; it need not be definite.
-    return {
-        f"{prefix}ksp_type": "preonly",
-        f"{prefix}pc_type": "cholesky" if symmetric else "lu",
-        f"{prefix}pc_factor_mat_solver_type": "mumps",
-    }
-
-
-def _start_vectors(pencil: Pencil, wanted: Wanted) -> list[PETSc.Vec]:
-    """Return start vectors that do not depend on the number of ranks."""
-    block = _petsc.deterministic_block(pencil.rows, 1, seed=5)
-    if wanted.start is not None and wanted.start.shape[1]:
-        # One vector is all Krylov-Schur takes: the sum holds every earlier direction.
-        total = wanted.start.sum(axis=1, keepdims=True)
-        block = np.asarray(total.real if _petsc.REAL_SCALARS else total)
-    return [_petsc.vec_from(pencil.A, column) for column in block.T]
 
 
 def spectral_transformation(
@@ -407,5 +346,11 @@ def _finite_pairs(eps: SLEPc.EPS, pencil: Pencil) -> tuple[Block, Block]:
     )
     if pencil.definite:
         values = values.real.astype(complex)
-    finite = np.flatnonzero(np.isfinite(values))
-    return values[finite], np.asfortranarray(right[:, finite])
+    a_norm, b_norm = pencil.norms
+    # Larger than a product with B can show: infinite, with a vector in its null space.
+    largest = a_norm / max(1e3 * EPS * b_norm, TINY) if pencil.B is not None else np.inf
+    finite = np.flatnonzero(np.isfinite(values) & (np.abs(values) <= largest))
+    values, right = values[finite], np.asfortranarray(right[:, finite])
+    if pencil.definite and pencil.B is not None and not pencil.definite_by_a:
+        right = purified(eps, pencil, values, right)
+    return values, right

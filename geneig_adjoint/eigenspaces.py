@@ -11,27 +11,35 @@ from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.pencil import Pencil
 
-DEPENDENT = 1e-13
-"""Squared relative length below which a direction of a basis is rounding."""
+DEPENDENT = 1e-10
+"""Relative length below which what is new in a column is rounding."""
 COPIES = 100
-"""Values are equal, and directions eigenvectors, up to so many times their errors."""
+"""Values are equal up to so many times their errors."""
+EIGENVECTOR = 1e-8
+"""Backward error of an eigenvector; rounding between two copies of one has a larger one."""
 NEAR = 1e-8
 """Relative distance beyond which values are not equal, whatever their errors."""
 
 
 def orthonormal(comm: MPI.Comm, block: Block) -> Block:
-    """Return an orthonormal basis of the columns, nearly dependent directions left out.
+    """Return an orthonormal basis of the columns, dependent ones left out.
 
-    Collective. block: this rank's rows, (n_local, k).
+    Collective. block: this rank's rows, (n_local, k). Eigenvectors of non-normal matrices are
+    nearly dependent and all count, so that columns are taken one by one: what a Gram matrix
+    tells ends at the root of rounding.
     """
-    if not block.shape[1]:
-        return block
-    block = block / np.maximum(column_norms(comm, block), TINY)
-    for _ in range(2):  # the second pass restores what rounding took from the first
-        sizes, turns = comm.bcast(np.linalg.eigh(inner(comm, block, block)), root=0)
-        kept = sizes > DEPENDENT * sizes.max()
-        block = block @ (turns[:, kept] / np.sqrt(sizes[kept]))
-    return block
+    basis = np.zeros_like(block, order="F")
+    rank = 0
+    for column in (block / np.maximum(column_norms(comm, block), TINY)).T:
+        rest, size = column[:, None], 1.0
+        for _ in range(2):  # the second pass restores what rounding took from the first
+            rest = rest - basis[:, :rank] @ inner(comm, basis[:, :rank], rest)
+            rest_size = float(column_norms(comm, rest)[0])
+            size, rest = size * rest_size, rest / max(rest_size, TINY)
+        if size > DEPENDENT:
+            basis[:, [rank]] = rest
+            rank += 1
+    return np.asfortranarray(basis[:, :rank])
 
 
 def disentangled(pencil: Pencil, values: Block, vectors: Block) -> tuple[Block, Block, Block]:
@@ -76,13 +84,11 @@ def disentangled(pencil: Pencil, values: Block, vectors: Block) -> tuple[Block, 
 def _eigenspace(pencil: Pencil, value: complex, vectors: Block) -> Block:
     """Return an orthonormal basis of what is eigenspace in the span of some vectors."""
     comm = pencil.comm
-    values = np.full(vectors.shape[1], value)
-    known = (_residuals(pencil, values, vectors) / column_norms(comm, vectors)).max()
-    scale = pencil.norms[0] + abs(value) * pencil.norms[1]
     basis = orthonormal(comm, vectors)
-    defect = _defect(pencil, values[: basis.shape[1]], basis)
+    defect = _defect(pencil, np.full(basis.shape[1], value), basis)
     squares, turns = comm.bcast(np.linalg.eigh(inner(comm, defect, defect)), root=0)
-    good = np.sqrt(np.maximum(squares, 0.0)) <= COPIES * max(known, EPS * scale)
+    scale = pencil.norms[0] + abs(value) * pencil.norms[1]
+    good = np.sqrt(np.maximum(squares, 0.0)) <= EIGENVECTOR * scale
     good[0] = True
     return np.asarray(basis @ turns[:, good])
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
+from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import (
@@ -21,6 +22,9 @@ from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import is_distributed
 
 Objective: TypeAlias = Callable[..., tuple[float, EigenCotangent]]
+_Parts: TypeAlias = dict[tuple[str, ...], Block]
+_VALUES = ("values",)
+_SPAN = (("span P",), ("span Q",))
 
 
 def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, EigenCotangent]:
@@ -38,7 +42,7 @@ def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, Ei
     error: Exception | None = None
     value, cotangent = float("nan"), EigenCotangent()
     try:
-        result = objective(pairs, p) if _takes_parameters(objective) else objective(pairs)
+        result = objective(pairs, p) if positional_count(objective) > 1 else objective(pairs)
         value, cotangent = _checked_result(objective, result, pairs)
     except Exception as caught:
         error = caught
@@ -74,53 +78,69 @@ def _same_everywhere(
 ) -> EigenCotangent:
     """Return the cotangent with rank 0's bits where it is replicated: decisions rest on them."""
     parameters = cotangent.parameters or {}
-    replicated = {name: v for name, v in sorted(parameters.items()) if not is_distributed(v)}
+    # A parameter may have any name, "values" too: its kind is part of the key.
+    parts: _Parts = {
+        ("parameters", name): np.asarray(value)
+        for name, value in sorted(parameters.items())
+        if not is_distributed(value)
+    }
     if cotangent.values is not None:
-        replicated["values"] = cotangent.values
-    if cotangent.span is not None:
-        replicated["span P"], replicated["span Q"] = cotangent.span
-    parts = {name: np.asarray(value) for name, value in replicated.items()}
+        parts[_VALUES] = np.asarray(cotangent.values)
+    for key, small in zip(_SPAN, cotangent.span or (), strict=False):
+        parts[key] = np.asarray(small)
     columns = [block.shape[1] for block in cotangent.matrices or ()]
-    shapes = {name: value.shape for name, value in parts.items()}
+    shapes = {key: part.shape for key, part in parts.items()}
     what = f"the parts of the cotangent of {objective_name(objective)}"
     check_equal_input(pairs.comm, what, (shapes, sorted(parameters), columns))
     first = pairs.comm.bcast(parts, root=0)
     raise_together(pairs.comm, _difference_error(objective, pairs, parts, first))
-    values = first.pop("values", None)
-    span = None
-    if cotangent.span is not None:
-        span = (first.pop("span P"), first.pop("span Q"))
+    _collect(parameters)
+    explicit = {name: first.get(("parameters", name), v) for name, v in parameters.items()}
     return replace(
         cotangent,
-        values=values,
-        span=span,
-        parameters={name: first.get(name, value) for name, value in parameters.items()} or None,
+        values=first.get(_VALUES),
+        span=None if cotangent.span is None else (first[_SPAN[0]], first[_SPAN[1]]),
+        parameters=explicit or None,
     )
 
 
+def _collect(parameters: Mapping[str, Any]) -> None:
+    """Free the distributed derivatives of earlier calls that nobody holds any longer.
+
+    Collective. They are the objective's, which may keep them, so that they cannot be
+    destroyed here; and PETSc frees what Python forgets only when all ranks ask for it.
+    """
+    for name in sorted(parameters):
+        if is_distributed(parameters[name]):
+            PETSc.garbage_cleanup(parameters[name].comm)
+            return
+
+
 def _difference_error(
-    objective: Objective, pairs: Eigenpairs, mine: dict[str, Block], first: dict[str, Block]
+    objective: Objective, pairs: Eigenpairs, mine: _Parts, first: _Parts
 ) -> InputError | None:
-    for name, value in first.items():
+    for key, value in first.items():
         limit = 1e-12 * np.abs(value).max(initial=0.0)
-        if not (np.abs(mine[name] - value) <= limit).all():
+        if not (np.abs(mine[key] - value) <= limit).all():
             return InputError(
-                f"the cotangent {name!r} of {objective_name(objective)} must be the same on every "
-                f"rank, got another one on rank {pairs.comm.rank} than on rank 0; sum local parts "
-                "with pairs.comm.allreduce"
+                f"the cotangent {key[-1]!r} of {objective_name(objective)} must be the same on "
+                f"every rank, got another one on rank {pairs.comm.rank} than on rank 0; sum local "
+                "parts with pairs.comm.allreduce"
             )
     return None
 
 
-def _takes_parameters(objective: Objective) -> bool:
-    parameters = inspect.signature(objective).parameters.values()
-    positional = [
-        item
-        for item in parameters
-        if item.kind in {item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD}
-        and (item.default is item.empty or item.name == "p")
-    ]
-    return len(positional) > 1
+def positional_count(function: Callable[..., Any]) -> int:
+    """Return how many positional arguments a user's function is to be given.
+
+    Not collective. Those without a default, and ``p`` and ``p_dot`` in any case; other
+    arguments with a default are the user's own settings.
+    """
+    return sum(
+        item.kind in {item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD}
+        and (item.default is item.empty or item.name in {"p", "p_dot"})
+        for item in inspect.signature(function).parameters.values()
+    )
 
 
 def objective_name(objective: Any) -> str:

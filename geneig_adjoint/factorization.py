@@ -60,6 +60,8 @@ class SpectralTransformation:
     sigma : complex or None
         Shift of ``sinvert``; None for ``shift``.
     owned : bool
+    scaling : tuple of ndarray or None
+        (R, C), this rank's part (n_local,) each, when the factor is that of R K C.
 
     """
 
@@ -67,6 +69,7 @@ class SpectralTransformation:
     eps: SLEPc.EPS
     sigma: complex | None
     owned: bool = True
+    scaling: tuple[Block, Block] | None = None
     _closed: bool = False
 
     @property
@@ -99,7 +102,12 @@ class SpectralTransformation:
         with _petsc.translated_errors(
             lambda code: inner_solve_error(ksp, purpose) if code in FAILED_SOLVE else None
         ):
-            solution = _petsc.solve(ksp, block, hermitian=hermitian)
+            if self.scaling is None:
+                solution = _petsc.solve(ksp, block, hermitian=hermitian)
+            else:  # K^-1 = C (R K C)^-1 R
+                first, last = self.scaling[:: -1 if hermitian else 1]
+                inner = _petsc.solve(ksp, first[:, None] * block, hermitian=hermitian)
+                solution = last[:, None] * inner
         check_inner_solve(ksp, purpose)
         return solution
 

@@ -28,7 +28,7 @@ from geneig_adjoint.adjoint import (
 )
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
-from geneig_adjoint.collective import column_norms
+from geneig_adjoint.collective import column_norms, raise_together
 from geneig_adjoint.cotangent_tangents import (
     Direction,
     cotangent_tangent,
@@ -39,10 +39,11 @@ from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.evaluation import Objective, evaluate, objective_name
 from geneig_adjoint.gauge import project_cotangent, project_tangent
-from geneig_adjoint.models import has_hermitian_tangent
+from geneig_adjoint.models import checked_tangent, has_hermitian_tangent
+from geneig_adjoint.moving_rows import with_moving_rows
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.parameters import Gradient, Parameters
-from geneig_adjoint.sensitivity import adjoint_settings, check_explicit, check_point
+from geneig_adjoint.sensitivity import agreed_settings, check_explicit, check_point
 from geneig_adjoint.tangents import tangents
 
 
@@ -85,14 +86,21 @@ def hessian_vector_product(
     Raises
     ------
     InputError
-        When model or objective lack what is needed.
+        When model or objective lack what is needed or return what does not fit, or the
+        ranks ask for different settings.
     ConvergenceError, DegenerateEigenvalueError, DefectiveEigenvalueError, GaugeError, StaleError
         As in `gradient`. Pairs of a cluster have no second derivatives of their own.
 
     """
     pairs.check_current()
     check_point(pairs, p)
+    chosen = agreed_settings(pairs.comm, **settings)
     _check_model(model, pairs)
+    if not callable(objective):
+        raise InputError(
+            f"second derivatives need one objective, got {type(objective).__name__}; call it for "
+            "each of them"
+        )
     objective = separate_form(objective)
     cotangent = evaluate(objective, pairs, p)[1]
     check_explicit(cotangent, p)
@@ -101,14 +109,16 @@ def hessian_vector_product(
             f"second derivatives need the cotangents of single vectors, got span= from "
             f"{objective_name(objective)}; give right= only, for pairs that are simple"
         )
-    job = _Job(model, p, p_dot, pairs, adjoint_settings(**settings))
     columns = touched_pairs(objective, pairs, p, cotangent)
+    pairs = with_moving_rows(model, p, pairs, columns)
+    job = _Job(model, p, p_dot, pairs, chosen)
     along = job.move(columns)
     second, owned = cotangent_tangent(objective, pairs, along)
     with _petsc.log_stage("adjoint"):
         for j in columns:
             _add_pair(job, j, _bars(cotangent, j), _bars(second, j))
     _add_matrices(job, cotangent, second)
+    check_explicit(second, p)
     total = _contracted(job)
     params.add_scaled(total, 1.0, second.parameters or {})
     if owned:
@@ -153,7 +163,7 @@ class _Job:
     def move(self, columns: tuple[int, ...]) -> Direction:
         """Solve for the tangents of some pairs.  (Collective.)"""
         pairs = self.pairs
-        self.products = self.model.tangent(self.p, self.p_dot, pairs.right)
+        self.products = self.moving(pairs.right)
         self.left_products = None
         if pairs.left is not None:
             self.left_products = self.adjoint_products(pairs.left)
@@ -163,9 +173,12 @@ class _Job:
 
     def adjoint_products(self, block: Block) -> tuple[Block, Block]:
         """Return (dA^H @ block, dB^H @ block).  (Collective.)"""
-        if self.pairs.pencil.definite:
-            return self.model.tangent(self.p, self.p_dot, block)
-        return self.model.tangent(self.p, self.p_dot, block, hermitian=True)
+        return self.moving(block, hermitian=not self.pairs.pencil.definite)
+
+    def moving(self, block: Block, *, hermitian: bool = False) -> tuple[Block, Block]:
+        """Return the products with dA and dB, or with dA^H and dB^H.  (Collective.)"""
+        point = (self.p, self.p_dot)
+        return checked_tangent(self.pairs.comm, self.model, point, block, hermitian=hermitian)
 
     def motion(self, j: int) -> tuple[complex, complex, Block, Block]:
         """Return lam, lam_dot, x_dot and (B x)_dot of a pair.  (Collective.)"""
@@ -266,7 +279,7 @@ def _add_left(
 
     Bx = pairs.pencil.multiply_b(x[:, None])[:, 0]
     v = solved(y_bar - nu * Bx, 0.0)
-    dA_v, dB_v = (item[:, 0] for item in job.model.tangent(job.p, job.p_dot, v[:, None]))
+    dA_v, dB_v = (item[:, 0] for item in job.moving(v[:, None]))
     moving = dA_v - lam * dB_v - lam_dot * pairs.pencil.multiply_b(v[:, None])[:, 0]
     component = -column_dots(pairs.comm, Bh_y_dot[:, None], v[:, None])[0]
     v_dot = solved(y_bar_dot - nu_dot * Bx - nu * Bx_dot - moving, component)
@@ -285,10 +298,12 @@ def _add_matrices(job: _Job, cotangent: EigenCotangent, second: EigenCotangent) 
 
 def _contracted(job: _Job) -> Gradient:
     """Return contract(second) + contract_tangent(first).  (Collective.)"""
-    n_local = job.pairs.pencil.n_local
+    comm, n_local = job.pairs.comm, job.pairs.pencil.n_local
     total = job.model.contract(job.p, *job.second.blocks(n_local))
+    raise_together(comm, params.structure_error("contract", job.p, total))
     total = {name: total[name] for name in job.p}
     curved = job.model.contract_tangent(job.p, job.p_dot, *job.first.blocks(n_local))
+    raise_together(comm, params.structure_error("contract_tangent", job.p, curved))
     params.add_scaled(total, 1.0, curved)
     params.release(curved)
     return total

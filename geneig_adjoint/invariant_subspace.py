@@ -28,7 +28,7 @@ from geneig_adjoint.clusters import (
     group_values,
 )
 from geneig_adjoint.collective import column_norms, inner
-from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
 
@@ -67,7 +67,7 @@ class Group:
         """Return the part of cotangents that meets only what is B-orthogonal to the span."""
         return np.asarray(block - self.duals @ inner(self.pairs.comm, self.vectors, block))
 
-    def inside(self, x_eff: Block) -> list[Columns]:
+    def inside(self, x_eff: Block, x_bar: Block, explicit: float) -> list[Columns]:
         """Return the columns (left_a, left_b, right) of all pairs of members.
 
         Collective.
@@ -76,6 +76,10 @@ class Group:
         ----------
         x_eff
             Projected cotangents of the members, (n_local, g).
+        x_bar
+            The same before they were projected, which tells what is rounding, (n_local, g).
+        explicit
+            `explicit_size` of the cotangent, which tells so too.
 
         Raises
         ------
@@ -86,7 +90,8 @@ class Group:
         U_bar = x_eff * self.lengths
         G = inner(self.pairs.comm, self.vectors, U_bar)
         sizes = column_norms(self.pairs.comm, self.vectors)[:, None]
-        sizes = sizes * column_norms(self.pairs.comm, U_bar)[None, :]
+        given = column_norms(self.pairs.comm, x_bar * self.lengths)
+        sizes = sizes * np.where(given > 0, np.maximum(given, explicit), 0.0)[None, :]
         found = []
         for i, j in combinations(range(len(self.members)), 2):
             size = float(max(sizes[i, j], sizes[j, i]))
@@ -126,6 +131,17 @@ class Group:
         """Return the cluster of a member, or the whole group if it is alone there."""
         cluster = next(group for group in self.pairs.clusters if pair in group)
         return cluster if len(cluster) > 1 else self.members
+
+
+def explicit_size(pairs: Eigenpairs, cotangent: EigenCotangent) -> float:
+    """Return how large cotangents of vectors are that may cancel with what is said about A and B.
+
+    Collective. Of a Rayleigh quotient, A x - lam B x is left: rounding of both products.
+    """
+    if cotangent.matrices is None:
+        return 0.0
+    sizes = [column_norms(pairs.comm, left).max(initial=0.0) for left in cotangent.matrices[:2]]
+    return float(np.dot(pairs.pencil.norms, sizes))
 
 
 def near_groups(pairs: Eigenpairs) -> tuple[tuple[int, ...], ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +16,13 @@ from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import group_values
 from geneig_adjoint.collective import column_norms, inner
-from geneig_adjoint.conditioning import LARGEST_SPLIT, backward_errors, residual_limit
-from geneig_adjoint.eigensolver import DEFAULT_TOLERANCE
-from geneig_adjoint.errors import ConvergenceError, DefectiveEigenvalueError
+from geneig_adjoint.conditioning import (
+    backward_errors,
+    explained_as_defective,
+    residual_limit,
+)
+from geneig_adjoint.eps_setup import DEFAULT_TOLERANCE
+from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs
@@ -27,6 +30,9 @@ from geneig_adjoint.wanted import WHICH, Wanted
 
 EXTRA_CANDIDATES = 2
 """Left pairs asked for beyond the right ones: the two solves may cut the spectrum differently."""
+
+LARGEST_LEFT_DISTANCE = 1e-9
+"""Relative error of a left vector, seen through the factor, above which it is computed again."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
 
     """
     if pencil.definite:
-        return LeftVectors(_biorthonormal(pencil, found, found.right), found.residuals)
+        return LeftVectors(biorthonormal(pencil, found, found.right), found.residuals)
     with _petsc.log_stage("left"):
         left = np.zeros_like(found.right)
         missing = np.ones(len(found.values), dtype=bool)
@@ -84,10 +90,11 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
             missing &= still
         notes = []
         for j in np.flatnonzero(missing):
-            with _explained(found, int(j)):
+            place = (complex(found.values[j]), float(found.gaps[j]))
+            with explained_as_defective(pencil, int(j), *place):
                 left[:, j] = _from_bordered_system(pencil, found, int(j))
             notes.append(f"left vector {j} comes from the transposed bordered system")
-        left = _biorthonormal(pencil, found, left)
+        left = biorthonormal(pencil, found, left)
         residuals = backward_errors(pencil, found.values, left, left=True)
     worst = int(np.argmax(residuals))
     if not residuals[worst] <= limit:
@@ -115,7 +122,8 @@ def _transposed_vectors(
         eps.setOperators(shell)
         eps.setProblemType(SLEPc.EPS.ProblemType.NHEP)
         eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
-        eps.setDimensions(nev=min(len(found.values) + EXTRA_CANDIDATES, pencil.n))
+        both = 2 if _petsc.REAL_SCALARS and str(wanted.which).endswith("imaginary") else 1
+        eps.setDimensions(nev=min(both * (len(found.values) + EXTRA_CANDIDATES), pencil.n))
         eps.setTolerances(tol=DEFAULT_TOLERANCE, max_it=500)
         eps.setWhichEigenpairs(_transposed_which(transformation, wanted))
         eps.setInitialSpace([start])
@@ -141,11 +149,13 @@ def _transposed_vectors(
 def _transposed_which(transformation: SpectralTransformation, wanted: Wanted) -> int:
     if transformation.sigma is not None:
         return int(SLEPc.EPS.Which.LARGEST_MAGNITUDE)
-    name = wanted.which or "largest_magnitude"
-    if name.endswith("imaginary"):  # the operator has the conjugate eigenvalues
+    name = wanted.which if wanted.which in WHICH else "largest_magnitude"
+    if name.endswith("imaginary"):
+        # Complex scalars: the operator has the conjugate eigenvalues. Real ones: SLEPc goes by
+        # the size of the imaginary part.
         turned = {"largest": "smallest", "smallest": "largest"}
         size, part = name.split("_")
-        name = f"{turned[size]}_{part}"
+        name = "largest_imaginary" if _petsc.REAL_SCALARS else f"{turned[size]}_{part}"
     return int(WHICH[name])
 
 
@@ -179,9 +189,28 @@ def _matched(
     cost = np.minimum(distance, 1.0) + 1e-6 * (1.0 - overlap)
     rows, columns = scipy.optimize.linear_sum_assignment(cost)
     left[:, rows] = vectors[:, columns]
-    residuals = backward_errors(pencil, found.values[rows], left[:, rows], left=True)
-    missing[rows] = ~(residuals <= limit)
+    missing[rows] = ~_good(pencil, found.taken(rows), left[:, rows], limit)
     return left, missing
+
+
+def _good(pencil: Pencil, found: RightPairs, left: Block, limit: float) -> Block:
+    """Tell which left vectors are as accurate as the right ones.  (Collective.)
+
+    A backward error is relative to the largest rows of the matrices, which may be equations in
+    other units; through the factor all rows count alike.
+    """
+    residuals = backward_errors(pencil, found.values, left, left=True)
+    good = np.asarray(residuals <= limit)
+    if found.distances is None or found.transformation is None:
+        return good
+    shifts = found.values.conj()
+    defect = pencil.multiply_a(left, hermitian=True)
+    defect = defect - shifts * pencil.multiply_b(left, hermitian=True)
+    solved = found.transformation.solve(defect, hermitian=True, purpose="the check of left vectors")
+    distances = column_norms(pencil.comm, solved) / np.maximum(
+        column_norms(pencil.comm, left), TINY
+    )
+    return good & (distances <= np.maximum(LARGEST_LEFT_DISTANCE, 10 * found.distances))
 
 
 def _from_bordered_system(pencil: Pencil, found: RightPairs, j: int) -> Block:
@@ -198,25 +227,10 @@ def _from_bordered_system(pencil: Pencil, found: RightPairs, j: int) -> Block:
     ) as system:
         zero = np.zeros((pencil.n_local, 1), dtype=complex)
         unit = (np.array(members) == j).astype(float)[:, None]
-        return system.solve(zero, unit, hermitian=True)[0][:, 0]
-
-
-@contextmanager
-def _explained(found: RightPairs, j: int) -> Iterator[None]:
-    """Tell an exceptional point from a solve that fails for other reasons.  (Not collective.)"""
-    try:
-        yield
-    except ConvergenceError as error:
-        gap, size = float(found.gaps[j]), abs(found.values[j])
-        if not gap <= LARGEST_SPLIT * size:
-            raise
-        raise DefectiveEigenvalueError(
-            f"eigenvalue {j} must be simple to have a left vector, got {found.values[j]:.12g} with "
-            f"a neighbour at distance {gap:.1e} and a singular bordered system: an exceptional "
-            "point; move the parameters away from it, or pass left=False for values and right "
-            "vectors alone",
-            condition=float(size / max(gap, TINY)),
-        ) from error
+        with warnings.catch_warnings():
+            # Its residual is looked at, and the condition of its value before it is used.
+            warnings.simplefilter("ignore", IllConditionedWarning)
+            return system.solve(zero, unit, hermitian=True)[0][:, 0]
 
 
 def _groups(pencil: Pencil, found: RightPairs) -> tuple[tuple[int, ...], ...]:
@@ -224,8 +238,11 @@ def _groups(pencil: Pencil, found: RightPairs) -> tuple[tuple[int, ...], ...]:
     return group_values(found.values, estimate)
 
 
-def _biorthonormal(pencil: Pencil, found: RightPairs, left: Block) -> Block:
-    """Return left vectors scaled, and mixed inside clusters, such that y_i^H B x_j = delta_ij."""
+def biorthonormal(pencil: Pencil, found: RightPairs, left: Block) -> Block:
+    """Return left vectors scaled, and mixed inside clusters, such that y_i^H B x_j = delta_ij.
+
+    Collective. left: this rank's rows, (n_local, k).
+    """
     product = pencil.multiply_b(found.right)
     result = np.array(left, order="F")
     for group in _groups(pencil, found):

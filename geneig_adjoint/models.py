@@ -62,6 +62,52 @@ def has_hermitian_tangent(model: Any) -> bool:
     return "hermitian" in inspect.signature(model.tangent).parameters
 
 
+def checked_tangent(
+    comm: MPI.Comm,
+    model: Any,
+    point: tuple[Parameters, Parameters],
+    block: Block,
+    *,
+    hermitian: bool = False,
+) -> tuple[Block, Block]:
+    """Return (dA @ block, dB @ block) of a model, or with dA^H and dB^H.
+
+    Collective.
+
+    Parameters
+    ----------
+    comm
+        The ranks of the pencil.
+    model
+        A model with ``tangent``.
+    point
+        (p, p_dot).
+    block
+        This rank's rows, (n_local, k).
+    hermitian
+        Whether the conjugate transposes are meant.
+
+    Raises
+    ------
+    InputError
+        When the model returns anything but two blocks of the shape of ``block``.
+
+    """
+    keywords = {"hermitian": True} if hermitian else {}
+    result = model.tangent(*point, block, **keywords)
+    several = isinstance(result, tuple | list)
+    got = [np.shape(part) for part in result] if several else type(result).__name__
+    error = None
+    if got != [block.shape, block.shape]:
+        error = InputError(
+            f"the tangent of {type(model).__name__} must return (dA @ right, dB @ right), two "
+            f"blocks of shape {block.shape}, got {got}; return this rank's rows, zeros where a "
+            "matrix does not move"
+        )
+    raise_together(comm, error)
+    return np.asarray(result[0]), np.asarray(result[1])
+
+
 class MatrixModel(CollectiveContext):
     """A(p) = A + sum_i p_i dA_i and B(p) = B + sum_i p_i dB_i, from matrices of the user.
 

@@ -2,9 +2,9 @@
 
 Every objective here is called as ``objective(pairs)`` and returns ``(value, cotangent)``,
 the value identical on all ranks. An objective of your own is any callable
-``objective(pairs)`` or ``objective(pairs, p)`` that does the same. Most have a method
-``tangent(pairs, tangent)``, the derivative of the cotangent along an `EigenTangent`, for
-second derivatives.
+``objective(pairs)`` or ``objective(pairs, p)`` that does the same. All but `SpectralFunction`
+have a method ``tangent(pairs, tangent)``, the derivative of the cotangent along an
+`EigenTangent`, for second derivatives.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.collective import raise_together
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.indices import index_error, single_index_error
 from geneig_adjoint.nonnormal import PetermannFactor, StructuralSensitivity
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.spectral import SpectralFunction
-from geneig_adjoint.weights import weighted
+from geneig_adjoint.weights import check_weight, checked_rows, weighted
 
 __all__ = [
     "Eigenvalue",
@@ -38,10 +40,10 @@ __all__ = [
 
 
 def _check_pair(pairs: Eigenpairs, pair: int) -> None:
-    if not isinstance(pair, int | np.integer) or not 0 <= pair < pairs.count:
-        raise InputError(
-            f"pair must be in 0 ... {pairs.count - 1}, got {pair!r}; raise count in the solve"
-        )
+    """Raise unless a pair exists.  (Not collective: where nothing is reduced afterwards.)"""
+    error = single_index_error(pairs.count, pair)
+    if error is not None:
+        raise error
 
 
 def _at(pairs: Eigenpairs, pair: int, lam_bar: complex) -> EigenCotangent:
@@ -202,6 +204,9 @@ class KSMinimum:
             raise InputError(f'of must be "frequency" or "eigenvalue", got {self.of!r}; choose one')
         if not self.rho > 0:
             raise InputError(f"rho must be positive, got {self.rho}; larger values are sharper")
+        error = None if self.pairs is None else index_error(pairs.count, self.pairs)
+        if error is not None:
+            raise error
         chosen = list(range(pairs.count)) if self.pairs is None else list(self.pairs)
         if not chosen:
             raise InputError(
@@ -238,9 +243,9 @@ class QuadraticForm:
 
     def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
         """Return the sum and x_bar_j = (D + D^H) x_j."""
+        raise_together(pairs.comm, index_error(pairs.count, self.pairs))
+        check_weight(self.weight, pairs)
         chosen = list(self.pairs)
-        for j in chosen:
-            _check_pair(pairs, j)
         x = pairs.right[:, chosen]
         value = float(column_dots(pairs.comm, x, weighted(self.weight, x)).real.sum())
         return value, self._cotangent(pairs.right)
@@ -281,11 +286,10 @@ class LinearOutput:
 
     def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
         """Return the part of c^H x and x_bar = c or i c."""
-        _check_pair(pairs, self.pair)
+        raise_together(pairs.comm, single_index_error(pairs.count, self.pair))
         if self.part not in {"real", "imag"}:
             raise InputError(f'part must be "real" or "imag", got {self.part!r}; choose one')
-        c = np.asarray(self.vector)
-        _check_rows("the vector", c, pairs)
+        c = checked_rows("the vector", self.vector, pairs)
         output = complex(column_dots(pairs.comm, c[:, None], pairs.right[:, [self.pair]])[0])
         x_bar = np.zeros(pairs.right.shape, dtype=np.result_type(pairs.right, c))
         if self.part == "real":
@@ -299,14 +303,6 @@ class LinearOutput:
         """Return zero: x_bar is constant."""
         del pairs, tangent
         return EigenCotangent()
-
-
-def _check_rows(what: str, local: Block, pairs: Eigenpairs) -> None:
-    if local.shape != pairs.right.shape[:1]:
-        raise InputError(
-            f"{what} must hold this rank's {pairs.right.shape[0]} rows, got shape {local.shape}; "
-            "cut it to pairs.rows"
-        )
 
 
 @dataclass(frozen=True)
@@ -330,9 +326,7 @@ class ModeShapeMatch:
 
     def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
         """Return the criterion and x_bar = 2 (r (r^H x) / r^H r - MAC x) / x^H x."""
-        _check_pair(pairs, self.pair)
-        r = np.asarray(self.reference)
-        _check_rows("the reference", r, pairs)
+        r = self._reference(pairs)
         x = pairs.right[:, self.pair]
         stacked = np.column_stack([r, x])
         gram = pairs.inner(stacked, stacked)
@@ -340,6 +334,26 @@ class ModeShapeMatch:
         if rr == 0:
             raise InputError("the reference must not be zero, got a zero vector; give a mode shape")
         mac = float(abs(rx) ** 2 / (rr * xx))
-        x_bar = np.zeros(pairs.right.shape, dtype=np.result_type(pairs.right, r))
-        x_bar[:, self.pair] = 2 / xx * (r * (rx / rr) - mac * x)
-        return mac, EigenCotangent(right=x_bar)
+        return mac, self._cotangent(pairs, 2 / xx * (r * (rx / rr) - mac * x))
+
+    def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
+        """Return the derivative of x_bar along x_dot."""
+        r = self._reference(pairs)
+        x, x_dot = pairs.right[:, self.pair], tangent.right[:, self.pair]
+        stacked = np.column_stack([r, x, x_dot])
+        gram = pairs.inner(stacked, stacked)
+        rr, xx, rx, rx_dot = gram[0, 0].real, gram[1, 1].real, gram[0, 1], gram[0, 2]
+        xx_dot, mac = 2 * gram[1, 2].real, abs(rx) ** 2 / (rr * xx)
+        mac_dot = 2 * (np.conj(rx) * rx_dot).real / (rr * xx) - mac * xx_dot / xx
+        x_bar = r * (rx / rr) - mac * x
+        moved = r * (rx_dot / rr) - mac_dot * x - mac * x_dot - xx_dot / xx * x_bar
+        return self._cotangent(pairs, 2 / xx * moved)
+
+    def _reference(self, pairs: Eigenpairs) -> Block:
+        raise_together(pairs.comm, single_index_error(pairs.count, self.pair))
+        return checked_rows("the reference", self.reference, pairs)
+
+    def _cotangent(self, pairs: Eigenpairs, column: Block) -> EigenCotangent:
+        x_bar = np.zeros(pairs.right.shape, dtype=column.dtype)
+        x_bar[:, self.pair] = column
+        return EigenCotangent(right=x_bar)

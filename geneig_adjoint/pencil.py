@@ -170,6 +170,11 @@ class Pencil(CollectiveContext):
         return self.B is not None and bool(eps.getOperators()[0].handle == self.B.handle)
 
     @property
+    def declared(self) -> str | None:
+        """The problem type given by the user, None if it is measured.  (Not collective.)"""
+        return self._declared
+
+    @property
     def problem_type(self) -> str:
         """SLEPc's name of the problem class.  (Collective.)
 

@@ -32,7 +32,9 @@ from geneig_adjoint.collective import (
 )
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.errors import DefectiveEigenvalueError, InputError
-from geneig_adjoint.models import Model
+from geneig_adjoint.indices import single_index_error
+from geneig_adjoint.models import Model, checked_tangent
+from geneig_adjoint.moving_rows import with_moving_rows
 from geneig_adjoint.parameters import Parameters
 from geneig_adjoint.sensitivity import check_point
 
@@ -91,13 +93,15 @@ def cluster_derivatives(
     InputError
         A pair that does not exist or differs between ranks, pairs without left vectors,
         a contraction that does not have the structure of p.
+    ConstrainedRowError
+        When the cluster belongs to rows of constrained dofs.
     DefectiveEigenvalueError
         When the cluster is not semisimple: no derivatives exist.
     StaleError
         As in `gradient`.
 
     """
-    cluster = _cluster(p, pairs, pair)
+    cluster = _cluster(model, p, pairs, pair)
     g, dtype = len(cluster.members), cluster.right.dtype
     found = {name: np.zeros((params.local_values(p[name]).size, g, g), dtype=dtype) for name in p}
     for k in range(g):
@@ -156,8 +160,9 @@ def directional_derivatives(
 
     Raises
     ------
-    InputError, DefectiveEigenvalueError, StaleError
-        As in `cluster_derivatives`; InputError when the model has no ``tangent``.
+    InputError, ConstrainedRowError, DefectiveEigenvalueError, StaleError
+        As in `cluster_derivatives`; InputError when the model has no ``tangent``, or one
+        that returns anything but two blocks.
 
     """
     if not hasattr(model, "tangent"):
@@ -165,8 +170,8 @@ def directional_derivatives(
             f"directional_derivatives needs a model with tangent(p, p_dot, right), got "
             f"{type(model).__name__} without; return (dA @ right, dB @ right)"
         )
-    cluster = _cluster(p, pairs, pair)
-    dA_x, dB_x = model.tangent(p, p_dot, cluster.right)
+    cluster = _cluster(model, p, pairs, pair)
+    dA_x, dB_x = checked_tangent(pairs.comm, model, (p, p_dot), cluster.right)
     small = inner(pairs.comm, cluster.left, dA_x - cluster.value * dB_x)
     mu: Block | None = None
     if pairs.comm.rank == 0:
@@ -194,16 +199,14 @@ class _Cluster:
     hermitian: bool
 
 
-def _cluster(p: Parameters, pairs: Eigenpairs, pair: int) -> _Cluster:
+def _cluster(model: Any, p: Parameters, pairs: Eigenpairs, pair: int) -> _Cluster:
     """Return the cluster of a pair.  (Collective.)"""
     pairs.check_current()
     check_point(pairs, p)
     check_equal_input(pairs.comm, "pair", pair)
-    if not isinstance(pair, int | np.integer) or not 0 <= pair < pairs.count:
-        raise InputError(
-            f"pair must be in 0 ... {pairs.count - 1}, got {pair!r}; raise count in the solve"
-        )
+    raise_together(pairs.comm, single_index_error(pairs.count, pair))
     definite, members = pairs.pencil.definite, cluster_of(pairs, int(pair))
+    pairs = with_moving_rows(model, p, pairs, members)
     check_not_constrained(pairs, members)
     if not definite and pairs.left is None:
         raise InputError(

@@ -96,7 +96,9 @@ def selected(
     chosen = chosen[kept_indices(values[chosen], wanted)]
     gaps = nearest_gaps(values)[chosen]
     values, right = values[chosen], np.asfortranarray(right[:, chosen])
-    if not pencil.definite:
+    inverted = pencil.definite_by_a and transformation is not None and transformation.sigma == 0
+    plain = (pencil.definite_by_a and not inverted) or wanted.plain_product
+    if not pencil.definite or plain:
         values, right, origin = disentangled(pencil, values, right)
         gaps = gaps[origin]
     if pencil.definite:
@@ -170,11 +172,16 @@ def convergence_problem(found: RightPairs, wanted: Wanted) -> ConvergenceError |
     if not worst <= limit:
         return ConvergenceError(
             f"eigenpairs must have residuals below {limit:.1e}, got {worst:.1e} for pair "
-            f"{int(np.argmax(quality))}; "
-            f"the target may hit an eigenvalue: move it{_loose_solves(found)}",
+            f"{int(np.argmax(quality))}; {_advice(wanted)}{_loose_solves(found)}",
             **account,
         )
     return None
+
+
+def _advice(wanted: Wanted) -> str:
+    if wanted.target is not None:
+        return "the target may hit an eigenvalue: move it"
+    return "a nearly singular B, or a stiff pencil, needs a factor: give a target"
 
 
 def _loose_solves(found: RightPairs) -> str:

@@ -1,9 +1,9 @@
-"""`gradient`, `jvp`, `derivative_products` and `value_and_gradient`: what users call."""
+"""`gradient`, `jvp` and `derivative_products`: what users call."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from petsc4py import PETSc
@@ -17,10 +17,15 @@ from geneig_adjoint.cluster_safety import check_cluster_safety
 from geneig_adjoint.collective import check_equal_input, raise_together
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError, StaleError
-from geneig_adjoint.evaluation import Objective, evaluate
-from geneig_adjoint.models import Model, has_hermitian_tangent
+from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
+from geneig_adjoint.indices import index_error
+from geneig_adjoint.models import Model, checked_tangent, has_hermitian_tangent
+from geneig_adjoint.moving_rows import with_moving_rows
 from geneig_adjoint.parameters import Parameters
 from geneig_adjoint.tangents import tangents
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 
 class EstimatedGradient(dict[str, Any]):
@@ -106,7 +111,8 @@ def gradient(
 
     """
     wanted = [objective] if callable(objective) else list(objective)
-    results = values_and_gradients(model, p, pairs, wanted, adjoint_settings(**settings))
+    chosen = agreed_settings(pairs.comm, **settings)
+    results = values_and_gradients(model, p, pairs, wanted, chosen)
     gradients = [result for _, result in results]
     return gradients[0] if callable(objective) else gradients
 
@@ -115,7 +121,18 @@ SETTINGS = ("strategy", "rtol", "solver_parameters", "options_prefix")
 
 
 def adjoint_settings(**given: Any) -> AdjointSettings:
-    """Return the settings of bordered systems from a user's keywords.  (Not collective.)"""
+    """Return the settings of bordered systems from a user's keywords.
+
+    Not collective; `agreed_settings` is.
+
+    Raises
+    ------
+    InputError
+        An rtol that is not between 0 and 1.
+    TypeError
+        An unknown keyword.
+
+    """
     unknown = sorted(set(given) - set(SETTINGS))
     if unknown:
         raise TypeError(
@@ -128,6 +145,33 @@ def adjoint_settings(**given: Any) -> AdjointSettings:
     strategy: Strategy = given.get("strategy")
     options = dict(given.get("solver_parameters") or {})
     return AdjointSettings(strategy, rtol, options, given.get("options_prefix", ""))
+
+
+def agreed_settings(comm: MPI.Comm, **given: Any) -> AdjointSettings:
+    """Return the settings of bordered systems, the same on every rank.
+
+    Collective. What some ranks alone ask for, or alone have wrong, would leave the others
+    waiting in a solve.
+
+    Raises
+    ------
+    InputError
+        When the ranks ask for different settings, or for such that make no sense.
+    TypeError
+        An unknown keyword.
+
+    """
+    strategy, options = given.get("strategy"), dict(given.get("solver_parameters") or {})
+    seen = {
+        "rtol": 1e-10,
+        "options_prefix": "",
+        **given,
+        # KSPs and functions differ between ranks by their addresses.
+        "strategy": strategy if isinstance(strategy, str) else type(strategy),
+        "solver_parameters": sorted(repr(item) for item in options.items()),
+    }
+    check_equal_input(comm, "the settings of the adjoint", sorted(seen.items()))
+    return adjoint_settings(**given)
 
 
 def values_and_gradients(
@@ -153,6 +197,9 @@ def values_and_gradients(
     for _, cotangent in results:
         check_explicit(cotangent, p)
     cotangents = [cotangent for _, cotangent in results]
+    if pairs.info.constrained:
+        used = [np.flatnonzero(nonzero_pairs(pairs, cotangent)) for cotangent in cotangents]
+        pairs = with_moving_rows(model, p, pairs, {int(j) for some in used for j in some})
     for objective, cotangent in zip(objectives, cotangents, strict=True):
         check_cluster_safety(objective, pairs, p, cotangent)
     contractions = adjoint_vectors(pairs, cotangents, settings)
@@ -169,7 +216,16 @@ def values_and_gradients(
 
 
 def check_point(pairs: Eigenpairs, p: Parameters) -> None:
-    """Raise on all ranks when the pairs were solved at other parameters."""
+    """Raise on all ranks when the pairs were solved at other parameters.
+
+    Collective.
+
+    Raises
+    ------
+    StaleError
+        When entries of p are not those the matrices were assembled with.
+
+    """
     point = pairs.pencil.point or {}
     error = None
     # Another structure than the model's is the model's to complain about.
@@ -185,7 +241,16 @@ def check_point(pairs: Eigenpairs, p: Parameters) -> None:
 
 
 def check_explicit(cotangent: EigenCotangent, p: Parameters) -> None:
-    """Raise when an explicit derivative does not have the structure of p.  (Not collective.)"""
+    """Raise when an explicit derivative does not have the structure of p.
+
+    Not collective: the cotangent was compared over the ranks when it was evaluated.
+
+    Raises
+    ------
+    InputError
+        An unknown name or another length.
+
+    """
     for name, value in (cotangent.parameters or {}).items():
         expected = params.length(p[name]) if name in p else None
         if expected is None or params.length(value) != expected:
@@ -217,8 +282,8 @@ def jvp(
     pairs
         Eigenpairs of ``model.assemble(p)``.
     columns
-        Indices of the pairs wanted, which must be simple; the tangents of the others are
-        zero. None: all.
+        Indices of the pairs wanted, which must be simple, the same on every rank; the
+        tangents of the others are zero. None: all.
     **settings
         As in `gradient`.
 
@@ -226,13 +291,14 @@ def jvp(
     -------
     EigenTangent
         ``values`` (k,), ``right`` (n_local, k), in the normalization of the pairs;
-        ``left`` if the pairs have left vectors and the pencil is Hermitian or the
-        model's ``tangent`` takes ``hermitian=True``.
+        ``left`` if the pairs have left vectors and the pencil is Hermitian and definite
+        or the model's ``tangent`` takes ``hermitian=True``.
 
     Raises
     ------
     InputError
-        When the model has no ``tangent``, or a column does not exist.
+        When the model has no ``tangent`` or one that returns anything but two blocks,
+        a column does not exist, or the ranks ask for different things.
     ConvergenceError, DegenerateEigenvalueError, DefectiveEigenvalueError, StaleError
         As in `gradient`.
 
@@ -244,17 +310,18 @@ def jvp(
             f"jvp needs a model with tangent(p, p_dot, right), got {type(model).__name__} without; "
             "return (dA @ right, dB @ right)"
         )
-    chosen = list(range(pairs.count)) if columns is None else [int(j) for j in columns]
-    if not set(chosen) <= set(range(pairs.count)):
-        raise InputError(
-            f"columns must be indices in 0 ... {pairs.count - 1}, got {chosen}; raise count in the "
-            "solve"
-        )
-    products = model.tangent(p, p_dot, pairs.right)
+    comm, point = pairs.comm, (p, p_dot)
+    chosen = agreed_settings(comm, **settings)
+    wanted = range(pairs.count) if columns is None else columns
+    raise_together(comm, index_error(pairs.count, wanted, "columns"))
+    wanted = [int(j) for j in wanted]
+    check_equal_input(comm, "columns", wanted)
+    pairs = with_moving_rows(model, p, pairs, wanted)
+    products = checked_tangent(comm, model, point, pairs.right)
     left_products = None
     if has_hermitian_tangent(model) and pairs.left is not None and not pairs.pencil.definite:
-        left_products = model.tangent(p, p_dot, pairs.left, hermitian=True)
-    return tangents(pairs, products, left_products, adjoint_settings(**settings), columns=chosen)
+        left_products = checked_tangent(comm, model, point, pairs.left, hermitian=True)
+    return tangents(pairs, products, left_products, chosen, columns=wanted)
 
 
 def derivative_products(

@@ -6,24 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from slepc4py import SLEPc
 
-from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.clusters import group_values
-from geneig_adjoint.collective import check_equal_input, column_norms, raise_together
-from geneig_adjoint.conditioning import ILL_CONDITION, conditions_and_errors
-from geneig_adjoint.eigenpairs import Eigenpairs, SolveInfo
+from geneig_adjoint.collective import check_equal_input, raise_together
+from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.eigensolver import extracted, solve_right, spectral_transformation
+from geneig_adjoint.equilibration import equilibration
 from geneig_adjoint.errors import ConvergenceError, InputError
-from geneig_adjoint.left_vectors import LeftVectors, left_vectors
-from geneig_adjoint.normalization import choose_normalization, normalized
+from geneig_adjoint.finished_pairs import finished, in_units, partial, with_left_vectors
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs, convergence_problem
 from geneig_adjoint.wanted import WHICH, Wanted
-
-NEARLY_NULL = 1e-6
-"""||B x|| / (||B|| ||x||) below which an eigenvalue may be an infinite one."""
 
 
 def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what is wanted)
@@ -120,15 +113,23 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
         start=None if like is None else like.right,
         count_check=count_check == "inertia",
     ).checked(pencil)
+    scaling = equilibration(pencil)
+    work = pencil if scaling is None else scaling.applied(pencil)
     try:
-        found, wanted = solve_right(pencil, wanted)
+        if scaling is not None and wanted.start is not None:
+            wanted = replace(wanted, start=wanted.start / scaling.columns[:, None])
+        found, wanted = solve_right(work, wanted)
+        found, vectors = with_left_vectors(work, found, wanted, asked=bool(left))
+        pairs = finished(
+            pencil, work, found, vectors, scale=(normalization, phase, like), scaling=scaling
+        )
     except ConvergenceError as error:
-        if error.pairs is not None:
-            error.pairs = _partial(pencil, error.pairs, phase)
+        if isinstance(error.pairs, RightPairs):
+            error.pairs = partial(pencil, in_units(pencil, error.pairs, scaling), phase)
         raise
-    pairs = _finished(
-        pencil, found, wanted, with_left=bool(left), scale=(normalization, phase, like)
-    )
+    finally:
+        if work is not pencil:
+            work.close()
     if not keep_factor:
         pairs.close()
     return pairs
@@ -158,11 +159,10 @@ def pairs_from_eps(
     found = extracted(eps, pencil, wanted, transformation)
     problem = convergence_problem(found, wanted)
     if problem is not None:
-        problem.pairs = _partial(pencil, found, phase)
+        problem.pairs = partial(pencil, found, phase)
         raise problem
-    return _finished(
-        pencil, found, wanted, with_left=bool(left), scale=(normalization, phase, None)
-    )
+    found, vectors = with_left_vectors(pencil, found, wanted, asked=bool(left))
+    return finished(pencil, pencil, found, vectors, scale=(normalization, phase, None))
 
 
 def _check_request(
@@ -217,152 +217,6 @@ def _wanted_of(eps: SLEPc.EPS, count: int) -> Wanted:
         return Wanted(count=count, which=names[which])
     if which == SLEPc.EPS.Which.ALL:
         return Wanted(count=count, interval=eps.getInterval())
-    return Wanted(count=count, target=complex(eps.getTarget()))
-
-
-def _finished(
-    pencil: Pencil,
-    found: RightPairs,
-    wanted: Wanted,
-    *,
-    with_left: bool,
-    scale: tuple[Any, str | None, Eigenpairs | None],
-) -> Eigenpairs:
-    """Return scaled pairs with left vectors, conditions, error estimates and clusters."""
-    try:
-        normalization, phase, like = scale
-        if like is not None and normalization is None:
-            normalization = like.normalization
-        norm = choose_normalization(pencil, normalization, found.right)
-        kept_rows = None
-        if like is not None and like.count == len(found.values):
-            kept_rows = like.phase_rows
-        right, rows = normalized(pencil, norm, found.right, phase=phase, rows=kept_rows)
-        found = replace(found, right=right)
-        left = None
-        if with_left:
-            found, left = _with_left_vectors(pencil, found, wanted)
-        return _assembled(pencil, found, left, norm, rows)
-    except BaseException:
-        if found.transformation is not None:
-            found.transformation.close()
-        raise
-
-
-def _with_left_vectors(
-    pencil: Pencil, found: RightPairs, wanted: Wanted
-) -> tuple[RightPairs, LeftVectors]:
-    """Return the finite pairs and their left vectors.
-
-    Rounding makes infinite eigenvalues of a singular B large finite ones, defective ones not
-    even very large: known by an error as large as the value, or by left vectors that cannot
-    be found.
-    """
-    if pencil.B is None:
-        return found, _left_of_modes(pencil, found, wanted)
-    a_norm, b_norm = pencil.norms
-    Bx = column_norms(pencil.comm, pencil.multiply_b(found.right))
-    small = Bx <= NEARLY_NULL * b_norm * column_norms(pencil.comm, found.right)
-    suspect = small & (np.abs(found.values) * b_norm > a_norm)
-    try:
-        left = _left_of_modes(pencil, found, wanted)
-        floor = np.maximum(found.residuals, EPS) / np.maximum(found.residuals, TINY)
-        errors = floor * _measures(pencil, found, left.vectors)[1]
-        suspect &= errors >= np.abs(found.values)
-    except ConvergenceError:
-        if not suspect.any():
-            raise
-        left = None
-    if not suspect.any() and left is not None:
-        return found, left
-    finite = found.taken(np.flatnonzero(~suspect))
-    if len(finite.values) < wanted.count:
-        raise ConvergenceError(
-            f"the eigensolve must give {wanted.count} pairs, got {len(finite.values)} finite ones "
-            f"and {np.count_nonzero(suspect)} that are infinite to working accuracy (B is "
-            "singular); ask for fewer",
-            reason="INFINITE_EIGENVALUES",
-            iterations=found.iterations,
-            residual_norm=float(finite.residuals.max(initial=0.0)),
-            pairs=_partial(pencil, finite, "largest"),
-        )
-    return finite, _left_of_modes(pencil, finite, wanted)
-
-
-def _left_of_modes(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVectors:
-    """Return left vectors; zero ones for constrained rows, whose cluster is rarely whole."""
-    if pencil.definite or not found.constrained:
-        return left_vectors(pencil, found, wanted)
-    chosen = np.setdiff1d(np.arange(len(found.values)), found.constrained)
-    vectors, residuals = np.zeros_like(found.right), np.zeros(len(found.values))
-    if not chosen.size:
-        return LeftVectors(vectors, residuals)
-    part = left_vectors(pencil, found.taken(chosen), wanted)
-    vectors[:, chosen], residuals[chosen] = part.vectors, part.residuals
-    return LeftVectors(vectors, residuals, part.notes)
-
-
-def _assembled(
-    pencil: Pencil, found: RightPairs, left: LeftVectors | None, norm: Any, rows: Block | None
-) -> Eigenpairs:
-    vectors = None if left is None else left.vectors
-    condition, errors = _measures(pencil, found, vectors)
-    notes = found.notes + (left.notes if left else ())
-    large = np.flatnonzero(condition > ILL_CONDITION)
-    if large.size:
-        notes += (f"eigenvalue {large[0]} has condition number {condition[large[0]]:.1e}",)
-    transformation = found.transformation
-    return Eigenpairs(
-        pencil=pencil,
-        values=found.values,
-        right=found.right,
-        left=vectors,
-        residuals=found.residuals,
-        condition=condition,
-        errors=errors,
-        gaps=found.gaps,
-        clusters=group_values(found.values, errors),
-        normalization=norm,
-        phase_rows=rows,
-        info=SolveInfo(
-            reason=found.reason,
-            iterations=found.iterations,
-            converged=found.converged,
-            tolerance=found.tolerance,
-            sigma=found.sigma,
-            left_residuals=None if left is None else left.residuals,
-            notes=notes,
-            completeness=found.completeness,
-            constrained=found.constrained,
-        ),
-        factor=transformation,
-        version=pencil.version,
-    )
-
-
-def _measures(pencil: Pencil, found: RightPairs, left: Block | None) -> tuple[Block, Block]:
-    """Return condition numbers and error estimates of the eigenvalues."""
-    right = found.right
-    if left is None and not pencil.definite:
-        unknown = np.full(len(found.values), np.nan)
-        return unknown, unknown
-    y = right if left is None else left
-    condition, errors = conditions_and_errors(pencil, found.values, right, y, found.residuals)
-    if found.distances is not None and found.sigma is not None:
-        # Through the factor the estimate is not blown up by the largest entries of A. Where a
-        # rounded entry moves the eigenvalue visibly, the factor is that of another problem.
-        through = condition * found.distances * np.abs(found.values - found.sigma)
-        errors = np.where(condition > ILL_CONDITION, errors, np.minimum(errors, through))
-    if not pencil.definite:
-        condition[list(found.constrained)] = errors[list(found.constrained)] = np.nan
-    return condition, errors
-
-
-def _partial(pencil: Pencil, found: RightPairs, phase: str | None) -> Eigenpairs | None:
-    """Return what converged, without left vectors and without the factor."""
-    if not len(found.values):
-        return None
-    norm = choose_normalization(pencil, None, found.right)
-    right, rows = normalized(pencil, norm, found.right, phase=phase, rows=None)
-    scaled = replace(found, right=right, transformation=None)
-    return _assembled(pencil, scaled, None, norm, rows)
+    if which == SLEPc.EPS.Which.TARGET_MAGNITUDE:
+        return Wanted(count=count, target=complex(eps.getTarget()))
+    return Wanted(count=count, which="given")  # nearest in one part, or the user's own order

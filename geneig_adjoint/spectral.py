@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.special
 
-from geneig_adjoint._types import Block
+from geneig_adjoint._types import EPS, Block
 from geneig_adjoint.clusters import degenerate_error
 from geneig_adjoint.collective import inner
 from geneig_adjoint.differentiation import complex_step
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.weights import weighted
+from geneig_adjoint.weights import check_weight, weighted
 
-CONFLUENT = 1e-5
-"""Below this relative gap the slope at the middle is better than the quotient."""
+ROUNDING = 30 * EPS
+"""Relative error that a value of f may have."""
+EXACT = 1e-13
+"""Relative rounding below which a difference quotient is left as it is."""
+NODES, WEIGHTS = scipy.special.roots_legendre(16)
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,9 @@ class SpectralFunction:
     """tr(D X f(Lam) X^H) = sum_j f(lam_j) x_j^H D x_j for B-orthonormal vectors.
 
     Differentiable also where the values of a cluster meet: the derivative inside the
-    span takes divided differences of f, with the slope as their limit.
+    span takes divided differences of f. Where the quotient loses digits, the mean of the
+    slope over the gap takes its place: f needs no slope other than at the values and between
+    near ones.
 
     Parameters
     ----------
@@ -59,18 +65,19 @@ class SpectralFunction:
     def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
         """Return the value, x_bar = 2 f D x and the derivative inside the span."""
         _check_pairs(pairs)
+        check_weight(self.weight, pairs)
         chosen = self._chosen(pairs)
         lam, X = pairs.values.real, pairs.right
         DX = 0.5 * (weighted(self.weight, X) + weighted(self.weight, X, hermitian=True))
         D = inner(pairs.comm, X, DX)
-        f, slope = self._values(lam), self._slopes
-        P = D * _differences(lam, np.where(chosen, f, 0.0), chosen, slope)
-        product = np.where(chosen, lam * f, 0.0)
-        Q = -D * _differences(
-            lam, product, chosen, lambda at: self._values(at) + at * self._slopes(at)
-        )
-        value = float(np.sum(np.where(chosen, f, 0.0) * np.diag(D).real))
-        x_bar = 2 * DX * np.where(chosen, f, 0.0)
+        f = np.where(chosen, self._values(lam), 0.0)
+        unresolved = _unresolved(pairs)
+        first = _differences(lam, f, chosen, self._slopes, unresolved)
+        # (lam f)[i,j] = (lam_i + lam_j) / 2 f[i,j] + (f_i + f_j) / 2
+        second = 0.5 * ((lam[:, None] + lam) * first + f[:, None] + f)
+        P, Q = D * first, -D * second
+        value = float(np.sum(f * np.diag(D).real))
+        x_bar = 2 * DX * _alike(f, unresolved)
         return value, EigenCotangent(right=x_bar, span=(P, Q))
 
     def separately(self) -> Callable[[Eigenpairs], tuple[float, EigenCotangent]]:
@@ -128,17 +135,57 @@ def _check_pairs(pairs: Eigenpairs) -> None:
         )
 
 
+def _unresolved(pairs: Eigenpairs) -> Block:
+    """Return which values of a cluster are as near as their errors, (k, k)."""
+    lam, errors = pairs.values.real, np.nan_to_num(pairs.errors)
+    near = np.abs(lam[:, None] - lam) <= 10 * (errors[:, None] + errors)
+    cluster = np.zeros(pairs.count, dtype=int)
+    for number, members in enumerate(pairs.clusters):
+        cluster[list(members)] = number
+    return np.asarray(near & (cluster[:, None] == cluster))
+
+
+def _alike(f: Block, unresolved: Block) -> Block:
+    """Return f with its mean over values that are one: f of zeros may be all rounding."""
+    return np.asarray(unresolved @ f / unresolved.sum(axis=1))
+
+
 def _differences(
-    lam: Block, values: Block, chosen: Block, slope: Callable[[Block], Block]
+    lam: Block,
+    f: Block,
+    chosen: Block,
+    slopes: Callable[[Block], Block],
+    unresolved: Block,
 ) -> Block:
-    """Return the divided differences of f, zero between two values that are not chosen."""
-    gap = lam[:, None] - lam[None, :]
-    size = np.maximum(np.abs(lam)[:, None], np.abs(lam)[None, :])
-    both = chosen[:, None] & chosen[None, :]
-    confluent = both & (np.abs(gap) <= CONFLUENT * size)
-    middle = 0.5 * (lam[:, None] + lam[None, :])
-    slopes = np.zeros(gap.shape)
-    slopes[confluent] = slope(middle[confluent])
-    neither = ~(chosen[:, None] | chosen[None, :])
-    quotients = (values[:, None] - values[None, :]) / np.where(gap == 0, 1.0, gap)
-    return np.where(confluent, slopes, np.where(neither, 0.0, quotients))
+    """Return the divided differences of f, (k, k).
+
+    The quotient is right to its rounding, whatever f is. The mean of the slope over the gap is
+    exact where f is smooth on the scale of the gap, and is known to be so where it agrees
+    with the quotient to that rounding; between values that are one, it is what is meant.
+
+    Parameters
+    ----------
+    lam, f
+        The values, and f of them with zero for those not chosen, (k,).
+    chosen
+        (k,), bool.
+    slopes, unresolved
+        f', and which values only differ by their errors, (k, k), bool.
+
+    """
+    gap = lam[:, None] - lam
+    first = (f[:, None] - f) / np.where(gap == 0, 1.0, gap)
+    slope = np.zeros(len(lam))
+    slope[chosen] = slopes(lam[chosen])
+    both = chosen[:, None] & chosen
+    size = np.abs(f) + np.abs(lam * slope)
+    with np.errstate(divide="ignore", invalid="ignore"):  # equal values: rounding is all
+        rounding = ROUNDING * np.maximum(size[:, None], size) / np.abs(gap)
+    rounding = np.where(unresolved | np.isnan(rounding), np.inf, rounding)
+    steep = np.maximum(np.abs(slope)[:, None], np.abs(slope))
+    good = rounding <= EXACT * np.maximum(steep, np.abs(first))  # never with a slope of nan
+    i, j = np.nonzero(both & ~good)
+    at = 0.5 * ((lam[i] + lam[j])[:, None] + (lam[j] - lam[i])[:, None] * NODES)
+    mean = 0.5 * np.broadcast_to(slopes(at.ravel()), at.size).reshape(at.shape) @ WEIGHTS
+    first[i, j] = np.where(np.abs(mean - first[i, j]) > rounding[i, j], first[i, j], mean)
+    return np.asarray(first)

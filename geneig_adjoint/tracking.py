@@ -5,6 +5,10 @@ definite one), |x^H B x'|^2 / (|x^H B x| |x'^H B x'|); for others with left vect
 biorthogonal, |y^H B x'| |y'^H B x| / (|y^H B x| |y'^H B x'|), since right vectors of one matrix
 need not be orthogonal. Members of a cluster are compared with its whole span. One-to-one by
 the assignment of largest sum. (The criterion: Allemang, Sound & Vibration 37(8), 2003.)
+
+The biorthogonal criterion has no upper bound: with all pairs, y^H B x' y'^H B x over its scale
+sums up to 1 in every row and column, but 2.3 and -1.3 do so, too. It is assigned as it is, and
+the confidence falls where a rival has more than half of it.
 """
 
 from __future__ import annotations
@@ -14,9 +18,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.optimize
 
-from geneig_adjoint._types import TINY, Block
+from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.clusters import cluster_of
-from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.collective import check_equal_input, column_norms, inner
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.invariant_subspace import near_groups
@@ -38,7 +42,9 @@ class Tracking:
         For every previous pair the index of the new pair that continues it; -1 if there
         are fewer new pairs.
     confidence : ndarray
-        Modal assurance of every previous pair with its continuation, in [0, 1].
+        In [0, 1]: the modal assurance s of every previous pair with its continuation, but at
+        most 1 and, for pencils that are not Hermitian and definite, s / (2 r) with r that of
+        the best rival. Two equal partners have 0.5 at most.
     lost : tuple of int
         Previous pairs whose confidence is below the minimum.
 
@@ -61,7 +67,7 @@ def track_modes(previous: Eigenpairs, pairs: Eigenpairs, *, minimum: float = MIN
     pairs
         The pairs at the new parameters; their pencil must be open.
     minimum
-        Confidence below which a mode counts as lost.
+        Confidence below which a mode counts as lost, the same on every rank.
 
     Returns
     -------
@@ -71,9 +77,11 @@ def track_modes(previous: Eigenpairs, pairs: Eigenpairs, *, minimum: float = MIN
     Raises
     ------
     InputError
-        When the two do not have the same rows, or ``minimum`` is not in [0, 1].
+        When the two do not have the same rows, or ``minimum`` is not in [0, 1]
+        or differs between ranks.
 
     """
+    check_equal_input(pairs.comm, "minimum", minimum)
     if not 0 <= minimum <= 1:
         raise InputError(f"minimum must lie in [0, 1], got {minimum}; 0.6 is the default")
     if pairs.comm.allreduce(int(previous.rows != pairs.rows)):
@@ -82,11 +90,12 @@ def track_modes(previous: Eigenpairs, pairs: Eigenpairs, *, minimum: float = MIN
             f"{pairs.rows}; solve both with the same model on the same ranks"
         )
     score = _score(previous, pairs)
-    places = np.subtract.outer(np.arange(previous.count), np.arange(pairs.count))
-    cost = TIE * np.abs(places) / max(score.shape) - score
+    distances = np.subtract.outer(np.arange(previous.count), np.arange(pairs.count))
+    cost = TIE * np.abs(distances) / max(score.shape) - score
     rows, columns = pairs.comm.bcast(scipy.optimize.linear_sum_assignment(cost))
     order, confidence = np.full(previous.count, -1), np.zeros(previous.count)
-    order[rows], confidence[rows] = columns, score[rows, columns]
+    order[rows] = columns
+    confidence[rows] = _confidence(score, (rows, columns), previous, pairs)
     return Tracking(
         tuple(int(j) for j in order),
         confidence,
@@ -132,9 +141,10 @@ def followed(
 
 
 def _score(previous: Eigenpairs, pairs: Eigenpairs) -> Block:
-    """Return the criterion in [0, 1], (k, k'), with whole spans where there are clusters.
+    """Return the modulus of the criterion, (k, k'), with whole spans where there are clusters.
 
-    Single members of a cluster do not count: their basis is the eigensolver's.
+    Not bounded by 1 where it is biorthogonal. Single members of a cluster do not count: their
+    basis is the eigensolver's.
     """
     single = _assurance(previous, pairs)
     new = np.abs(_summed(single, pairs.clusters))
@@ -144,7 +154,34 @@ def _score(previous: Eigenpairs, pairs: Eigenpairs) -> Block:
         for each in (previous, pairs)
     )
     by_old = in_old[:, None] & (~in_new | (old > new))
-    return np.clip(np.where(by_old, old, new), 0.0, 1.0)
+    return np.minimum(np.where(by_old, old, new), 1 / EPS)  # finite
+
+
+def _confidence(
+    score: Block, assigned: tuple[Block, Block], previous: Eigenpairs, pairs: Eigenpairs
+) -> Block:
+    """Return the confidence of every assigned pair of indices, in [0, 1].
+
+    Rivals are the other new pairs for the same previous one, and the other previous ones for
+    the same new pair, except for what continues the same cluster.
+    """
+    rows, columns = assigned
+    best = score[rows, columns]
+    if pairs.pencil.definite:
+        return np.asarray(np.minimum(best, 1.0))  # squares of a row sum up to 1 at most
+    old, new = _labels(previous), _labels(pairs)
+    came, went = np.full(pairs.count, -1), np.full(previous.count, -1)
+    came[columns], went[rows] = old[rows], new[columns]  # labels of the partners
+    other_new = (new[None, :] != new[columns][:, None]) & (came[None, :] != old[rows][:, None])
+    other_old = (old[None, :] != old[rows][:, None]) & (went[None, :] != new[columns][:, None])
+    rivals = np.hstack([score[rows] * other_new, score.T[columns] * other_old])
+    ahead = best / (2 * np.maximum(rivals.max(axis=1), TINY))
+    return np.asarray(np.minimum(np.minimum(best, ahead), 1.0))
+
+
+def _labels(pairs: Eigenpairs) -> Block:
+    """Return a number per pair that members of a cluster share."""
+    return np.array([cluster_of(pairs, j)[0] for j in range(pairs.count)])
 
 
 def _assurance(previous: Eigenpairs, pairs: Eigenpairs) -> Block:
@@ -166,7 +203,8 @@ def _assurance(previous: Eigenpairs, pairs: Eigenpairs) -> Block:
         scale = np.outer(
             column_dots(comm, previous.left, B_old), column_dots(comm, pairs.left, B_new)
         )
-        return np.asarray(products / np.where(np.abs(scale) > TINY, scale, TINY))
+        known = np.abs(scale) > TINY  # a left vector may be 0: nothing is known of such a pair
+        return np.where(known, products / np.where(known, scale, 1.0), 0.0)
     sizes = column_norms(comm, old), column_norms(comm, new)
     return np.asarray(np.abs(inner(comm, old, new)) ** 2 / np.maximum(np.outer(*sizes) ** 2, TINY))
 

@@ -45,7 +45,7 @@ class Wanted:
     target : complex or None
         Nearest to this value, by shift-and-invert.
     which : str or None
-        One of SLEPc's names, without a factor of A.
+        One of SLEPc's names, without a factor of A; "given": in the order they come.
     interval : tuple of float or None
         All eigenvalues of a real symmetric pencil in [a, b].
     options : mapping
@@ -58,6 +58,8 @@ class Wanted:
         Whether to verify that no wanted pair was missed.
     rounding : float
         Distance below which computed values cannot be told apart; 0 before the solve.
+    plain_product : bool
+        Whether SLEPc is to work in the Euclidean product though B is definite.
 
     """
 
@@ -70,6 +72,7 @@ class Wanted:
     start: Block | None = None
     count_check: bool = True
     rounding: float = 0.0
+    plain_product: bool = False
 
     def checked(self, pencil: Pencil) -> Wanted:
         """Return the request with its defaults filled in.  (Not collective.)
@@ -148,6 +151,8 @@ class Wanted:
     def order(self, values: Block) -> Block:
         """Return the indices that sort values as asked, ties by larger imaginary part."""
         keys = self.keys(values)
+        if self.which == "given":
+            return np.arange(len(values))
         by_key = np.argsort(keys, kind="stable")
         # Keys equal up to rounding (conjugates, +-lam) must not be ordered by rounding; relative
         # to each value, because a singular B adds some of size 1e16.
@@ -169,6 +174,8 @@ class Wanted:
                 return None
             center = float(np.real(self.target))
             return [(1, center + cut), (-1, center - cut)]
+        if self.which == "largest_magnitude" and cut >= 0:
+            return [(1, np.inf)]
         ends = {
             "smallest_real": [(1, cut)],
             "largest_real": [(1, np.inf), (-1, -cut)],
@@ -189,6 +196,8 @@ class Wanted:
             return np.abs(values - self.target)
         if self.interval is not None:
             return np.asarray(values.real)
+        if self.which == "given":
+            return np.arange(float(len(values)))
         size, part = (self.which or "").split("_")
         key = {"magnitude": np.abs(values), "real": values.real, "imaginary": values.imag}[part]
         return np.asarray(key if size == "smallest" else -key)
@@ -221,7 +230,9 @@ def _with_checked_target(wanted: Wanted, pencil: Pencil) -> Wanted:
         raise InputError(f"target must be finite, got {wanted.target!r}; give a number")
     if target.imag != 0 and _petsc.REAL_SCALARS:
         raise _petsc.real_scalar_error(f"target={target}")
-    return replace(wanted, target=target if target.imag else target.real)
+    # Of real values the same are nearest to the real part, and the factor stays Hermitian.
+    real = target.imag == 0 or pencil.definite
+    return replace(wanted, target=target.real if real else target)
 
 
 def kept_indices(values: Block, wanted: Wanted) -> Block:
@@ -239,7 +250,10 @@ def kept_indices(values: Block, wanted: Wanted) -> Block:
     if _petsc.REAL_SCALARS:
         kept |= _close_to(values, values[kept & (values.imag != 0)].conj(), RELATIVE_TIE * size)
     limit = np.maximum(RELATIVE_GAP * size, wanted.rounding)
-    kept |= _close_to(values, values[kept], limit)
+    number = 0
+    while number < np.count_nonzero(kept):  # a cluster is a chain
+        number = np.count_nonzero(kept)
+        kept |= _close_to(values, values[kept], limit)
     return np.flatnonzero(kept)
 
 

@@ -6,6 +6,7 @@ from builders import generalized, mass, matrix, nonsymmetric, stiffness
 from petsc4py import PETSc
 
 import geneig_adjoint as ga
+from geneig_adjoint._petsc import inserted_options
 
 N = 8
 ARRAYS = {
@@ -176,6 +177,101 @@ def test_one_iteration_is_not_enough_and_the_message_says_for_what(comm):
     assert caught.value.reason in {"DIVERGED_ITS", "DIVERGED_MAX_IT"}  # two names of -3
     assert caught.value.iterations == 2  # one solve, and a correction that does not help
     assert 1e-10 < caught.value.residual_norm < np.inf
+
+
+def solved_with_one_iteration(comm, settings):
+    """Return the solution and what the strategy has become, Krylov methods being cut short."""
+    rhs, rho = np.linspace(1.0, 2.0, N)[:, None] + 0j, np.zeros(1)
+    with (
+        generalized(N, comm, "nonsymmetric") as pencil,
+        ga.solve_eigenproblem(pencil, 1, target=0.3) as pairs,
+        inserted_options("ga_adjoint_", {"ksp_max_it": 1}),
+        system_of(pencil, pairs, settings) as system,
+    ):
+        v, nu = system.solve(rhs, rho, hermitian=True)
+        again, _ = system.solve(rhs, rho, hermitian=True)
+        other, _ = system.solve(rhs, rho, hermitian=False)
+        expected = expected_solution("nonsymmetric", pairs, rhs, rho, hermitian=True)
+        forward = expected_solution("nonsymmetric", pairs, rhs, rho, hermitian=False)
+        np.testing.assert_allclose(other, forward[0], rtol=1e-7, atol=1e-8)  # as below
+    np.testing.assert_array_equal(again, v)
+    return (v, nu), expected, system.strategy
+
+
+def test_strategy_that_nobody_chose_gives_way_to_direct(comm):
+    found, expected, strategy = solved_with_one_iteration(comm, ga.AdjointSettings())
+    assert strategy == "direct"
+    # rtol 1e-10 times condition numbers below 1e3
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [ga.AdjointSettings("ksp"), ga.AdjointSettings(options={"ksp_type": "bcgs"})],
+    ids=["strategy", "options"],
+)
+def test_strategy_that_was_chosen_stays(comm, settings):
+    match = r'\(DIVERGED_(ITS|MAX_IT), \d+ iterations\); use strategy="direct", or raise ksp_max_it'
+    with pytest.raises(ga.ConvergenceError, match=match):
+        solved_with_one_iteration(comm, settings)
+
+
+@pytest.mark.parametrize("seed", [17, 22, 26])
+def test_graded_matrix_is_solved_with_the_eigensolvers_factor(comm, seed):
+    # Entries from 1e-8 to 1e8: GMRES breaks down with a border of the size of the diagonal.
+    n = 5
+    grade = 10.0 ** (-8.0 * np.arange(n) / (n - 1))
+    A = np.random.default_rng(seed).standard_normal((n, n)) * grade[None, :] / grade[:, None]
+    rhs = np.ones((n, 1)) + 0j
+    with (
+        ga.Pencil(matrix(A, comm), owned=True) as pencil,
+        ga.solve_eigenproblem(pencil, 1, target=1.0) as pairs,
+        system_of(pencil, pairs, ga.AdjointSettings("ksp")) as system,
+        system_of(pencil, pairs, ga.AdjointSettings("direct")) as other,
+    ):
+        v, w = (item.solve(rhs, np.zeros(1), hermitian=False)[0] for item in (system, other))
+    assert np.linalg.norm(v - w) <= 1e-6 * np.linalg.norm(w)  # residuals 1e-10, conditions 1e3
+
+
+def lazy_solver(operator, rhs, solution):
+    solution.set(0.0)
+
+
+def test_advice_fits_who_made_the_solver(comm):
+    match = r'got 1.0e\+00 .*; use strategy="direct", or make the solver given as strategy more acc'
+    with (
+        generalized(N, comm, "nonsymmetric") as pencil,
+        ga.solve_eigenproblem(pencil, 1, target=0.3) as pairs,
+        system_of(pencil, pairs, ga.AdjointSettings(lazy_solver)) as system,
+        pytest.raises(ga.ConvergenceError, match=match),
+    ):
+        system.solve(np.ones((N, 1)) + 0j, np.zeros(1), hermitian=True)
+
+
+def test_operators_without_entries_are_not_sent_to_direct(comm):
+    settings = ga.AdjointSettings(options={"ksp_max_it": 1})
+    spread = np.arange(1.0, 7.0)[:, None]
+    model = ga.OperatorModel(6, lambda p, block: spread * block, lambda p, a, b, r: {}, comm=comm)
+    match = r"iterations\); raise ksp_max_it, or choose another ksp_type"
+    with (
+        model.assemble({}) as pencil,
+        ga.BorderedSystem(pencil, 1.0, np.eye(6)[0], settings=settings) as system,
+        pytest.raises(ga.ConvergenceError, match=match),
+    ):
+        system.solve(np.ones((6, 1)), np.zeros(1), hermitian=True)
+
+
+def test_nearly_double_eigenvalue_is_not_sent_to_direct_by_direct(comm):
+    K = np.linalg.qr(np.random.default_rng(3).standard_normal((4, 4)))[0]
+    pencil = ga.Pencil(matrix(K @ np.diag([2.0, 2.0, 3.0, 5.0]) @ K.T, comm))
+    settings = ga.AdjointSettings("direct")
+    with (
+        pencil,
+        ga.BorderedSystem(pencil, 2.0, K[:, 0].copy(), settings=settings) as system,
+        pytest.raises(ga.ConvergenceError, match=r"iterations\); the eigenvalue may be multiple"),
+    ):
+        system.solve(np.ones((4, 1)), np.zeros(1), hermitian=True)
 
 
 def test_double_eigenvalue_makes_the_system_singular(comm):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 from builders import matrix
 from hard_pencils import (
     BECK_FREQUENCY,
@@ -92,6 +93,26 @@ def test_near_but_independent_vectors_are_not_defective(comm):
         pairs = ga.solve_eigenproblem(model.assemble(p), 2, target=0.9, left=left)
         found = [ga.gradient(model, p, pairs, obj.Eigenvalue(j))["p"][0] for j in range(2)]
         np.testing.assert_allclose(found, [1.0, 2.0], rtol=1e-9)  # rtol of the adjoint
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize(("length", "value"), [(2, 0.0), (3, 0.0), (3, 1.0), (4, 1.0)])
+def test_longer_chains_and_chains_at_zero(comm, length, value, left, scale):
+    # Rounding splits a chain of m by its m-th root.
+    chain = value * np.eye(length) + np.eye(length, k=1)
+    A = scipy.linalg.block_diag(chain, np.diag(np.arange(2.0, 7.0)))
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal(A.shape))[0]
+    mats = [matrix(scale * turn @ A @ turn.T, comm), matrix(np.diag(np.arange(len(A))), comm)]
+    model, p = ga.MatrixModel(mats[0], None, {"p": [(mats[1], None)]}), {"p": np.zeros(1)}
+
+    def solved_and_differentiated(count):
+        pairs = ga.solve_eigenproblem(model.assemble(p), count, left=left)
+        ga.gradient(model, p, pairs, obj.Eigenvalue(0))
+
+    for count in (1, length, length + 1):
+        with pytest.raises(ga.DefectiveEigenvalueError, match="exceptional point"):
+            solved_and_differentiated(count)
 
 
 # -- Beck's column --

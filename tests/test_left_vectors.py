@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 from builders import (
     generalized,
     mass,
@@ -9,6 +10,7 @@ from builders import (
     nonsymmetric,
     rotation,
     stiffness,
+    whole,
 )
 from pencils import COMPLEX_BUILD
 from slepc4py import SLEPc
@@ -212,3 +214,22 @@ def test_a_whole_cluster_from_the_bordered_system(comm, monkeypatch):
     with ga.solve_eigenproblem(pencil_of(comm, DOUBLE), 3) as pairs:
         assert_left_pairs(pairs, DOUBLE, None)
         assert len(pairs.info.notes) == 3
+
+
+@pytest.mark.parametrize("decades", [5, 7, 9, 11])
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_in_other_units(comm, seed, decades):
+    """Scaling the rows of A and B alike leaves values and right vectors as they are."""
+    rng = np.random.default_rng(seed)
+    A, B = rng.standard_normal((2, 7, 7))
+    rows = 10.0 ** (decades * rng.random(7))
+    values, left, right = scipy.linalg.eig(A, B, left=True)
+    with ga.solve_eigenproblem(pencil_of(comm, rows[:, None] * A, rows[:, None] * B), 2) as pairs:
+        for j, value in enumerate(pairs.values):
+            i = np.argmin(np.abs(values - value))
+            y = left[:, i] / (left[:, i].conj() @ B @ right[:, i]).conj() / rows
+            x = right[:, i]
+            # Rank-one matrices that do not depend on scale and phase of the vectors.
+            found = np.outer(whole(pairs, pairs.right)[:, j], whole(pairs, pairs.left)[:, j].conj())
+            expected = np.outer(x, y.conj())
+            assert np.linalg.norm(found - expected) <= 1e-6 * np.linalg.norm(expected)

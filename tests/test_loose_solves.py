@@ -62,7 +62,7 @@ def stiffened(K, comm):
 def accepted(action, *, refusals=(ga.ConvergenceError,)):
     """Return the gradient in a list, an empty one where it was refused."""
     try:
-        return [action()["p"]]
+        return [action()]
     except refusals:
         return []
 
@@ -79,7 +79,7 @@ def test_loose_gradient_is_right_or_refused(comm, name, loose, objective):
     assert np.isfinite(expected).all()
     # A residual of 1e-10, or a last correction of 1e-9, times norms of the objective's terms.
     for one in found:
-        assert np.linalg.norm(one - expected) <= 1e-7 * np.linalg.norm(expected)
+        assert np.linalg.norm(one["p"] - expected) <= 1e-7 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("name", MATRICES)
@@ -94,8 +94,9 @@ def test_direct_gradient_is_that_of_the_dense_matrix(comm, name):
     assert np.linalg.norm(found - expected) <= 1e-7 * np.linalg.norm(expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*which is rounding:geneig_adjoint.IllConditionedWarning")
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_what_rounding_forbids_is_refused_or_the_same(comm, objective):
+def test_what_rounding_forbids_is_refused_or_agrees(comm, objective):
     # eps ||K|| / gap = 0.02: the second digit of the solution is noise of the factor, and the
     # values may be too inexact to be told apart.
     refusals = (ga.ConvergenceError, ga.DegenerateEigenvalueError)
@@ -109,7 +110,9 @@ def test_what_rounding_forbids_is_refused_or_the_same(comm, objective):
             call = functools.partial(ga.gradient, model, p, pairs, OBJECTIVES[objective], **way)
             found += accepted(call, refusals=refusals)
     for one, other in itertools.combinations(found, 2):
-        assert np.linalg.norm(one - other) <= 1e-7 * np.linalg.norm(one)
+        difference = np.linalg.norm(one["p"] - other["p"])
+        claimed = one.relative_error + other.relative_error
+        assert difference <= claimed * np.linalg.norm(one["p"])
 
 
 def modal_gradient(K, weights):

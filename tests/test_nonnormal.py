@@ -1,5 +1,7 @@
 """Objectives of right and left vectors together: closed forms, independence of length, errors."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from pencils import flat, petsc_matrix
@@ -92,6 +94,73 @@ def test_length_of_the_vectors_does_not_matter(comm):
             np.testing.assert_allclose(
                 slopes[0], slopes[1], rtol=0, atol=1e-8 * np.abs(slopes[0]).max()
             )
+
+
+# -- second derivatives where a product is zero --
+
+WEIGHT = np.array([2.0, 3.0, 5.0])
+CHAIN = np.array([[2.0, -1.0, 0.0], [-1.0, 2.0, -1.0], [0.0, -1.0, 2.0]])
+NODE = np.array([[3.5, -1.0, 1.5], [-1.2, 2.0, -1.2], [0.3, -0.4, 2.3]])
+"""x = (1, 0, -1), y = (-0.4, -0.25, 1) for the value 2, its middle one."""
+MOVING = np.diag([1.0, 0.3, -0.5])
+
+
+def products_along(comm, A, objective):
+    """Return the Hessian-vector product and sixth-order differences of the gradient."""
+    mats = [petsc_matrix(comm, M) for M in (A, MOVING)]
+    model = ga.MatrixModel(mats[0], None, {"p": [(mats[1], None)]})
+    p, h, weights = {"p": np.zeros(1)}, 2e-3, {1: 45, 2: -9, 3: 1}
+    with model.assemble(p) as pencil, ga.solve_eigenproblem(pencil, 3) as pairs:
+        found = ga.hessian_vector_product(model, p, pairs, objective, {"p": np.ones(1)})["p"][0]
+
+        def slope(k):
+            moved = {"p": np.array([k * h])}
+            with model.assemble(moved) as near, ga.solve_eigenproblem(near, 3, like=pairs) as q:
+                return ga.gradient(model, moved, q, objective)["p"][0]
+
+        differences = sum(w * (slope(k) - slope(-k)) for k, w in weights.items()) / (60 * h)
+    return found, differences
+
+
+def test_nodes_of_symmetric_pencils_are_smooth(comm):
+    # y = x / x^H x: |x_i||y_i| is a square
+    found, expected = products_along(comm, CHAIN, obj.StructuralSensitivity(WEIGHT, 1))
+    # Gradients exact to 1e-11, divided by the step
+    assert found == pytest.approx(expected, rel=1e-7)
+    assert abs(found) > 0.1
+
+
+@pytest.mark.parametrize("smoothing", [0.05, 0.3])
+@pytest.mark.parametrize("A", [NODE, NODE.T], ids=["right", "left"])
+def test_smoothed_nodes_have_second_derivatives(comm, A, smoothing):
+    objective = obj.StructuralSensitivity(WEIGHT, 1, smoothing=smoothing)
+    found, expected = products_along(comm, A, objective)
+    # Seventh derivatives of sqrt(t^2 + s^2), h^6 / s^6 of it at s = 0.05
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_rows_that_both_pass_zero_at_once(comm):
+    # x = y = (t, 1): the sum is w_0 t^2 + w_1, so x_bar = y_bar = w (t, 1)
+    block, dot = np.array([[0.0], [1.0]]), np.array([[0.5], [0.0]])
+    pairs = SimpleNamespace(comm=comm, count=1, rows=(0, 2), right=block, left=block)
+    tangent = ga.EigenTangent(np.zeros(1), dot, dot)
+    found = obj.StructuralSensitivity(np.array([3.0, 5.0])).tangent(pairs, tangent)
+    np.testing.assert_allclose(found.right, [[1.5], [0.0]], rtol=1e-14)
+    np.testing.assert_allclose(found.left, [[1.5], [0.0]], rtol=1e-14)
+
+
+def test_nodes_without_weight_do_not_matter(comm):
+    objective = obj.StructuralSensitivity(np.array([2.0, 0.0, 5.0]), 1)
+    found, expected = products_along(comm, NODE, objective)
+    # Gradients exact to 1e-11, divided by the step
+    assert found == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize("A", [NODE, NODE.T], ids=["right", "left"])
+def test_nodes_of_one_side_only_are_refused(comm, A):
+    match = r"away from 0, got a node at row 1; give smoothing="
+    with pytest.raises(ga.InputError, match=match):
+        products_along(comm, A, obj.StructuralSensitivity(WEIGHT, 1))
 
 
 @pytest.mark.parametrize(

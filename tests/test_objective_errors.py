@@ -104,7 +104,7 @@ OBJECTIVES = {
         obj.QuadraticForm(np.ones(5)),
         r"the weight must hold this rank's 6 rows, got shape",
     ),
-    "weight pair": (obj.QuadraticForm(VECTOR, (0, 9)), r"pair must be in 0 ... 2, got 9"),
+    "weight pair": (obj.QuadraticForm(VECTOR, (0, 9)), r"indices in 0 ... 2, got \[0, 9\]"),
     "reference": (obj.ModeShapeMatch(np.ones(5)), r"the reference must hold this rank's 6 rows"),
     "zero": (
         obj.ModeShapeMatch(0 * VECTOR),
@@ -112,7 +112,7 @@ OBJECTIVES = {
     ),
     "of": (obj.KSMinimum(of="k"), r'of must be "frequency" or "eigenvalue", got \'k\''),
     "rho": (obj.KSMinimum(rho=0.0), r"rho must be positive, got 0.0; larger values are sharper"),
-    "KS pair": (obj.KSMinimum(pairs=(5,)), r"pair must be in 0 ... 2, got 5"),
+    "KS pair": (obj.KSMinimum(pairs=(5,)), r"pairs must be indices in 0 ... 2, got \[5\]"),
 }
 
 

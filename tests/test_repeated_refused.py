@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hard_pencils import constrained_matrices
 from pencils import petsc_matrix
 from test_repeated import DIRECTION, case
 
@@ -187,3 +188,16 @@ def test_nearly_equal_values_count_as_equal(comm):
     assert found.members == (1, 2)
     assert found.value == pytest.approx(2 + 2e-7, rel=1e-11)  # the mean
     np.testing.assert_allclose(near, exact, rtol=2e-6)
+
+
+def test_clusters_of_constrained_rows_are_refused(call, comm):
+    A, B = constrained_matrices(comm, 20, [0, 1, 18, 19], (1.0, 1.0))
+    slope = petsc_matrix(comm, np.diag(np.eye(20)[10]))
+    with (
+        ga.MatrixModel(A, B, {"p": [(slope, None)]}) as model,
+        model.assemble({"p": np.zeros(1)}) as pencil,
+        ga.solve_eigenproblem(pencil, count=4, target=1.01) as pairs,
+    ):
+        j = pairs.info.constrained[0]
+        with pytest.raises(ga.ConstrainedRowError, match=r"modes of the problem.*leave"):
+            call(model, {"p": np.zeros(1)}, pairs, j)

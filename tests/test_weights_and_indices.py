@@ -39,14 +39,30 @@ def test_gradient_with_a_nonsymmetric_weight(comm, base, members):
 
 
 REFUSED = {
-    "complex diagonal": (obj.QuadraticForm(np.ones(N) * (1 + 1j)), r"diagonal weight must be real"),
+    "complex diagonal": (
+        obj.QuadraticForm(np.ones(N) * (1 + 1j)),
+        r"weight must be real.*pass its real",
+    ),
     "complex zero": (obj.QuadraticForm(np.ones(N) + 0j), r"must be real, got dtype complex128"),
     "no pairs": (obj.KSMinimum(pairs=[]), r"KS minimum needs at least one pair, got none"),
-    "text": (obj.Eigenvalue("0"), r"pair must be in 0 ... 1, got '0'"),
+    "pair of text": (obj.Eigenvalue("0"), r"pair must be in 0 ... 1, got '0'"),
     "half": (obj.Eigenvalue(0.5), r"pair must be in 0 ... 1, got 0.5"),
     "whole float": (obj.Frequency(1.0), r"pair must be in 0 ... 1, got 1.0"),
     "None": (obj.LinearOutput(np.ones(N), None), r"pair must be in 0 ... 1, got None"),
-    "weight of text": (obj.QuadraticForm(np.ones(N), ("0",)), r"pair must be in 0 ... 1, got '0'"),
+    "bool": (obj.Eigenvalue(True), r"pair must be in 0 ... 1, got True"),
+    "bool of NumPy": (obj.LinearOutput(np.ones(N), np.True_), r"pair must be in .* got .*True"),
+    "pairs of text": (obj.QuadraticForm(np.ones(N), ("0",)), r"indices in 0 ... 1, got \['0'\]"),
+    "halves": (obj.KSMinimum(pairs=(0.5,)), r"pairs must be indices in 0 ... 1, got \[0.5\]"),
+    "one pair": (obj.QuadraticForm(np.ones(N), 0), r"sequence of indices .*got 0; write \(0,\)"),
+    "one pair of KS": (obj.KSMinimum(pairs=1), r"must be a sequence of indices in 0 ... 1, got 1"),
+    "text": (obj.QuadraticForm(np.ones(N), "01"), r"must be a sequence of indices .* got '01'"),
+    "weight of text": (obj.StructuralSensitivity("a"), r"weight must hold numbers, got dtype <U1"),
+    "vector of text": (obj.LinearOutput(["a"] * N), r"vector must hold numbers, got dtype <U1"),
+    "complex weight": (obj.StructuralSensitivity(1j * np.ones(N)), r"weight must be real, got"),
+    "smoothing": (
+        obj.StructuralSensitivity(np.ones(N), smoothing=-1.0),
+        r"smoothing must not be negative, got -1.0; 0 means none",
+    ),
     "negative": (obj.ModeShapeMatch(np.ones(N), -1), r"pair must be in 0 ... 1, got -1"),
 }
 
@@ -67,3 +83,45 @@ def test_integers_of_numpy_are_indices(comm):
     model = chain(N, comm)
     with model.assemble(P) as pencil, ga.solve_eigenproblem(pencil, 2) as pairs:
         assert obj.Eigenvalue(np.int32(1))(pairs)[0] == pairs.values[1].real
+
+
+def test_weights_of_another_layout(comm):
+    model, other = chain(N, comm), matrix(np.eye(N + 1), comm)
+    with (
+        model.assemble(P) as pencil,
+        ga.solve_eigenproblem(pencil, 2) as pairs,
+        pytest.raises(ga.InputError, match=r"weight must have the layout of A, \(7, 7\) rows"),
+    ):
+        ga.gradient(model, P, pairs, obj.QuadraticForm(other))
+    other.destroy()
+
+
+COLUMNS = {
+    "half": ([0.7], r"columns must be indices in 0 ... 1, got \[0.7\]"),
+    "text": (["a"], r"columns must be indices in 0 ... 1, got \['a'\]"),
+    "bool": ([True], r"columns must be indices in 0 ... 1, got \[True\]"),
+    "number": (1, r"columns must be a sequence of indices in 0 ... 1, got 1"),
+}
+
+
+@pytest.mark.parametrize("case", COLUMNS)
+def test_columns_of_a_tangent(comm, case):
+    columns, match = COLUMNS[case]
+    model = chain(N, comm)
+    with (
+        model.assemble(P) as pencil,
+        ga.solve_eigenproblem(pencil, 2) as pairs,
+        pytest.raises(ga.InputError, match=match),
+    ):
+        ga.jvp(model, P, pairs, P, columns=columns)
+
+
+@pytest.mark.parametrize("pair", [True, 0.0, "0", 2])
+def test_pair_of_a_directional_derivative(comm, pair):
+    model = chain(N, comm)
+    with (
+        model.assemble(P) as pencil,
+        ga.solve_eigenproblem(pencil, 2) as pairs,
+        pytest.raises(ga.InputError, match=r"pair must be in 0 ... 1, got"),
+    ):
+        ga.directional_derivatives(model, P, pairs, pair, P)

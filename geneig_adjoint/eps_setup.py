@@ -1,0 +1,145 @@
+"""What SLEPc is told: problem type, region of the spectrum, factor, start vector, options."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+from slepc4py import SLEPc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.wanted import WHICH, Wanted
+
+DEFAULT_TOLERANCE = 1e-12
+"""Eigenvector derivatives are of first order in the error of the vectors."""
+
+
+def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None) -> Wanted:
+    """Prepare an EPS; return the request as the options database has changed it.
+
+    Collective.
+
+    Parameters
+    ----------
+    eps
+        A new one.
+    pencil
+        What it is to solve.
+    wanted
+        Which pairs.
+    sigma
+        Shift of the factor, at the target or beside it; None: no factor of A.
+
+    """
+    # Nearest to 0 is largest in 1 / lam; elsewhere the two orders differ.
+    inverted = sigma == 0 and pencil.definite_by_a
+    eps.setOperators(*((pencil.B, pencil.A) if inverted else (pencil.A, pencil.B)))
+    eps.setProblemType(_slepc_type(pencil, wanted, inverted=inverted))
+    eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
+    # SLEPc takes the null space of B out of vectors by one more product with the operator, which
+    # costs small values of it all their digits: done here afterwards, where it helps.
+    eps.setPurify(wanted.interval is not None)
+    eps.setTolerances(tol=DEFAULT_TOLERANCE, max_it=500)
+    asked = _set_region(eps, wanted, sigma, inverted=inverted)
+    # Spectrum slicing starts by itself, in every interval between two shifts.
+    vectors = [] if wanted.interval is not None else _start_vectors(pencil, wanted)
+    if vectors:
+        eps.setInitialSpace(vectors)
+    prefix = f"{wanted.prefix}ga_"
+    eps.setOptionsPrefix(prefix)
+    options = wanted.with_inner_tolerance(_solver_options(pencil, wanted, sigma), DEFAULT_TOLERANCE)
+    try:
+        with _petsc.inserted_options(prefix, options):
+            eps.setFromOptions()
+            eps.setUp()
+    finally:
+        _petsc.destroy(*vectors)
+    if wanted.interval is not None:
+        return wanted
+    target = wanted.target
+    if sigma is not None and not inverted and complex(eps.getTarget()) != complex(target or 0):
+        target = eps.getTarget()
+    count = eps.getDimensions()[0]
+    return replace(wanted, count=wanted.count if count == asked else count, target=target)
+
+
+def _set_region(eps: SLEPc.EPS, wanted: Wanted, sigma: complex | None, *, inverted: bool) -> int:
+    """Tell an EPS where in the spectrum to look; return how many pairs it must find there."""
+    asked = wanted.count
+    if inverted:
+        eps.setWhichEigenpairs(SLEPc.EPS.Which.LARGEST_MAGNITUDE)
+    elif sigma is not None:
+        # Those nearest to the target are wanted, wherever the shift had to go.
+        eps.setTarget(wanted.target)
+        eps.setWhichEigenpairs(SLEPc.EPS.Which.TARGET_MAGNITUDE)
+        eps.getST().setType(SLEPc.ST.Type.SINVERT)
+        if sigma != wanted.target:
+            eps.getST().setShift(sigma)
+    elif wanted.interval is not None:
+        eps.setWhichEigenpairs(SLEPc.EPS.Which.ALL)
+        eps.setInterval(*wanted.searched)
+        eps.getST().setType(SLEPc.ST.Type.SINVERT)
+    elif _petsc.REAL_SCALARS and str(wanted.which).endswith("imaginary"):
+        # SLEPc goes by the size of the imaginary part here, and half have the other sign.
+        asked = min(eps.getOperators()[0].getSize()[0], 2 * wanted.count)
+        eps.setWhichEigenpairs(SLEPc.EPS.Which.LARGEST_IMAGINARY)
+    else:
+        eps.setWhichEigenpairs(WHICH[wanted.which or "largest_magnitude"])
+    eps.setDimensions(nev=asked)
+    return asked
+
+
+def _slepc_type(pencil: Pencil, wanted: Wanted, *, inverted: bool) -> int:
+    """Return how SLEPc is to treat the pencil.  (Collective.)
+
+    Its own solver of indefinite pencils (GHIEP) is left alone: it works in a basis that is
+    orthogonal in an indefinite product, which may break down, and its residuals reach 6e-10
+    where an orthonormal basis gives rounding.
+    """
+    definite = pencil.definite and (inverted or not pencil.definite_by_a)
+    definite = definite and not wanted.plain_product
+    kind = "HEP" if definite else "NHEP"
+    name = kind if pencil.B is None else f"G{kind}"
+    return int(getattr(SLEPc.EPS.ProblemType, name))
+
+
+def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> dict[str, Any]:
+    if sigma is None and wanted.interval is None and (pencil.B is None or pencil.matrix_free):
+        if pencil.B is None:
+            return {}
+        # B^-1 of an operator: nothing to factor, so iterate to rounding.
+        return {"st_ksp_type": "gmres", "st_pc_type": "none", "st_ksp_rtol": 1e-13,
+                "st_ksp_max_it": 10_000}  # fmt: skip
+    symmetric = _petsc.REAL_SCALARS and pencil.definite
+    if symmetric:  # measured to be so; MUMPS then needs half the time and memory
+        for mat in (pencil.A, pencil.B):
+            if mat is not None:
+                mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
+    options = _factor_options("st_", symmetric)
+    if symmetric and wanted.count_check and pencil.comm.size > 1:
+        options["st_mat_mumps_icntl_13"] = 1  # ScaLAPACK does not count negative pivots
+    if wanted.interval is not None:
+        options |= {"st_mat_mumps_icntl_13": 1, "st_mat_mumps_icntl_24": 1}
+    return options
+
+
+def _factor_options(prefix: str, symmetric: bool) -> dict[str, Any]:
+    # MUMPS factors a symmetric matrix at half the cost; it need not be definite.
+    return {
+        f"{prefix}ksp_type": "preonly",
+        f"{prefix}pc_type": "cholesky" if symmetric else "lu",
+        f"{prefix}pc_factor_mat_solver_type": "mumps",
+    }
+
+
+def _start_vectors(pencil: Pencil, wanted: Wanted) -> list[PETSc.Vec]:
+    """Return start vectors that do not depend on the number of ranks."""
+    block = _petsc.deterministic_block(pencil.rows, 1, seed=5)
+    if wanted.start is not None and wanted.start.shape[1]:
+        # One vector is all Krylov-Schur takes: the sum holds every earlier direction.
+        total = wanted.start.sum(axis=1, keepdims=True)
+        block = np.asarray(total.real if _petsc.REAL_SCALARS else total)
+    return [_petsc.vec_from(pencil.A, column) for column in block.T]
