@@ -222,8 +222,8 @@ def negative_pivots_of(mat: PETSc.Mat, prefix: str = "") -> int | None:
         ksp.setOptionsPrefix(name)
         with _petsc.inserted_options(name, options):
             ksp.setFromOptions()
-            ksp.setUp()
-        return int(ksp.getPC().getFactorMatrix().getMumpsInfog(12))
+            failed = _petsc.set_up_factor(ksp, name) < 0
+        return None if failed else int(ksp.getPC().getFactorMatrix().getMumpsInfog(12))
     except PETSc.Error as error:
         if error.ierr not in _petsc.SINGULAR_FACTOR:
             raise

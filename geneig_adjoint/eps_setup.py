@@ -54,7 +54,7 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
     try:
         with _petsc.inserted_options(prefix, options):
             eps.setFromOptions()
-            eps.setUp()
+            _petsc.set_up_factor(eps.getST().getKSP(), f"{prefix}st_", eps.setUp)
     finally:
         _petsc.destroy(*vectors)
     if wanted.interval is not None:

@@ -5,12 +5,15 @@ import functools
 import numpy as np
 import pytest
 from builders import matrix, own_rows
+from pencils import COMPLEX_BUILD
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
 import geneig_adjoint as ga
-from geneig_adjoint import _petsc
+from geneig_adjoint import _petsc, completeness
 
+# Complex Hermitian factors do not tell the inertia.
+INERTIA = [completeness.negative_pivots_of, lambda mat: None][COMPLEX_BUILD]
 SIDE = 21  # odd: the lattice has one mode of eigenvalue zero
 
 
@@ -153,3 +156,22 @@ def test_other_solvers_and_errors_pass(comm):
 def test_codes_of_mumps_are_explained(status, meaning):
     assert f"MUMPS error {status} (" in _petsc.mumps_trouble(status)
     assert meaning in _petsc.mumps_trouble(status)
+
+
+@pytest.mark.parametrize("target", [0.0, 0.01])
+def test_eigensolve_gets_the_workspace_it_needs(comm, target):
+    A, _ = lattice()
+    exact = np.linalg.eigvalsh(A)
+    with (
+        ga.Pencil(matrix(A, comm)) as pencil,
+        ga.solve_eigenproblem(pencil, 3, target=target) as pairs,
+    ):
+        nearest = np.sort(np.abs(exact - target))[:3]
+        np.testing.assert_allclose(np.sort(np.abs(pairs.values - target))[:3], nearest, atol=1e-10)
+
+
+def test_inertia_of_a_matrix_that_needs_more_workspace(comm):
+    A, _ = lattice()
+    shifted = A - 0.01 * np.eye(len(A))
+    counted = {True: None, False: int(np.sum(np.linalg.eigvalsh(shifted) < 0))}[COMPLEX_BUILD]
+    assert INERTIA(matrix(shifted, comm)) == counted

@@ -75,13 +75,13 @@ def test_accuracy_is_that_of_the_solution(comm, strategy, hermitian):
         v = np.concatenate(comm.allgather(v[:, 0].real))
         v = v - X[:, 0] * (X[:, 0] @ (cantilever.M @ v))
     error = np.linalg.norm(v - expected) / np.linalg.norm(expected)
-    # The pair is off, too: 4e-9 of the eigenvalue, with a gap of 0.4.
-    assert error <= 10 * system.accuracy + 1e-8
+    # The pair is off, too: its value by 1e-8 to 1e-7, with a gap of 0.4.
+    assert error <= 10 * system.accuracy + 1e-7
     assert 1e-12 < system.accuracy <= 1e-6
 
 
 def test_factor_of_the_matrix_needs_no_eigensolver(comm):
-    cantilever = Cantilever(30, "mm N t")
+    cantilever = Cantilever(120, "mm N t")
     inverses, X = cantilever.modes
     lam, x = 1 / inverses[0], X[:, 0]
     rhs = np.where(np.arange(cantilever.n) % 2, 0.0, x)
@@ -95,8 +95,8 @@ def test_factor_of_the_matrix_needs_no_eigensolver(comm):
     v = v - x * (x @ (cantilever.M @ v))
     expected = X[:, 1:] @ gains
     assert 1e-13 < system.accuracy <= 1e-9
-    # rounding of K in the product: eps |K| / lam = 2e-16 3e7
-    assert np.linalg.norm(v - expected) <= 1e-7 * np.linalg.norm(expected)
+    # eps |K| / lam = 2e-16 8e9 at worst
+    assert np.linalg.norm(v - expected) <= 2e-6 * np.linalg.norm(expected)
 
 
 def rotated_system(comm, values, strategy):
