@@ -27,6 +27,15 @@ ADMISSIBLE_ERROR = 1e-6
 NEAR = 1e-2
 """Relative gap beyond which inexact eigenvalues are not taken for a cluster."""
 
+APART = "or separate the values by a change of the design"
+TANGENT = (
+    "pairs must be simple to have tangents and second derivatives, got a member of",
+    f"ask for the other pairs (columns= of jvp), use directional_derivatives, {APART}",
+)
+VECTOR = (
+    "vectors of clusters are differentiated for Hermitian definite pencils only, got a member of",
+    f"use functions of the eigenvalues of the whole cluster, directional_derivatives, {APART}",
+)
 REMEDIES = (
     "use a function of the whole cluster (sum, mean or KS over all its members, a spectral "
     "function), directional_derivatives, or separate the values by a change of the design"
@@ -107,10 +116,11 @@ def _mixed(pairs: Eigenpairs, two: tuple[int, int], defect: float) -> bool:
     return defect * float(measured_mixing(pairs, two).vectors[0, 1]) > ADMISSIBLE_ERROR
 
 
-def check_vector_cotangent(pairs: Eigenpairs, j: int) -> None:
+def check_vector_cotangent(pairs: Eigenpairs, j: int, *, tangent: bool = False) -> None:
     """Raise when a vector that is not unique is to be differentiated.
 
-    Collective for pairs without left vectors.
+    Collective for pairs without left vectors. ``tangent``: forward, where the message names
+    other remedies than for an objective of the vectors of a pencil that is not Hermitian.
 
     Raises
     ------
@@ -125,7 +135,28 @@ def check_vector_cotangent(pairs: Eigenpairs, j: int) -> None:
     check_differentiable(pairs, j)
     members = cluster_of(pairs, j)
     if len(members) > 1:
-        raise degenerate_error(pairs, members, defect=1.0)
+        raise unresolved_error(pairs, members, *(TANGENT if tangent else VECTOR))
+
+
+def unresolved_error(
+    pairs: Eigenpairs, members: tuple[int, ...], need: str, remedies: str
+) -> DegenerateEigenvalueError:
+    """Return the error for what needs single pairs, or whole clusters, and got something else.
+
+    Not collective. need: the message up to the members; remedies: what to do instead. Copies of
+    constrained rows are no cluster of modes: their error is raised.
+    """
+    check_not_constrained(pairs, members)
+    values = pairs.values[list(members)]
+    gap = float(nearest_gaps(values).min())
+    shown = ", ".join(f"{value:.12g}" for value in values)
+    return DegenerateEigenvalueError(
+        f"{need} the cluster of pairs {list(members)} with eigenvalues {shown} (gap {gap:.1e}); "
+        f"{remedies}",
+        members=members,
+        gap=gap,
+        defect=1.0,
+    )
 
 
 def degenerate_error(
@@ -135,18 +166,13 @@ def degenerate_error(
 
     Not collective. Copies of constrained rows are no cluster of modes: their error is raised.
     """
-    check_not_constrained(pairs, members)
-    values = pairs.values[list(members)]
-    gap = float(nearest_gaps(values).min())
-    shown = ", ".join(f"{value:.12g}" for value in values)
-    return DegenerateEigenvalueError(
-        f"the objective must treat the members of a cluster alike, got different weights (defect "
-        f"{defect:.1e}) for pairs {list(members)} with eigenvalues {shown} (gap {gap:.1e}); "
-        f"{REMEDIES}",
-        members=members,
-        gap=gap,
-        defect=defect,
+    need = (
+        "the objective must treat the members of a cluster alike, got different weights (defect "
+        f"{defect:.1e}) in"
     )
+    error = unresolved_error(pairs, members, need, REMEDIES)
+    error.defect = defect
+    return error
 
 
 def check_differentiable(pairs: Eigenpairs, j: int) -> None:

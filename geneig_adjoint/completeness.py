@@ -20,10 +20,8 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.conditioning import backward_errors, residual_limit
-from geneig_adjoint.constraints import diagonals, rows_alone
 from geneig_adjoint.eigenpairs import RELATIVE_GAP, Completeness
 from geneig_adjoint.eigenspaces import DEPENDENT, disentangled, orthonormal
-from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.wanted import Wanted, kept_indices
 
@@ -70,9 +68,9 @@ def completed(
     pool, errors = _disentangled(eps, pencil, pool, errors)
     if len(pool[0]) >= pencil.n and orthonormal(pencil.comm, pool[1]).shape[1] == pencil.n:
         return pool, Completeness("all", found=pencil.n, expected=pencil.n)
-    counter = _Counter(eps, pencil, wanted)
+    counter = Counter(eps, pencil, wanted)
     for _ in range(ROUNDS + 1):
-        cut = _cut(pencil, wanted, pool[0], errors)
+        cut = window_end(pencil, wanted, pool[0], errors)
         inside = int(np.count_nonzero(wanted.keys(pool[0]) <= cut))
         expected = counter.inside(cut)
         missing = 1 if expected is None else expected - inside
@@ -95,35 +93,11 @@ def completed(
     return pool, replace(record, method="unfinished")
 
 
-def counted_beside_rows(
-    eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, pool: Pool, errors: Block
-) -> Completeness:
-    """Return how many modes were found and counted beside rows that nothing is coupled to.
+def window_end(pencil: Pencil, wanted: Wanted, values: Block, errors: Block) -> float:
+    """Return a bound of the keys that holds the wanted values and no other converged one.
 
-    Collective. There may be thousands of such rows with one value, which nobody wants to be
-    searched for; but they are known, so that those of the window can be taken off the count.
-    Arguments as in `completed`.
+    Not collective. values, errors: of the converged pairs, (m,).
     """
-    cut = _cut(pencil, wanted, pool[0], errors)
-    total = _Counter(eps, pencil, wanted).inside(cut)
-    if total is None:
-        return Completeness("off")
-    a, b = diagonals(pencil)
-    alone = rows_alone(pencil) & (b != 0)
-    rows = np.count_nonzero(wanted.keys((a[alone] / b[alone]).astype(complex)) <= cut)
-    inside = pool[1][:, wanted.keys(pool[0]) <= cut]
-    product = pencil.multiply_b(inside)
-    squares = column_dots(pencil.comm, inside, product).real
-    on_rows = np.where(alone[:, None], inside, 0.0)
-    # Of vectors that mix modes and rows of one value, the shares add up to whole numbers.
-    shares = column_dots(pencil.comm, on_rows, product).real / squares
-    modes = inside.shape[1] - round(float(shares.sum()))
-    expected = total - int(pencil.comm.allreduce(int(rows)))
-    return Completeness("inertia", modes, expected, wanted.window(cut))
-
-
-def _cut(pencil: Pencil, wanted: Wanted, values: Block, errors: Block) -> float:
-    """Return a bound of the keys that holds the wanted values and no other converged one."""
     order = wanted.order(values)
     kept = order[kept_indices(values[order], wanted)]
     keys = wanted.keys(values)
@@ -143,7 +117,7 @@ def _cut(pencil: Pencil, wanted: Wanted, values: Block, errors: Block) -> float:
     return last + max(margin, tied)
 
 
-class _Counter:
+class Counter:
     """Counts eigenvalues of a Hermitian definite pencil by inertia.  (Collective.)"""
 
     def __init__(self, eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted) -> None:
@@ -335,10 +309,24 @@ def _joined(
     # Where Krylov-Schur runs out of directions its own residuals are no measure.
     good = backward_errors(pencil, *more) <= residual_limit(eps.getTolerances()[0])
     more = more[0][good], more[1][:, good]
+    if _petsc.REAL_SCALARS and not eps.isHermitian():
+        more = _with_conjugates(more)
     values = np.concatenate([pool[0], more[0]])
     vectors = np.asfortranarray(np.hstack([pool[1], more[1]]))
     errors = np.concatenate([errors, np.zeros(len(more[0]))])
     return _disentangled(eps, pencil, (values, vectors), errors)
+
+
+def _with_conjugates(pairs: Pool) -> Pool:
+    """Return complex pairs of a real pencil, of which one half may have been left out, whole."""
+    values, vectors = pairs
+    size = TIED * np.abs(values)
+    distance = np.abs(values[:, None] - values.conj()[None, :])
+    alone = (np.abs(values.imag) > size) & ~(distance <= size[:, None]).any(axis=1)
+    return (
+        np.concatenate([values, values[alone].conj()]),
+        np.hstack([vectors, vectors[:, alone].conj()]),
+    )
 
 
 def _disentangled(eps: SLEPc.EPS, pencil: Pencil, pool: Pool, errors: Block) -> tuple[Pool, Block]:

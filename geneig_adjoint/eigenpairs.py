@@ -20,6 +20,7 @@ import numpy as np
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import CollectiveContext, inner
 from geneig_adjoint.errors import InputError, StaleError
+from geneig_adjoint.indices import index_error
 from geneig_adjoint.pencil import Pencil
 
 if TYPE_CHECKING:
@@ -202,12 +203,14 @@ class Eigenpairs(CollectiveContext):
             or when a cluster is cut: what is left of it would look simple.
 
         """
-        chosen = [int(j) for j in order]
-        if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(self.count)):
+        given = order.tolist() if isinstance(order, np.ndarray) else list(order)
+        wrong = index_error(self.count, given, "order")
+        if wrong is not None or len(set(given)) < len(given):
             raise InputError(
-                f"order must hold distinct indices in 0 ... {self.count - 1}, got {chosen}; leave "
+                f"order must hold distinct indices in 0 ... {self.count - 1}, got {given}; leave "
                 "out lost modes (-1)"
             )
+        chosen = [int(j) for j in given]
         place = {old: new for new, old in enumerate(chosen)}
         kept = [members for members in self.clusters if set(members) & set(chosen)]
         cut = [members for members in kept if not set(members) <= set(chosen)]

@@ -10,7 +10,7 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.completeness import completed, counted_beside_rows, purified
+from geneig_adjoint.completeness import completed, purified
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.definiteness import (
     contradicts_definiteness,
@@ -32,10 +32,12 @@ from geneig_adjoint.right_pairs import (
     convergence_problem,
     selected,
 )
+from geneig_adjoint.rows_beside import completed_beside_rows
 from geneig_adjoint.wanted import Wanted, kept_indices
 
 OFFSETS = (1e-8, 1e-6, 1e-3)
 """Distances of a shift from an eigenvalue, relative to it, for a first look around."""
+OUT = ", or take the constrained rows out of the matrices"
 TIES = 20
 """Values within so many times their rounding are not told apart, as in clusters."""
 
@@ -239,15 +241,16 @@ def _complete(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs)
     if found.distances is not None and found.sigma is not None:
         through = found.distances * np.abs(found.values - found.sigma)
         errors = np.minimum(errors, 1e2 * through.max())
-    if found.constrained:
-        record = counted_beside_rows(eps, pencil, wanted, pool, errors)
-        return _checked_beside_rows(found, record)
-    searched, record = completed(eps, pencil, wanted, pool, errors)
+    complete = completed_beside_rows if found.constrained else completed
+    searched, record = complete(eps, pencil, wanted, pool, errors)
     missing = 0 if record.expected is None else record.expected - (record.found or 0)
     if searched[1] is not pool[1]:
         pool, reason = searched, (found.reason, *counts, found.tolerance)
         found = selected(pencil, wanted, pool, found.transformation, reason)
     found = replace(found, completeness=record)
+    if record.method == "off":
+        note = "copies that were missed have not been looked for: there are constrained rows"
+        return replace(found, notes=(*found.notes, note))
     if record.method == "unfinished":
         raise MissingEigenvaluesError(
             f"all copies of the eigenvalues in {record.window} must be found, got {record.found}, "
@@ -262,28 +265,9 @@ def _complete(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs)
         raise MissingEigenvaluesError(
             f"all {record.expected} eigenvalues in {record.window} must be found, got "
             f"{record.found} in spite of searches in the complement; raise eps_ncv or count, or "
-            "move the target",
+            "move the target" + (OUT if found.constrained else ""),
             found=record.found or 0,
             expected=record.expected or 0,
-            window=record.window,
-            pairs=found,
-        )
-    return found
-
-
-def _checked_beside_rows(found: RightPairs, record: Completeness) -> RightPairs:
-    """Return the pairs with their record, or raise when modes are missing.  (Not collective.)"""
-    if record.expected is None:
-        note = "copies that were missed have not been looked for: there are constrained rows"
-        return replace(found, completeness=record, notes=(*found.notes, note))
-    found = replace(found, completeness=record)
-    if record.found != record.expected:
-        raise MissingEigenvaluesError(
-            f"all {record.expected} modes in {record.window} must be found beside constrained "
-            f"rows, got {record.found}; take the rows out of the matrices, so that missed ones can "
-            "be searched for, or raise count or eps_ncv",
-            found=record.found or 0,
-            expected=record.expected,
             window=record.window,
             pairs=found,
         )

@@ -78,7 +78,6 @@ class ErrorEstimate:
         largest = max(float(np.abs(lam_bar).max(initial=0.0)), TINY)
         parts = [0.0]
         for j in touched:
-            parts.append(2 * self.errors[j] * self._sharpness(j))
             # Where members of a cluster, or plain values, are treated alike, only lam differs.
             others = np.ones(self.pairs.count, dtype=bool)
             others[list(cluster_of(self.pairs, j))] = False
@@ -86,7 +85,8 @@ class ErrorEstimate:
             apart = others & (shaped | shaped[j])
             weight[apart] = 1.0
             mixed = self.mixing[j] + np.where(apart & self.near[j], self.moved[j], 0.0)
-            parts.append(2 * float(np.max(weight * mixed)))
+            rest = self.errors[j] * self._sharpness(j)
+            parts.append(2 * (rest + float(np.sum(weight * mixed))))
         return float(np.max(parts) + AMPLIFICATION * accuracy)
 
     def _sharpness(self, j: int) -> float:
@@ -108,6 +108,7 @@ def _trusted(pairs: Eigenpairs, errors: Block) -> Block:
         worst = np.maximum(worst, pairs.info.left_residuals)
     unit = np.maximum(pairs.residuals, EPS**2)
     by_entries = errors * np.minimum(np.maximum(worst, ROUNDING) / unit, 1 / EPS)
+    by_entries = np.maximum(by_entries, EPS * np.abs(pairs.values))  # a residual of exactly 0
     if pairs.info.sigma is None:
         return np.asarray(by_entries)
     # Errors seen through the factor know nothing of ||A||: their rounding is of lam - sigma,

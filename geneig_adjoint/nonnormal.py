@@ -128,8 +128,12 @@ class StructuralSensitivity:
     def _parts(self, pairs: Eigenpairs) -> tuple[Block, Block, Block, Block]:
         """Return x, y, w and r.  (Collective.)"""
         x, y = _both(pairs, self.pair)
+        wrong = None
         if not self.smoothing >= 0:
-            raise InputError(f"smoothing must not be negative, got {self.smoothing}; 0 means none")
+            wrong = InputError(
+                f"smoothing must not be negative, got {self.smoothing}; 0 means none"
+            )
+        raise_together(pairs.comm, wrong)
         w = checked_rows("the weight", self.weight, pairs, real=True)
         return x, y, w, np.sqrt(np.abs(x * y) ** 2 + self.smoothing**2)
 

@@ -10,11 +10,12 @@ import numpy as np
 import scipy.special
 
 from geneig_adjoint._types import EPS, Block
-from geneig_adjoint.clusters import degenerate_error
+from geneig_adjoint.clusters import unresolved_error
 from geneig_adjoint.collective import inner
 from geneig_adjoint.differentiation import complex_step
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.indices import index_error
 from geneig_adjoint.weights import check_weight, weighted
 
 ROUNDING = 30 * EPS
@@ -110,18 +111,25 @@ class SpectralFunction:
         return complex_step(self.function, lam, np.ones(lam.shape))
 
     def _chosen(self, pairs: Eigenpairs) -> Block:
-        indices = list(range(pairs.count)) if self.pairs is None else list(self.pairs)
-        chosen = np.zeros(pairs.count, dtype=bool)
-        if not indices or min(indices) < 0 or max(indices) >= pairs.count:
-            raise InputError(
-                f"pairs must be indices in 0 ... {pairs.count - 1}, got {indices}; raise count in "
-                "the solve"
+        indices = range(pairs.count) if self.pairs is None else self.pairs
+        wrong = index_error(pairs.count, indices)
+        if wrong is None and not list(indices):
+            wrong = InputError(
+                "a spectral function needs at least one pair, got none; leave pairs= out"
             )
-        chosen[indices] = True
+        if wrong is not None:
+            raise wrong
+        chosen = np.zeros(pairs.count, dtype=bool)
+        chosen[list(indices)] = True
         for members in pairs.clusters:
             inside = chosen[list(members)]
             if inside.any() and not inside.all():
-                raise degenerate_error(pairs, members, defect=1.0)
+                raise unresolved_error(
+                    pairs,
+                    members,
+                    "a spectral function needs whole clusters, got a part of",
+                    "add the other members to pairs=",
+                )
         return chosen
 
 

@@ -52,7 +52,7 @@ def tangents(
     left = None if pairs.left is None else np.zeros_like(pairs.left)
     with _petsc.log_stage("adjoint"):
         for j in range(pairs.count) if columns is None else columns:
-            check_vector_cotangent(pairs, j)
+            check_vector_cotangent(pairs, j, tangent=True)
             lam = in_real_where_real(np.array([pairs.values[j]]), pairs)[0]
             with bordered_system(pairs, j, settings) as system:
                 if pairs.left is None and not pairs.pencil.definite:

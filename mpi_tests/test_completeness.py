@@ -46,7 +46,7 @@ def test_missing_ones_are_an_error_on_all_ranks(monkeypatch):
         return pool[0][:0], pool[1][:, :0]
 
     monkeypatch.setattr(module, "_search", nothing)
-    monkeypatch.setattr(module._Counter, "inside", lambda self, cut: 5)
+    monkeypatch.setattr(module.Counter, "inside", lambda self, cut: 5)
     A = petsc_matrix(COMM, grid(10))
     error = raised_everywhere(
         COMM,

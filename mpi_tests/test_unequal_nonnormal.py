@@ -71,3 +71,11 @@ def test_node_on_the_last_rank_alone(comm, solved):
     moved = dataclasses.replace(pairs, right=right)
     match = rf"\|x_i\|\|y_i\| away from 0, got a node .*row {N - 1}"
     raised_everywhere(comm, ga.InputError, match, objective.tangent, moved, tangent)
+
+
+def test_negative_smoothing_on_the_last_rank(comm, solved):
+    model, pairs = solved
+    smoothing = (0.1, -0.1)[last(comm)]
+    objective = obj.StructuralSensitivity(np.ones(pairs.right.shape[0]), smoothing=smoothing)
+    match = r"smoothing must not be negative, got -0.1; 0 means none"
+    raised_everywhere(comm, ga.InputError, match, ga.gradient, model, P, pairs, objective)

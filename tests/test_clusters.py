@@ -249,3 +249,20 @@ def test_span_needs_a_hermitian_pencil(comm):
         ga.gradient(model, p, pairs, objective)
     A.destroy()
     dA.destroy()
+
+
+def test_messages_name_what_was_asked_for(comm):
+    # A semisimple double value of a matrix that is not symmetric: each remedy is one that helps.
+    S = np.eye(4) + 0.3 * np.eye(4, k=1)
+    A = S @ np.diag([1.0, 1.0, 3.0, 5.0]) @ np.linalg.inv(S)
+    mat = petsc_matrix(comm, A)
+    with ga.MatrixModel(mat, None, {"p": [(petsc_matrix(comm, np.eye(4, k=2)), None)]}) as model:
+        p, p_dot = {"p": np.zeros(1)}, {"p": np.ones(1)}
+        with model.assemble(p) as pencil, ga.solve_eigenproblem(pencil, 3) as pairs:
+            refused = pytest.raises(ga.DegenerateEigenvalueError, match=r"vectors of clusters")
+            with refused:
+                ga.gradient(model, p, pairs, obj.QuadraticForm(np.ones(4), (0, 1)))
+            with pytest.raises(ga.DegenerateEigenvalueError, match=r"simple to have.*columns= of"):
+                ga.jvp(model, p, pairs, p_dot)
+            found = ga.jvp(model, p, pairs, p_dot, columns=[2])
+            assert np.isfinite(found.values).all()

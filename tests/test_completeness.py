@@ -171,7 +171,7 @@ def test_what_stays_missing_is_an_error(monkeypatch, held):
         return pool[0][:0], pool[1][:, :0]
 
     monkeypatch.setattr(module, "_search", nothing)
-    monkeypatch.setattr(module._Counter, "inside", lambda self, cut: 5)
+    monkeypatch.setattr(module.Counter, "inside", lambda self, cut: 5)
     with pytest.raises(ga.MissingEigenvaluesError, match="all 5 eigenvalues") as caught:
         ga.solve_eigenproblem(held(grid(10)), 2)
     error = caught.value

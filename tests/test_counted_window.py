@@ -48,4 +48,3 @@ def test_copies_of_the_next_value_are_nobody_s_business(comm, kind):
     ):
         assert pairs.count == 3
         assert pairs.info.completeness.found == 3
-        assert pairs.info.completeness.mended == 0

@@ -30,6 +30,7 @@ LAYERS = [
     {"adjoint_settings"},
     {"equilibration", "bordered_solver", "completeness"},
     {"invariant_subspace", "spectral", "nonnormal"},
+    {"rows_beside"},
     {"right_pairs", "definiteness", "eps_setup"},
     {
         "gauge",
