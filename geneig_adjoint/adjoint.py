@@ -211,8 +211,7 @@ def _outer_cotangents(group: Group, dual: _Dual, result: Contraction) -> Block:
         columns.append(x_bar)
     block = np.column_stack(columns)
     if dual.span is None:
-        for item in group.inside(block, np.column_stack(given), dual.explicit):
-            result.add(*item)
+        result.add(*group.inside(block, np.column_stack(given), dual.explicit))
     zero_columns = np.array([not (j in dual.x_bar or j in dual.y_bar) for j in group.members])
     # Zero cotangents cost no solve: their projection would be rounding.
     return np.where(zero_columns, 0.0, group.outside(block))

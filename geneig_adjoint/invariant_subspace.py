@@ -67,10 +67,10 @@ class Group:
         """Return the part of cotangents that meets only what is B-orthogonal to the span."""
         return np.asarray(block - self.duals @ inner(self.pairs.comm, self.vectors, block))
 
-    def inside(self, x_eff: Block, x_bar: Block, explicit: float) -> list[Columns]:
-        """Return the columns (left_a, left_b, right) of all pairs of members.
+    def inside(self, x_eff: Block, x_bar: Block, explicit: float) -> Columns:
+        """Return the columns (left_a, left_b, right) of all pairs of members, (n_local, g) each.
 
-        Collective.
+        Collective. What all u_i, i < j, do with u_j is one column.
 
         Parameters
         ----------
@@ -92,14 +92,17 @@ class Group:
         sizes = column_norms(self.pairs.comm, self.vectors)[:, None]
         given = column_norms(self.pairs.comm, x_bar * self.lengths)
         sizes = sizes * np.where(given > 0, np.maximum(given, explicit), 0.0)[None, :]
-        found = []
+        shares_a, shares_b = np.zeros_like(G), np.zeros_like(G)
         for i, j in combinations(range(len(self.members)), 2):
             size = float(max(sizes[i, j], sizes[j, i]))
             if size > 0:
-                found.append(self._pair(i, j, G, size))
-        return found
+                shares_a[i, j], shares_b[i, j] = self._pair(i, j, G, size)
+        used = (shares_a != 0).any(axis=0) | (shares_b != 0).any(axis=0)
+        left = self.sign * self.vectors
+        return left @ shares_a[:, used], left @ shares_b[:, used], self.vectors[:, used]
 
-    def _pair(self, i: int, j: int, G: Block, size: float) -> Columns:
+    def _pair(self, i: int, j: int, G: Block, size: float) -> tuple[complex, complex]:
+        """Return the factors of q u_i in left_a and left_b."""
         first, second = self.members[i], self.members[j]
         lam_i, lam_j = self.pairs.values[[first, second]].real
         mean, middle = (G[i, j].conj() + G[j, i]) / 2, (lam_i + lam_j) / 2
@@ -108,12 +111,7 @@ class Group:
         if abs(c) > NOISE * size:
             self._check_gap(first, second, abs(c), size)
             quotient = c / (lam_j - lam_i)
-        left = self.sign * self.vectors[:, i]
-        return (
-            np.conj(quotient) * left,
-            -np.conj(middle * quotient + mean) * left,
-            self.vectors[:, j],
-        )
+        return np.conj(quotient), -np.conj(middle * quotient + mean)
 
     def _check_gap(self, first: int, second: int, c: float, size: float) -> None:
         pairs = self.pairs
