@@ -29,6 +29,7 @@ _MODULE_OF = {
     "GeneigError": "errors",
     "Ghosts": "ghosts",
     "IllConditionedWarning": "errors",
+    "TruncationWarning": "errors",
     "InputError": "errors",
     "Linear": "kernels",
     "MatrixModel": "models",

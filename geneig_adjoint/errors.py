@@ -137,6 +137,10 @@ class IllConditionedWarning(UserWarning):
     """An eigenvalue whose derivative is asked for is very sensitive to rounding."""
 
 
+class TruncationWarning(UserWarning):
+    """A sum over all eigenvalues leaves out some that may matter: not all were computed."""
+
+
 class DegenerateEigenvalueError(GeneigError, RuntimeError):
     """The derivative asked for does not exist, or not to working accuracy, in a cluster.
 

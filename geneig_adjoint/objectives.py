@@ -9,6 +9,7 @@ have a method ``tangent(pairs, tangent)``, the derivative of the cotangent along
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
-from geneig_adjoint.errors import InputError
+from geneig_adjoint.errors import InputError, TruncationWarning
 from geneig_adjoint.indices import index_error, single_index_error
 from geneig_adjoint.nonnormal import PetermannFactor, StructuralSensitivity
 from geneig_adjoint.normalization import column_dots
@@ -37,6 +38,9 @@ __all__ = [
     "SpectralFunction",
     "StructuralSensitivity",
 ]
+
+NEGLIGIBLE = 1e-8
+"""Weight in a smooth minimum that does not show in its value."""
 
 
 def _check_pair(pairs: Eigenpairs, pair: int) -> None:
@@ -181,10 +185,23 @@ class KSMinimum:
     def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
         """Return the smooth minimum and the softmin weights times df/dlam."""
         _, parts, weights = self._members(pairs)
+        self._warn_of_truncation(pairs, weights)
         value = min(f for f, _ in parts) - float(np.log(weights.sum())) / self.rho
         slopes = [cotangent.values for _, cotangent in parts]
         weights /= weights.sum()
         return value, EigenCotangent(values=_mixed(weights, slopes))
+
+    def _warn_of_truncation(self, pairs: Eigenpairs, weights: Block) -> None:
+        """Warn when values that were not computed may weigh as much as the last one that was."""
+        rest = float(weights.min() / weights.sum())
+        if self.pairs is None and pairs.count < pairs.pencil.n and rest > NEGLIGIBLE:
+            warnings.warn(
+                f"KSMinimum over all pairs should not depend on those that are not computed, got "
+                f"{pairs.count} of {pairs.pencil.n} of which the least has a weight of {rest:.0e}: "
+                "the value jumps when another one comes in; raise count or rho, or name pairs=",
+                TruncationWarning,
+                stacklevel=3,
+            )
 
     def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
         """Return the derivative of the weights times df/dlam."""

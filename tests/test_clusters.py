@@ -1,5 +1,7 @@
 """Repeated and nearly repeated eigenvalues: what is a function of the whole cluster is exact."""
 
+import warnings
+
 import numpy as np
 import pytest
 from pencils import COMPLEX_BUILD, petsc_matrix
@@ -266,3 +268,21 @@ def test_messages_name_what_was_asked_for(comm):
                 ga.jvp(model, p, pairs, p_dot)
             found = ga.jvp(model, p, pairs, p_dot, columns=[2])
             assert np.isfinite(found.values).all()
+
+
+@pytest.mark.parametrize(("rho", "warned"), [(1.0, True), (40.0, False)])
+def test_smooth_minimum_that_depends_on_what_was_not_computed_warns(comm, rho, warned):
+    mat = petsc_matrix(comm, np.diag([1.0, 1.1, 1.7, 2.0, 3.0]))
+    with ga.Pencil(mat) as pencil, ga.solve_eigenproblem(pencil, 3) as pairs:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            obj.KSMinimum(rho=rho, of="eigenvalue")(pairs)
+            obj.KSMinimum(rho=rho, of="eigenvalue", pairs=(0, 1, 2))(pairs)
+        assert [issubclass(item.category, ga.TruncationWarning) for item in seen] == [True] * warned
+    with (
+        ga.Pencil(mat) as pencil,
+        ga.solve_eigenproblem(pencil, 5) as pairs,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("error")
+        obj.KSMinimum(rho=rho, of="eigenvalue")(pairs)  # all there are
