@@ -239,9 +239,10 @@ def _mumps_status(ksp: PETSc.KSP) -> int:
     if pc.getType() not in {"lu", "cholesky"} or pc.getFactorSolverType() != "mumps":
         return 0
     try:
-        return int(pc.getFactorMatrix().getMumpsInfog(1))
-    except PETSc.Error:  # it failed before there was a factor
+        factor = pc.getFactorMatrix()
+    except PETSc.Error:  # PETSc 3.18, before there is a factor
         return 0
+    return int(factor.getMumpsInfog(1)) if factor.handle else 0  # 3.26: a matrix without handle
 
 
 def mumps_trouble(status: int) -> str:

@@ -73,9 +73,10 @@ done
 cd "$root" || exit 1
 
 log=$(mktemp)
+scratch=$(mktemp -d)
 summary=()
 failures=0
-trap 'rm -f "$log"' EXIT
+trap 'rm -rf "$log" "$scratch"' EXIT
 trap 'echo "interrupted" >&2; exit 130' INT TERM
 # Output goes through a pipe (and mpirun always gives its ranks a terminal): decide for pytest.
 color=no
@@ -102,6 +103,9 @@ stage() {
     (
         # shellcheck source=docker/env.sh
         . docker/env.sh "$build" ${petsc:+"$petsc"} || exit
+        # pytest cleans up after earlier runs; several ranks would do so at once.
+        TMPDIR=$(mktemp -d -p "$scratch") || exit
+        export TMPDIR
         exec timeout --foreground --kill-after=10 "$stage_seconds" \
             "$@" python -m pytest --color="$color" "$folder" "${pytest_arguments[@]}" </dev/null
     ) 2>&1 | tee "$log"
