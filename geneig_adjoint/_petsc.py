@@ -26,6 +26,9 @@ FAILED_PROJECTION = {77}
 SCALAR_NAME = "real" if REAL_SCALARS else "complex"
 MUMPS_SINGULAR = {-6, -10}
 """MUMPS's codes for a singular matrix."""
+FAILED_LIBRARY = 76
+"""PETSc's code for an error of another library, such as a factorisation of MUMPS. After other
+errors there may be no factor, and PETSc 3.26 must not be asked about it then."""
 WORKSPACE_TOO_SMALL = {-8, -9, -17, -20}
 """MUMPS's codes for an estimate of its workspace that was too small."""
 WORKSPACES = (100, 400, 1600)
@@ -221,8 +224,9 @@ def set_up_factor(ksp: PETSc.KSP, prefix: str, action: Callable[[], object] | No
         try:
             with inserted_options(prefix, inserted), plain_errors():
                 (action or ksp.setUp)()
-        except PETSc.Error:
-            if final or _mumps_status(ksp) not in WORKSPACE_TOO_SMALL:
+        except PETSc.Error as error:
+            failed = int(error.ierr) == FAILED_LIBRARY
+            if final or not failed or _mumps_status(ksp) not in WORKSPACE_TOO_SMALL:
                 raise
         status = _mumps_status(ksp)
         if final or status not in WORKSPACE_TOO_SMALL:
@@ -238,11 +242,7 @@ def _mumps_status(ksp: PETSc.KSP) -> int:
     pc = ksp.getPC()
     if pc.getType() not in {"lu", "cholesky"} or pc.getFactorSolverType() != "mumps":
         return 0
-    try:
-        factor = pc.getFactorMatrix()
-    except PETSc.Error:  # PETSc 3.18, before there is a factor
-        return 0
-    return int(factor.getMumpsInfog(1)) if factor.handle else 0  # 3.26: a matrix without handle
+    return int(pc.getFactorMatrix().getMumpsInfog(1))
 
 
 def mumps_trouble(status: int) -> str:

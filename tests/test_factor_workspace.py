@@ -144,8 +144,12 @@ def test_other_solvers_and_errors_pass(comm):
         _petsc.set_up_factor(ksp, "plain_", fail)
     ksp.getPC().setType("lu")
     ksp.getPC().setFactorSolverType("mumps")
+
+    def fail_earlier():
+        raise PETSc.Error(56)
+
     with pytest.raises(PETSc.Error):  # before there is a factor
-        _petsc.set_up_factor(ksp, "plain_", fail)
+        _petsc.set_up_factor(ksp, "plain_", fail_earlier)
     _petsc.destroy(ksp, mat)
 
 
