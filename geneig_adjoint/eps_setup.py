@@ -54,7 +54,10 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
     try:
         with _petsc.inserted_options(prefix, options):
             eps.setFromOptions()
-            _petsc.set_up_factor(eps.getST().getKSP(), f"{prefix}st_", eps.setUp)
+            if wanted.interval is None:
+                _petsc.set_up_factor(eps.getST().getKSP(), f"{prefix}st_", eps.setUp)
+            else:  # spectrum slicing factors in solvers of its own
+                eps.setUp()
     finally:
         _petsc.destroy(*vectors)
     if wanted.interval is not None:
