@@ -9,7 +9,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.exchange import Exchange
+from geneig_adjoint.exchange import Exchange, row_ranges
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -126,6 +126,38 @@ def _unique_slots(keys: list[Block]) -> tuple[Block, list[Block]]:
         place[part < 0] = unique.size
         slots.append(place.astype(np.int32 if unique.size < 2**31 - 1 else np.int64))
     return unique, slots
+
+
+def matrix_of_columns(
+    comm: MPI.Comm, rows: tuple[int, int], columns: tuple[int, int], found: list[Block]
+) -> PETSc.Mat:
+    """Return the sparse matrix with given columns.
+
+    Collective.
+
+    Parameters
+    ----------
+    comm
+        Communicator.
+    rows
+        Row range of this rank.
+    columns
+        Local and global number of columns.
+    found
+        This rank's rows of all columns, (n_local,) each; zeros are dropped.
+
+    """
+    kept = [np.flatnonzero(column) for column in found]
+    numbers = np.repeat(np.arange(len(found)), [part.size for part in kept])
+    none: Block = np.zeros(0, dtype=np.int64)
+    row = rows[0] + np.concatenate([none, *kept])
+    values = [column[part] for column, part in zip(found, kept, strict=True)]
+    # An empty column of PETSc's own type keeps the type where there are no others.
+    entries = np.concatenate([np.zeros(0, dtype=PETSc.ScalarType), *values])
+    pattern = Pattern(comm, row_ranges(comm, rows), columns, [(row, numbers)])
+    sums = pattern.sums(entries.dtype)
+    pattern.collect(sums, 0, slice(None), entries)
+    return pattern.matrix(sums)
 
 
 def equal_layout(comm: MPI.Comm, size: int) -> tuple[int, int]:

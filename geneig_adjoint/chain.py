@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import Any, Self
@@ -15,7 +14,7 @@ from geneig_adjoint.collective import leave_together
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.errors import ConvergenceError, InputError, ModeTrackingError
 from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
-from geneig_adjoint.models import Model
+from geneig_adjoint.models import Model, refills
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sensitivity import adjoint_settings, values_and_gradients
@@ -52,7 +51,7 @@ class ValueAndGradient:
         self._every = _interval_of_checks(solver.pop("count_check", "every:10"))
         self._solver = solver
         self._calls = 0
-        self._refills = "out" in inspect.signature(model.assemble).parameters
+        self._refills = refills(model)
         self._pencil: Pencil | None = None
         self._previous: Eigenpairs | None = None
         self._structure: Parameters | None = None

@@ -167,8 +167,9 @@ class Closable(Protocol):
 class CollectiveContext:
     """A context manager whose clean-up is collective.
 
-    The one use of inheritance beside exceptions: leaving must be decided in the same
-    way everywhere, or a rank that fails alone hangs in somebody's clean-up.
+    Beside exceptions and the ready-made maps, which are `Named` ones, the one use of
+    inheritance: leaving must be decided in the same way everywhere, or a rank that fails
+    alone hangs in somebody's clean-up.
     """
 
     def __enter__(self) -> Self:

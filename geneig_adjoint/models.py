@@ -11,10 +11,9 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.assembly import Pattern, equal_layout
+from geneig_adjoint.assembly import equal_layout, matrix_of_columns
 from geneig_adjoint.collective import CollectiveContext, raise_together
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.exchange import row_ranges
 from geneig_adjoint.parameters import (
     Gradient,
     IdAccess,
@@ -60,6 +59,12 @@ def has_hermitian_tangent(model: Any) -> bool:
     if known is not None:
         return bool(known)
     return "hermitian" in inspect.signature(model.tangent).parameters
+
+
+def refills(model: Any) -> bool:
+    """Whether a model's assemble takes ``out=``, a pencil to refill.  (Not collective.)"""
+    known = getattr(model, "refills", None)
+    return "out" in inspect.signature(model.assemble).parameters if known is None else bool(known)
 
 
 def checked_tangent(
@@ -203,21 +208,14 @@ class MatrixModel(CollectiveContext):
         del p  # affine: the derivatives do not depend on p
         chosen = np.arange(self.parameter_sizes[name]) if indices is None else np.asarray(indices)
         columns = equal_layout(self.comm, len(chosen))
-        rows = np.arange(*self.rows)
         found = []
         for side in (0, 1):
-            block = np.zeros((rows.size, len(chosen)), dtype=np.result_type(x, PETSc.ScalarType))
+            block = np.zeros((len(x), len(chosen)), dtype=np.result_type(x, PETSc.ScalarType))
             for column, index in enumerate(chosen):
                 mat = self.derivatives[name][int(index)][side]
                 if mat is not None:
                     block[:, column] = _petsc.multiply(mat, x)[:, 0]
-            row, column_of = np.nonzero(block)
-            pattern = Pattern(
-                self.comm, row_ranges(self.comm, self.rows), columns, [(rows[row], column_of)]
-            )
-            sums = pattern.sums(block.dtype)
-            pattern.collect(sums, 0, slice(None), block[row, column_of])
-            found.append(pattern.matrix(sums))
+            found.append(matrix_of_columns(self.comm, self.rows, columns, list(block.T)))
         return found[0], found[1]
 
     def close(self) -> None:

@@ -14,8 +14,9 @@ LAYERS = [
     {"collective", "_petsc", "exchange"},
     {"symmetry", "differentiation"},
     {"pencil", "parameters", "kernels", "ghosts", "assembly", "indices"},
-    {"element_blocks"},
+    {"element_blocks", "sparse_rows"},
     {"elements", "models", "operators", "maps", "eigenpairs", "constraints"},
+    {"composed", "filters"},
     {
         "normalization",
         "factorization",
