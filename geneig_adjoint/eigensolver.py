@@ -37,7 +37,6 @@ from geneig_adjoint.wanted import Wanted, kept_indices
 
 OFFSETS = (1e-8, 1e-6, 1e-3)
 """Distances of a shift from an eigenvalue, relative to it, for a first look around."""
-OUT = ", or take the constrained rows out of the matrices"
 TIES = 20
 """Values within so many times their rounding are not told apart, as in clusters."""
 
@@ -251,27 +250,31 @@ def _complete(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs)
     if record.method == "off":
         note = "copies that were missed have not been looked for: there are constrained rows"
         return replace(found, notes=(*found.notes, note))
-    if record.method == "unfinished":
-        raise MissingEigenvaluesError(
-            f"all copies of the eigenvalues in {record.window} must be found, got {record.found}, "
-            "and searches in the complement still show more; move the target away from the "
-            "repeated value, or separate its copies by a change of the design",
-            found=record.found or 0,
-            expected=(record.found or 0) + 1,
-            window=record.window,
-            pairs=found,
-        )
-    if missing > 0:
-        raise MissingEigenvaluesError(
-            f"all {record.expected} eigenvalues in {record.window} must be found, got "
-            f"{record.found} in spite of searches in the complement; raise eps_ncv or count, or "
-            "move the target" + (OUT if found.constrained else ""),
-            found=record.found or 0,
-            expected=record.expected or 0,
-            window=record.window,
-            pairs=found,
-        )
+    if record.method == "unfinished" or missing > 0:
+        raise _missing_error(found)
     return found
+
+
+def _missing_error(found: RightPairs) -> MissingEigenvaluesError:
+    """Return the error for pairs that searches did not bring in.  (Not collective.)"""
+    record = found.completeness
+    number = record.found or 0
+    expected = number + 1 if record.method == "unfinished" else record.expected or 0
+    message = (
+        f"all {expected} eigenvalues in {record.window} must be found, got {number} in spite of "
+        "searches in the complement; raise eps_ncv or count, or move the target"
+    )
+    if found.constrained:
+        message += ", or take the constrained rows out of the matrices"
+    if record.method == "unfinished":
+        message = (
+            f"all copies of the eigenvalues in {record.window} must be found, got {number}, and "
+            "searches in the complement still show more; move the target away from the repeated "
+            "value, or separate its copies by a change of the design"
+        )
+    return MissingEigenvaluesError(
+        message, found=number, expected=expected, window=record.window, pairs=found
+    )
 
 
 def _explained(eps: SLEPc.EPS, sigma: complex | None, wanted: Wanted) -> _petsc.translated_errors:

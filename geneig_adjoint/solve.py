@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from slepc4py import SLEPc
 from geneig_adjoint.collective import check_equal_input, raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.eigensolver import extracted, solve_right, spectral_transformation
-from geneig_adjoint.equilibration import equilibration
+from geneig_adjoint.equilibration import Equilibration, equilibration
 from geneig_adjoint.errors import ConvergenceError, InputError
 from geneig_adjoint.finished_pairs import finished, in_units, partial, with_left_vectors
 from geneig_adjoint.pencil import Pencil
@@ -113,26 +114,45 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
         start=None if like is None else like.right,
         count_check=count_check == "inertia",
     ).checked(pencil)
+    pairs = _solved(pencil, wanted, left=bool(left), scale=(normalization, phase, like))
+    if not keep_factor:
+        pairs.close()
+    return pairs
+
+
+def _solved(
+    pencil: Pencil,
+    wanted: Wanted,
+    *,
+    left: bool,
+    scale: tuple[Any, str | None, Eigenpairs | None],
+) -> Eigenpairs:
+    """Solve the pencil, or the one with comparable rows and columns.  (Collective.)"""
     scaling = equilibration(pencil)
     work = pencil if scaling is None else scaling.applied(pencil)
     try:
         if scaling is not None and wanted.start is not None:
             wanted = replace(wanted, start=wanted.start / scaling.columns[:, None])
-        found, wanted = solve_right(work, wanted)
-        found, vectors = with_left_vectors(work, found, wanted, asked=bool(left))
-        pairs = finished(
-            pencil, work, found, vectors, scale=(normalization, phase, like), scaling=scaling
-        )
+        with _partial_results(pencil, scale[1], scaling):
+            found, wanted = solve_right(work, wanted)
+            found, vectors = with_left_vectors(work, found, wanted, asked=left)
+        return finished(pencil, work, found, vectors, scale=scale, scaling=scaling)
+    finally:
+        if work is not pencil:
+            work.close()
+
+
+@contextmanager
+def _partial_results(
+    pencil: Pencil, phase: str | None, scaling: Equilibration | None = None
+) -> Iterator[None]:
+    """Give errors the pairs that are good, as users know them.  (Collective.)"""
+    try:
+        yield
     except ConvergenceError as error:
         if isinstance(error.pairs, RightPairs):
             error.pairs = partial(pencil, in_units(pencil, error.pairs, scaling), phase)
         raise
-    finally:
-        if work is not pencil:
-            work.close()
-    if not keep_factor:
-        pairs.close()
-    return pairs
 
 
 def pairs_from_eps(
@@ -161,7 +181,8 @@ def pairs_from_eps(
     if problem is not None:
         problem.pairs = partial(pencil, found, phase)
         raise problem
-    found, vectors = with_left_vectors(pencil, found, wanted, asked=bool(left))
+    with _partial_results(pencil, phase):
+        found, vectors = with_left_vectors(pencil, found, wanted, asked=bool(left))
     return finished(pencil, pencil, found, vectors, scale=(normalization, phase, None))
 
 

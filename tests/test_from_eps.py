@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from builders import generalized, matrix, stiffness
 from slepc4py import SLEPc
+from test_ill_conditioned_mass import saddle
 
 import geneig_adjoint as ga
 
@@ -86,3 +87,22 @@ def test_eps_with_fewer_pairs_than_asked_for(comm):
         with pytest.raises(ga.ConvergenceError, match=r"must give 9 pairs") as caught:
             ga.Eigenpairs.from_eps(eps, pencil, count=9)
         assert caught.value.pairs.count >= 1
+
+
+def test_finite_pairs_of_an_eps_with_infinite_ones_are_in_the_error(comm):
+    A, B, exact = saddle()
+    with ga.Pencil(matrix(A, comm), matrix(B, comm)) as pencil:
+        eps = own_eps(pencil, shift=0.1)
+        eps.setDimensions(nev=5)
+        ksp = eps.getST().getKSP()  # PETSc's own LU wants entries on the diagonal
+        ksp.setType("preonly")
+        ksp.getPC().setType("lu")
+        ksp.getPC().setFactorSolverType("mumps")
+        eps.solve()
+        with pytest.raises(ga.ConvergenceError, match="infinite to working accuracy") as caught:
+            ga.Eigenpairs.from_eps(eps, pencil, count=5)
+        pairs = caught.value.pairs
+        assert isinstance(pairs, ga.Eigenpairs)
+        assert pairs.count == 4
+        assert np.abs(pairs.values[:, None] - exact).min(axis=0).max() < 1e-8
+        eps.destroy()
