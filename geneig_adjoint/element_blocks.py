@@ -12,6 +12,7 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.ghosts import dof_range_error
+from geneig_adjoint.jax_kernels import JaxKernel
 from geneig_adjoint.kernels import Kernel, NumpyKernel, ScaledKernel
 
 if TYPE_CHECKING:
@@ -99,9 +100,9 @@ def _kernel_error(where: str, block: ElementBlock, count: int, nd: int) -> Input
         if ids != [1]:
             return InputError(
                 f"{where}: a ScaledKernel takes one parameter with one id per element, got "
-                f"{sorted(block.parameters)}; use a NumpyKernel for more"
+                f"{sorted(block.parameters)}; use a NumpyKernel or a JaxKernel for more"
             )
-    if isinstance(kernel, NumpyKernel):
+    if isinstance(kernel, NumpyKernel | JaxKernel):
         for name, array in kernel.data.items():
             if np.shape(array)[:1] != (count,):
                 return InputError(
@@ -168,10 +169,10 @@ def dof_pairs(dofs: Block) -> tuple[Block, Block]:
     return np.broadcast_to(dofs[:, :, None], shape), np.broadcast_to(dofs[:, None, :], shape)
 
 
-def batches(dofs: Block) -> Iterator[slice]:
-    """Yield slices of elements whose matrices have at most BATCH_ENTRIES entries together."""
+def batches(dofs: Block, columns: int = 0) -> Iterator[slice]:
+    """Yield slices of elements with at most BATCH_ENTRIES entries of matrices or of vectors."""
     count, nd = dofs.shape
-    step = max(1, BATCH_ENTRIES // max(nd * nd, 1))
+    step = max(1, BATCH_ENTRIES // max(nd * max(nd, columns), 1))
     for first in range(0, count, step):
         yield slice(first, min(first + step, count))
 

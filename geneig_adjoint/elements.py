@@ -244,7 +244,7 @@ class ElementModel(CollectiveContext):
             for block in self.blocks
         ]
         with guard(self.comm):
-            for index, rows in self._batches():
+            for index, rows in self._batches(right.shape[1]):
                 mesh = self._mesh_of[index]
                 derivative = self.blocks[index].kernel.derivative(
                     _cut(values[index], rows), _cut(dots[index], rows), rows
@@ -306,7 +306,7 @@ class ElementModel(CollectiveContext):
             {name: np.zeros(ids.shape) for name, ids in access.items()} for access in self._access
         ]
         with guard(self.comm):
-            for index, rows in self._batches():
+            for index, rows in self._batches(3 * vectors[2].shape[1]):
                 mesh = self._mesh_of[index]
                 left_a, left_b, right = np.split(
                     self._ghosts[mesh].at(tables[mesh], rows), 3, axis=2
@@ -369,9 +369,9 @@ class ElementModel(CollectiveContext):
             {name: ids.gather(p[name]) for name, ids in access.items()} for access in self._access
         ]
 
-    def _batches(self) -> Iterator[tuple[int, slice]]:
+    def _batches(self, columns: int = 0) -> Iterator[tuple[int, slice]]:
         for index, block in enumerate(self.blocks):
-            for rows in batches(block.dofs):
+            for rows in batches(block.dofs, columns):
                 yield index, rows
 
     def _smallest_lengths(self) -> dict[str, int]:

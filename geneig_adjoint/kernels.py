@@ -251,7 +251,7 @@ class NumpyKernel:
 
         def bend(unit: Mapping[str, Block], column: Block) -> Block:
             def at(steps: Block) -> Block:
-                return self.derivative(_moved(values, unit, steps), dots, rows)
+                return self.derivative(moved(values, unit, steps), dots, rows)
 
             return difference(at, STEP * scale(column))
 
@@ -286,9 +286,7 @@ def _partials(
     return partials
 
 
-def _moved(
-    values: Mapping[str, Block], dots: Mapping[str, Block], steps: Block
-) -> dict[str, Block]:
+def moved(values: Mapping[str, Block], dots: Mapping[str, Block], steps: Block) -> dict[str, Block]:
     """Return values + steps dots, with one step per element."""
     return {
         name: value + steps.reshape(-1, *[1] * (value.ndim - 1)) * dots[name]
@@ -329,7 +327,7 @@ def differenced_vjp(
         rates = np.maximum(rates, np.abs(dots[name] / size).reshape(count, -1).max(axis=1))
 
     def at(steps: Block) -> Block:
-        found = kernel.vjp(_moved(values, dots, steps), *sides, rows)
+        found = kernel.vjp(moved(values, dots, steps), *sides, rows)
         # value x derivative: all parameters in the same unit
         return np.hstack([(found[name] * size).reshape(count, -1) for name, size in sizes.items()])
 

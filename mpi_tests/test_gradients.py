@@ -23,6 +23,7 @@ from geneig_adjoint.evaluation import evaluate
 TINY = [tiny_problem(1), tiny_problem(2)]
 # Real problems are distributed alike in both builds: all of them in the real one.
 KEPT = {"nonsymmetric", "indefinite", "complex_pair", "two_group", "bar", "advection"}
+KEPT |= {"jax_advection"}
 CHOSEN = [p for p in problems() if not COMPLEX_BUILD or p.name in KEPT]
 CHOSEN += complex_problems()[: 7 * COMPLEX_BUILD]
 GALLERY = {problem.name: problem for problem in CHOSEN}

@@ -81,8 +81,11 @@ def bar_problem(name: str, *, complex_: bool) -> Problem:
     return Problem(name, ELEMENTS, dense, model, p, p_dot, frozenset(traits))
 
 
-def advection_problem() -> Problem:
-    """Advection-diffusion: nodal diffusivities (two per element), one velocity, upwinded mass."""
+def advection_problem(name: str = "advection", *, traced: bool = False) -> Problem:
+    """Advection-diffusion: nodal diffusivities (two per element), one velocity, upwinded mass.
+
+    Traced: the same elements by JAX.
+    """
     ends = element_ends(ELEMENTS, last_constrained=True)
     n = ELEMENTS - 1
     laplace, wind = np.array([[1.0, -1.0], [-1.0, 1.0]]), np.array([[-0.5, 0.5], [-0.5, 0.5]])
@@ -103,17 +106,26 @@ def advection_problem() -> Problem:
         strength = 4 * (diffusion[:, 0] + 2 * diffusion[:, 1]) * diffusion[:, 0] / width
         return strength[:, None, None] * laplace + velocity[:, None, None] * wind
 
+    def one_element(diffusion, velocity, width):
+        return kernel(diffusion[None], velocity[None], width[None])[0]
+
+    def one_mass(capacity):
+        return capacity * M0
+
     @contextmanager
     def model(comm):
         own, ids, widths, thirds = shares(comm, ends, nodes, width, np.arange(ELEMENTS) % 3)
+        data = {"width": widths}
+        transport = ga.JaxKernel(one_element, data) if traced else ga.NumpyKernel(kernel, data)
+        storage = ga.JaxKernel(one_mass) if traced else ga.ScaledKernel(M0)
         blocks = [
             ga.ElementBlock(
                 "A",
                 own,
-                ga.NumpyKernel(kernel, data={"width": widths}),
+                transport,
                 parameters={"diffusion": ids, "velocity": np.zeros(len(own), dtype=int)},
             ),
-            ga.ElementBlock("B", own, ga.ScaledKernel(M0), parameters={"capacity": thirds}),
+            ga.ElementBlock("B", own, storage, parameters={"capacity": thirds}),
         ]
         with ga.ElementModel(n, blocks, comm=comm) as made:
             yield made
@@ -128,4 +140,4 @@ def advection_problem() -> Problem:
         "velocity": np.array([0.6]),
         "capacity": np.array([0.3, -0.2, 0.1]),
     }
-    return Problem("advection", n, dense, model, p, p_dot, frozenset({"positive"}))
+    return Problem(name, n, dense, model, p, p_dot, frozenset({"positive"}))

@@ -252,6 +252,7 @@ def problems() -> list[Problem]:
         two_group_problem(),
         bar_problem("bar", complex_=False),
         advection_problem(),
+        advection_problem("jax_advection", traced=True),
         buckling_problem("buckling", 31),
         buckling_problem("buckling_singular", 32, singular=True),
         ghiep_problem("ghiep", 35, complex_=False, traits={"symmetric"}),

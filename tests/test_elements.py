@@ -252,3 +252,33 @@ def test_ghosts_out_of_range(comm):
     pencil = chain(N, comm).assemble(P)
     with pytest.raises(ga.InputError, match=r"dofs must lie in -1 ... 5, got 6 at \(1,\)"):
         ga.Ghosts(pencil, np.array([0, 6]))
+
+
+class Watched(ga.ScaledKernel):
+    """Notes how many numbers come with a batch."""
+
+    def vjp(self, values, left, right, rows):
+        SEEN.append(3 * left.size)
+        return super().vjp(values, left, right, rows)
+
+    def derivative(self, values, dots, rows):
+        SEEN.append(COLUMNS * len(K0) * len(values["k"]))
+        return super().derivative(values, dots, rows)
+
+
+SEEN: list[int] = []
+COLUMNS = 5
+
+
+def test_batches_are_bounded_in_the_vectors_too(comm, monkeypatch):
+    monkeypatch.setattr(element_blocks, "BATCH_ENTRIES", bound := 3 * COLUMNS * 2 * 2)
+    model = ga.ElementModel(N, [block(kernel=Watched(K0))], comm=comm)
+    p, vectors = {"k": np.ones(7)}, np.ones((N, COLUMNS))
+    for use in (
+        lambda: model.contract(p, vectors, vectors, vectors),
+        lambda: model.tangent(p, p, vectors),
+    ):
+        SEEN.clear()
+        use()
+        assert max(SEEN) <= bound
+        assert len(SEEN) > 1

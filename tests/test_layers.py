@@ -13,8 +13,8 @@ LAYERS = [
     {"errors", "_types", "_version"},
     {"collective", "_petsc", "exchange"},
     {"symmetry", "differentiation"},
-    {"pencil", "parameters", "kernels", "ghosts", "assembly", "indices"},
-    {"element_blocks", "sparse_rows"},
+    {"pencil", "parameters", "kernels", "jax_kernels", "ghosts", "assembly", "indices"},
+    {"element_blocks", "kernel_checks", "sparse_rows"},
     {"elements", "models", "operators", "maps", "eigenpairs", "constraints"},
     {"composed", "filters"},
     {
