@@ -36,7 +36,8 @@ class ElementBlock:
         The element matrices as functions of the parameters.
     parameters
         Name -> index of the element's entry in that parameter, (n_elements,), or
-        (n_elements, q) for kernels that take q entries of it.
+        (n_elements, q) for kernels that take q entries of it, or (n_elements, nodes, dim) for
+        kernels that take coordinates (`coordinate_ids`): values have the shape of the ids.
 
     """
 

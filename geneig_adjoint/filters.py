@@ -13,6 +13,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.maps import Named
+from geneig_adjoint.parameters import is_distributed
 from geneig_adjoint.sparse_rows import SparseRows, rows_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ BATCH = 50_000
 
 
 class LinearMap(Named):
-    """q = W p for one parameter.
+    """q = W p for one parameter, or q = W p + offset.
 
     Collective with a communicator.
 
@@ -37,6 +38,9 @@ class LinearMap(Named):
         p may be replicated or a PETSc.Vec in either case, and q is what p is. As a PETSc.Vec,
         q has the rows of W; if all ranks have all of W, the layout of p where W is square, else
         PETSc's default.
+    offset
+        A constant to be added, such as the nodes' coordinates where p moves them: one entry per
+        row of ``matrix``. None: nothing.
     output, keep
         As in `Named`.
     comm
@@ -45,7 +49,8 @@ class LinearMap(Named):
     Raises
     ------
     InputError
-        A matrix that is not sparse, real and finite; at the first use, one that does not fit.
+        A matrix that is not sparse, real and finite, an offset of another length; at the first
+        use, a matrix that does not fit.
 
     """
 
@@ -54,6 +59,7 @@ class LinearMap(Named):
         parameter: str,
         matrix: Any,
         *,
+        offset: Block | None = None,
         output: str | None = None,
         keep: bool = False,
         comm: MPI.Comm | None = None,
@@ -61,7 +67,31 @@ class LinearMap(Named):
         if isinstance(matrix, PETSc.Mat):
             comm = matrix.comm.tompi4py()
             matrix = rows_of(matrix)
-        super().__init__(parameter, SparseRows(matrix, comm), output=output, keep=keep)
+        rows = SparseRows(matrix, comm)
+        function = rows if offset is None else _Shifted(rows, np.asarray(offset))
+        super().__init__(parameter, function, output=output, keep=keep)
+
+
+class _Shifted:
+    """The function W value + offset; its derivatives are those of W value.  (Collective.)"""
+
+    def __init__(self, rows: SparseRows, offset: Block) -> None:
+        _raise(rows.comm, _offset_error(offset, rows.matrix.shape[0]))
+        self.rows = rows
+        self.jvp, self.vjp, self.vjp_tangent = rows.jvp, rows.vjp, rows.vjp_tangent
+        self.offset = offset.astype(float)
+        self.first = 0 if rows.comm is None else int(rows.ranges[rows.comm.rank])
+
+    def __call__(self, value: Any) -> Any:
+        """Return W value + offset: an array, or a PETSc.Vec that belongs to the caller."""
+        result = self.rows(value)
+        if is_distributed(result):
+            first, last = result.getOwnershipRange()
+            result.array[:] += self.offset[first - self.first : last - self.first]
+            return result
+        comm = self.rows.comm
+        whole = self.offset if comm is None else np.concatenate(comm.allgather(self.offset))
+        return result + whole
 
 
 class Tied(LinearMap):
@@ -291,6 +321,16 @@ def _ids_error(what: str, ids: Block, size: int, dimensions: int) -> InputError 
             "number the entries of the parameter from 0, over all ranks"
         )
     return None
+
+
+def _offset_error(offset: Block, size: int) -> InputError | None:
+    usable = offset.shape == (size,) and offset.dtype.kind in "fiu"
+    if usable and np.isfinite(offset).all():
+        return None
+    return InputError(
+        f"the offset must be finite real numbers, one per row of the matrix ({size}), got dtype "
+        f"{offset.dtype}, shape {offset.shape}; pass points.ravel() for coordinates"
+    )
 
 
 def _geometry_error(points: Block, radius: float, volumes: Block) -> InputError | None:

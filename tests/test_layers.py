@@ -14,9 +14,10 @@ LAYERS = [
     {"collective", "_petsc", "exchange"},
     {"symmetry", "differentiation"},
     {"pencil", "parameters", "kernels", "jax_kernels", "ghosts", "assembly", "indices"},
-    {"element_blocks", "kernel_checks", "sparse_rows"},
+    {"cells", "shapes"},
+    {"element_blocks", "kernel_checks", "sparse_rows", "cell_matrices"},
     {"elements", "models", "operators", "maps", "eigenpairs", "constraints"},
-    {"composed", "filters"},
+    {"composed", "filters", "helmholtz"},
     {
         "normalization",
         "factorization",
