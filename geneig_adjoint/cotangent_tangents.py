@@ -90,6 +90,7 @@ def cotangent_tangent(
     if own is None:
         return _differences(objective, pairs, along), True
     name = f"{objective_name(objective)}.tangent"
+    tangent = pairs.pencil.view.tangent(along.tangent)
 
     def derivative(pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
         count = positional_count(own)
@@ -99,7 +100,7 @@ def cotangent_tangent(
                 f"{count} arguments; give others a default"
             )
         point = (along.p, along.p_dot) if count == 4 else ()
-        return 0.0, own(pairs, along.tangent, *point)
+        return 0.0, own(pairs, tangent, *point)
 
     derivative.__name__ = name
     return evaluate(derivative, pairs, along.p)[1], False

@@ -327,3 +327,11 @@ class EigenTangent:
     values: Block
     right: Block
     left: Block | None = None
+
+
+def linear_pairs(pairs: Any) -> Any:
+    """Return the pairs of the pencil behind what users see of them.  (Not collective.)
+
+    The pairs themselves, unless they are those of a nonlinear problem that was linearised.
+    """
+    return getattr(pairs, "linear", pairs)

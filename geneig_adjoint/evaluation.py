@@ -41,9 +41,10 @@ def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, Ei
     """
     error: Exception | None = None
     value, cotangent = float("nan"), EigenCotangent()
+    shown = pairs.pencil.view.pairs(pairs)
     try:
-        result = objective(pairs, p) if positional_count(objective) > 1 else objective(pairs)
-        value, cotangent = _checked_result(objective, result, pairs)
+        result = objective(shown, p) if positional_count(objective) > 1 else objective(shown)
+        value, cotangent = _checked_result(objective, result, shown)
     except Exception as caught:
         error = caught
     raise_together(pairs.comm, error, patience=PATIENCE)
@@ -55,7 +56,8 @@ def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, Ei
             "with pairs.comm.allreduce"
         )
     raise_together(pairs.comm, error)
-    return first, _same_everywhere(objective, pairs, cotangent)
+    cotangent = _same_everywhere(objective, pairs, cotangent)
+    return first, pairs.pencil.view.cotangent(cotangent)
 
 
 def nonzero_pairs(pairs: Eigenpairs, cotangent: EigenCotangent) -> Block:

@@ -61,7 +61,7 @@ def project_cotangent(pairs: Eigenpairs, j: int, x_bar: Block) -> ProjectedCotan
         When the cotangent depends on a phase that is free.
 
     """
-    comm, norm = pairs.comm, pairs.normalization
+    comm, norm, view = pairs.comm, pairs.normalization, pairs.pencil.view
     x = pairs.right[:, j]
     t = complex(column_dots(comm, x_bar[:, None], x[:, None])[0])
     if norm.kind == "linear":
@@ -76,7 +76,7 @@ def project_cotangent(pairs: Eigenpairs, j: int, x_bar: Block) -> ProjectedCotan
         q = float(column_dots(comm, x[:, None], Bx[:, None])[0].real)
         x_eff, left_b = x_bar - t.real / q * Bx, -0.5 * t.real / q * x
     else:
-        x_eff, left_b = x_bar - t.real * x, np.zeros_like(x)
+        x_eff, left_b = x_bar - t.real * view.measured(x), np.zeros_like(x)
     if x.dtype.kind == "f" and x_bar.dtype.kind == "f":
         return ProjectedCotangent(x_eff, left_b)
     return ProjectedCotangent(x_eff + _phase_term(pairs, j, x_bar, t), left_b)
@@ -102,7 +102,7 @@ def project_tangent(
         x_dot, in the normalization of the pairs, and (dB along the direction) @ x.
 
     """
-    comm, norm = pairs.comm, pairs.normalization
+    comm, norm, view = pairs.comm, pairs.normalization, pairs.pencil.view
     x, (x_bar, x_bar_dot), (x_dot, dBx) = pairs.right[:, j], bars, motion
     dots = column_dots(
         comm, np.column_stack([x_bar, x_bar_dot, x_bar]), np.column_stack([x, x, x_dot])
@@ -124,7 +124,8 @@ def project_tangent(
         x_eff = x_bar_dot - (t_dot.real * Bx + t.real * Bx_dot) / q
         left_b = -0.5 / q * (t_dot.real * x + t.real * x_dot)
     else:
-        x_eff, left_b = x_bar_dot - t_dot.real * x - t.real * x_dot, zero
+        x_eff = x_bar_dot - t_dot.real * view.measured(x) - t.real * view.measured(x_dot)
+        left_b = zero
     if x.dtype.kind == "f" and x_eff.dtype.kind == "f":
         return ProjectedCotangent(x_eff, left_b)
     return ProjectedCotangent(x_eff + _phase_tangent(pairs, j, x_dot, (t, t_dot)), left_b)
@@ -204,7 +205,7 @@ def complete_tangent(pairs: Eigenpairs, j: int, x_dot: Block, dBx: Block) -> Blo
         component = dot(Bx, x_dot) / q
         real = -component.real - 0.5 * dot(x, dBx).real / q
     else:
-        component = dot(x, x_dot)
+        component = dot(pairs.pencil.view.measured(x), x_dot)
         real = -component.real
     imag = -component.imag
     if pairs.phase_rows is not None:

@@ -35,7 +35,7 @@ from geneig_adjoint.cotangent_tangents import (
     release,
     touched_pairs,
 )
-from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, linear_pairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.evaluation import Objective, evaluate, objective_name
 from geneig_adjoint.gauge import project_cotangent, project_tangent
@@ -92,6 +92,7 @@ def hessian_vector_product(
         As in `gradient`. Pairs of a cluster have no second derivatives of their own.
 
     """
+    pairs = linear_pairs(pairs)
     pairs.check_current()
     check_point(pairs, p)
     chosen = agreed_settings(pairs.comm, **settings)

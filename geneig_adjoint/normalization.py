@@ -63,6 +63,7 @@ def choose_normalization(pencil: Pencil, requested: Any, right: Block) -> Normal
         vanishes on some vector.
 
     """
+    requested = pencil.view.scale(requested)
     if requested is None:
         return Normalization(_default_kind(pencil, right))
     if isinstance(requested, Normalization):
@@ -231,7 +232,7 @@ def normalized(
     elif norm.kind == "B":
         right = right / np.sqrt(np.abs(column_dots(pencil.comm, right, product)))
     else:
-        right = right / column_norms(pencil.comm, right)
+        right = right / column_norms(pencil.comm, pencil.view.measured(right))
     if phase is None and norm.kind != "bilinear":
         return np.asfortranarray(right), None
     rows = phase_rows(pencil, right, rows)
@@ -252,7 +253,7 @@ def phase_rows(pencil: Pencil, block: Block, kept: Block | None) -> Block:
     Collective. A row kept from earlier pairs may be a node of a mode that has taken
     this place; its phase would be that of rounding.
     """
-    largest = largest_rows(pencil, block)
+    largest = largest_rows(pencil, pencil.view.measured(block))
     if kept is None:
         return largest
     sizes = np.abs(row_values(pencil, block, kept))

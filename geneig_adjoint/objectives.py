@@ -18,6 +18,7 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import raise_together
+from geneig_adjoint.damped import DampedFrequency, DampingRatio, DecayRate, NaturalFrequency
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError, TruncationWarning
 from geneig_adjoint.indices import index_error, single_index_error
@@ -27,12 +28,16 @@ from geneig_adjoint.spectral import SpectralFunction
 from geneig_adjoint.weights import check_weight, checked_rows, weighted
 
 __all__ = [
+    "DampedFrequency",
+    "DampingRatio",
+    "DecayRate",
     "Eigenvalue",
     "Frequency",
     "KEffective",
     "KSMinimum",
     "LinearOutput",
     "ModeShapeMatch",
+    "NaturalFrequency",
     "PetermannFactor",
     "QuadraticForm",
     "SpectralFunction",

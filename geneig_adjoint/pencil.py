@@ -22,6 +22,7 @@ from geneig_adjoint.symmetry import (
     is_positive,
     symmetric_defect,
 )
+from geneig_adjoint.views import PlainView
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -71,6 +72,8 @@ class Pencil(CollectiveContext):
         or Inf entries, B = 0, or contradicting ``problem_type``.
 
     """
+
+    view = PlainView()
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ from geneig_adjoint.collective import (
     inner,
     raise_together,
 )
-from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.errors import DefectiveEigenvalueError, InputError
 from geneig_adjoint.indices import single_index_error
 from geneig_adjoint.models import Model, checked_tangent
@@ -201,6 +201,7 @@ class _Cluster:
 
 def _cluster(model: Any, p: Parameters, pairs: Eigenpairs, pair: int) -> _Cluster:
     """Return the cluster of a pair.  (Collective.)"""
+    pairs = linear_pairs(pairs)
     pairs.check_current()
     check_point(pairs, p)
     check_equal_input(pairs.comm, "pair", pair)

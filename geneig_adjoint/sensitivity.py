@@ -15,7 +15,7 @@ from geneig_adjoint.adjoint import adjoint_vectors
 from geneig_adjoint.adjoint_settings import AdjointSettings, Strategy
 from geneig_adjoint.cluster_safety import check_cluster_safety
 from geneig_adjoint.collective import check_equal_input, raise_together
-from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, linear_pairs
 from geneig_adjoint.errors import InputError, StaleError
 from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
 from geneig_adjoint.indices import index_error
@@ -110,6 +110,7 @@ def gradient(
         parameters than p.
 
     """
+    pairs = linear_pairs(pairs)
     wanted = [objective] if callable(objective) else list(objective)
     chosen = agreed_settings(pairs.comm, **settings)
     results = values_and_gradients(model, p, pairs, wanted, chosen)
@@ -303,6 +304,7 @@ def jvp(
         As in `gradient`.
 
     """
+    shown, pairs = pairs, linear_pairs(pairs)
     pairs.check_current()
     check_point(pairs, p)
     if not hasattr(model, "tangent"):
@@ -321,7 +323,8 @@ def jvp(
     left_products = None
     if has_hermitian_tangent(model) and pairs.left is not None and not pairs.pencil.definite:
         left_products = checked_tangent(comm, model, point, pairs.left, hermitian=True)
-    return tangents(pairs, products, left_products, chosen, columns=wanted)
+    found = tangents(pairs, products, left_products, chosen, columns=wanted)
+    return found if shown is pairs else pairs.pencil.view.tangent(found)
 
 
 def derivative_products(

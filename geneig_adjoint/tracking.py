@@ -21,7 +21,7 @@ import scipy.optimize
 from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.clusters import cluster_of
 from geneig_adjoint.collective import check_equal_input, column_norms, inner
-from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.invariant_subspace import near_groups
 from geneig_adjoint.normalization import column_dots, normalized
@@ -81,6 +81,7 @@ def track_modes(previous: Eigenpairs, pairs: Eigenpairs, *, minimum: float = MIN
         or differs between ranks.
 
     """
+    previous, pairs = linear_pairs(previous), linear_pairs(pairs)
     check_equal_input(pairs.comm, "minimum", minimum)
     if not 0 <= minimum <= 1:
         raise InputError(f"minimum must lie in [0, 1], got {minimum}; 0.6 is the default")

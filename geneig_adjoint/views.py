@@ -1,0 +1,35 @@
+"""What users see of eigenpairs, and what their requests and cotangents mean for the pencil.
+
+Of a plain pencil users see the pairs as they are. The pencil that a nonlinear problem was
+linearised to has longer vectors; its view (`QuadraticView`) shows those of the problem itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from geneig_adjoint._types import Block
+
+
+class PlainView:
+    """The pairs, tangents and cotangents of the pencil itself.  (Not collective.)"""
+
+    def measured(self, block: Block) -> Block:
+        """Return vectors in which only the rows count that fix length and phase."""
+        return block
+
+    def scale(self, requested: Any) -> Any:
+        """Return what a requested normalization means for vectors of the pencil."""
+        return requested
+
+    def pairs(self, pairs: Any) -> Any:
+        """Return the pairs as objectives see them."""
+        return pairs
+
+    def tangent(self, tangent: Any) -> Any:
+        """Return the tangent of pairs as objectives see it."""
+        return tangent
+
+    def cotangent(self, cotangent: Any) -> Any:
+        """Return the cotangent of an objective as one of vectors of the pencil."""
+        return cotangent
