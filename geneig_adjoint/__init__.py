@@ -13,6 +13,7 @@ from geneig_adjoint.errors import MissingPackageError
 
 _MODULE_OF = {
     "AdjointSettings": "adjoint_settings",
+    "AssembledModel": "assembled",
     "BorderedSystem": "bordered",
     "ClusterDerivatives": "repeated",
     "Composed": "composed",

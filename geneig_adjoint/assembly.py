@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -148,12 +149,39 @@ def matrix_of_columns(
 
     """
     kept = [np.flatnonzero(column) for column in found]
-    numbers = np.repeat(np.arange(len(found)), [part.size for part in kept])
+    entries = [(part, column[part]) for column, part in zip(found, kept, strict=True)]
+    return matrix_of_entries(comm, rows, columns, entries)
+
+
+def matrix_of_entries(
+    comm: MPI.Comm,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    found: Sequence[tuple[Block, Block]],
+) -> PETSc.Mat:
+    """Return the sparse matrix whose columns are given by their entries.
+
+    Collective.
+
+    Parameters
+    ----------
+    comm
+        Communicator.
+    rows
+        Row range of this rank.
+    columns
+        Local and global number of columns.
+    found
+        For every column, this rank's nonzero rows (from 0) and their values.
+
+    """
+    numbers = np.repeat(np.arange(len(found)), [part.size for part, _ in found])
     none: Block = np.zeros(0, dtype=np.int64)
-    row = rows[0] + np.concatenate([none, *kept])
-    values = [column[part] for column, part in zip(found, kept, strict=True)]
+    row = rows[0] + np.concatenate([none, *(part for part, _ in found)])
     # An empty column of PETSc's own type keeps the type where there are no others.
-    entries = np.concatenate([np.zeros(0, dtype=PETSc.ScalarType), *values])
+    entries = np.concatenate(
+        [np.zeros(0, dtype=PETSc.ScalarType), *(values for _, values in found)]
+    )
     pattern = Pattern(comm, row_ranges(comm, rows), columns, [(row, numbers)])
     sums = pattern.sums(entries.dtype)
     pattern.collect(sums, 0, slice(None), entries)

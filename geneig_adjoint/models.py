@@ -11,9 +11,18 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.assembly import equal_layout, matrix_of_columns
 from geneig_adjoint.collective import CollectiveContext, raise_together
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.matrix_sources import (
+    DerivativePair,
+    MatrixSource,
+    StoredMatrices,
+    add_weighted,
+    columns,
+    contracted,
+    pair_error,
+    summed_products,
+)
 from geneig_adjoint.parameters import (
     Gradient,
     IdAccess,
@@ -27,8 +36,6 @@ from geneig_adjoint.pencil import Pencil
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-DerivativePair = tuple[PETSc.Mat | None, PETSc.Mat | None]
 
 
 @runtime_checkable
@@ -116,7 +123,9 @@ def checked_tangent(
 class MatrixModel(CollectiveContext):
     """A(p) = A + sum_i p_i dA_i and B(p) = B + sum_i p_i dB_i, from matrices of the user.
 
-    Collective. The matrices stay the user's and must not change while the model lives.
+    Collective. All matrices exist at the same time; `AssembledModel` is for those that are
+    assembled when they are needed. They stay the user's and must not change while the model
+    lives.
 
     Parameters
     ----------
@@ -143,40 +152,20 @@ class MatrixModel(CollectiveContext):
         self.comm: MPI.Comm = A.comm.tompi4py()
         self.derivatives = {name: list(pairs) for name, pairs in derivatives.items()}
         raise_together(self.comm, self._shape_error())
-        self.parameter_sizes = {name: len(pairs) for name, pairs in self.derivatives.items()}
+        self._source = StoredMatrices(self.comm, self.derivatives)
+        self.parameter_sizes = self._source.sizes
         self.rows: tuple[int, int] = A.getOwnershipRange()
 
     def assemble(self, p: Parameters, out: Pencil | None = None) -> Pencil:
         """Return the pencil at p, or refill ``out``; see `ElementModel.assemble`."""
         check_parameters(self.comm, p, self.parameter_sizes, exact=True)
-        if out is not None:
-            out.begin_refill(self.rows, with_b=self.B is not None)
-        weights = self._weights(p)
-        with _petsc.log_stage("assemble"):
-            A = self._summed(self.A, 0, weights, None if out is None else out.A)
-            B = None
-            if self.B is not None:
-                B = self._summed(self.B, 1, weights, None if out is None else out.B)
-        if out is not None:
-            out.verify()
-        pencil = Pencil(A, B, owned=True) if out is None else out
-        pencil.point = digest(p)
-        return pencil
+        return affine_pencil(self._source, (self.A, self.B), p, out)
 
     def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Gradient:
         """Return the contraction with every dA_i and dB_i; see `Model.contract`."""
         check_parameters(self.comm, p, self.parameter_sizes, exact=True)
-        total = zeros_like(p)
         with _petsc.log_stage("contract"):
-            for name, pairs in self.derivatives.items():
-                access = IdAccess(np.arange(len(pairs)))
-                sums = np.zeros(len(pairs))
-                for i, (dA, dB) in enumerate(pairs):
-                    for mat, left in ((dA, left_a), (dB, left_b)):
-                        if mat is not None:
-                            sums[i] += np.vdot(left, _petsc.multiply(mat, right)).real
-                access.add(total[name], sums)
-            return finish(self.comm, total)
+            return contracted(self._source, p, left_a, left_b, right)
 
     def contract_tangent(
         self, p: Parameters, p_dot: Parameters, left_a: Block, left_b: Block, right: Block
@@ -192,14 +181,8 @@ class MatrixModel(CollectiveContext):
     ) -> tuple[Block, Block]:
         """Return (dA @ right, dB @ right) along p_dot; see `ElementModel.tangent`."""
         check_parameters(self.comm, p_dot, self.parameter_sizes, exact=True)
-        products = np.zeros((2, *right.shape), dtype=np.result_type(right, PETSc.ScalarType))
-        for name, weights in self._weights(p_dot).items():
-            for weight, pair in zip(weights, self.derivatives[name], strict=True):
-                for side, mat in enumerate(pair):
-                    if mat is not None and weight != 0:
-                        product = _petsc.multiply(mat, right, hermitian=hermitian)
-                        products[side] += weight * product
-        return np.asfortranarray(products[0]), np.asfortranarray(products[1])
+        weights = all_entries(p_dot, self.parameter_sizes)
+        return summed_products(self._source, weights, right, hermitian=hermitian)
 
     def derivative_products(
         self, p: Parameters, x: Block, name: str, indices: Block | None = None
@@ -207,71 +190,71 @@ class MatrixModel(CollectiveContext):
         """Return the matrices with columns dA_i x and dB_i x; see `derivative_products`."""
         del p  # affine: the derivatives do not depend on p
         chosen = np.arange(self.parameter_sizes[name]) if indices is None else np.asarray(indices)
-        columns = equal_layout(self.comm, len(chosen))
-        found = []
-        for side in (0, 1):
-            block = np.zeros((len(x), len(chosen)), dtype=np.result_type(x, PETSc.ScalarType))
-            for column, index in enumerate(chosen):
-                mat = self.derivatives[name][int(index)][side]
-                if mat is not None:
-                    block[:, column] = _petsc.multiply(mat, x)[:, 0]
-            found.append(matrix_of_columns(self.comm, self.rows, columns, list(block.T)))
-        return found[0], found[1]
+        return columns(self._source, self.rows, x, name, chosen)
 
     def close(self) -> None:
         """Release what the model holds; the matrices are the user's.  (Collective.)"""
 
-    def _weights(self, p: Parameters) -> dict[str, Block]:
-        """Return every parameter's entries on every rank."""
-        return {
-            name: IdAccess(np.arange(size)).gather(p[name])
-            for name, size in self.parameter_sizes.items()
-        }
-
-    def _summed(
-        self, base: PETSc.Mat, side: int, weights: Mapping[str, Block], out: PETSc.Mat | None
-    ) -> PETSc.Mat:
-        if out is None:
-            total = base.copy()
-        else:
-            total = out
-            total.zeroEntries()
-            total.axpy(1.0, base, structure=PETSc.Mat.Structure.SUBSET_NONZERO_PATTERN)
-        for name, values in weights.items():
-            for weight, pair in zip(values, self.derivatives[name], strict=True):
-                mat = pair[side]
-                if mat is not None:
-                    # Zero weights too: the pattern must not depend on p.
-                    total.axpy(weight, mat, structure=PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN)
-        return total
-
     def _shape_error(self) -> InputError | None:
-        for name, pairs in self.derivatives.items():
-            for i, pair in enumerate(pairs):
-                if len(pair) != 2:
-                    return InputError(
-                        f"derivatives of {name!r} must be pairs (dA_i, dB_i), got {len(pair)} "
-                        f"items for entry {i}; write None for a zero matrix"
-                    )
-                for label, mat, base in (("dA", pair[0], self.A), ("dB", pair[1], self.B)):
-                    error = _derivative_error(f"{label}_{i} of {name!r}", mat, base)
-                    if error is not None:
-                        return error
-        return None
+        errors = (
+            pair_error((name, i), pair, self.A.getSizes(), with_b=self.B is not None)
+            for name, pairs in self.derivatives.items()
+            for i, pair in enumerate(pairs)
+        )
+        return next((error for error in errors if error is not None), None)
 
 
-def _derivative_error(
-    label: str, mat: PETSc.Mat | None, base: PETSc.Mat | None
-) -> InputError | None:
-    if mat is None:
-        return None
-    if base is None:
-        return InputError(
-            f"{label} needs a matrix B, got B=None; pass the identity as B if B depends on p"
-        )
-    if mat.getSizes() != base.getSizes():
-        return InputError(
-            f"{label} must have the layout of A, got {mat.getSizes()}, A has {base.getSizes()}; "
-            "create it with the same local and global sizes"
-        )
-    return None
+def all_entries(p: Parameters, sizes: Mapping[str, int]) -> dict[str, Block]:
+    """Return all entries of every parameter on every rank.  (Collective for PETSc.Vec.)"""
+    return {name: IdAccess(np.arange(size)).gather(p[name]) for name, size in sorted(sizes.items())}
+
+
+def affine_pencil(
+    source: MatrixSource,
+    bases: tuple[PETSc.Mat, PETSc.Mat | None],
+    p: Parameters,
+    out: Pencil | None,
+) -> Pencil:
+    """Return the pencil A + sum_i p_i dA_i, B + sum_i p_i dB_i, or refill ``out`` with it.
+
+    Collective.
+
+    Parameters
+    ----------
+    source
+        Derivative matrices.
+    bases
+        A and B at p = 0, not changed.
+    p
+        Checked parameters.
+    out
+        A pencil made by this function before, or None.
+
+    """
+    if out is not None:
+        out.begin_refill(bases[0].getOwnershipRange(), with_b=bases[1] is not None)
+    weights = all_entries(p, source.sizes)
+    totals: list[PETSc.Mat | None] = []
+    try:
+        with _petsc.log_stage("assemble"):
+            for base, total in zip(bases, (out.A, out.B) if out else (None, None), strict=True):
+                totals.append(None if base is None else _started(base, total))
+            add_weighted(source, weights, totals)
+        pencil = Pencil(totals[0], totals[1], owned=True) if out is None else out
+    except BaseException:
+        if out is None:
+            _petsc.destroy_quietly(*totals)
+        raise
+    if out is not None:
+        out.verify()
+    pencil.point = digest(p)
+    return pencil
+
+
+def _started(base: PETSc.Mat, total: PETSc.Mat | None) -> PETSc.Mat:
+    """Return a copy of a matrix, or one of the same or a larger pattern filled with it."""
+    if total is None:
+        return base.copy()
+    total.zeroEntries()
+    total.axpy(1.0, base, structure=PETSc.Mat.Structure.SUBSET_NONZERO_PATTERN)
+    return total

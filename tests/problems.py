@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import scipy.linalg
+from assembled_chain import assembled_problem
 from element_problems import advection_problem, bar_problem
 from pencils import COMPLEX_BUILD, Array, Problem, petsc_matrix
 
@@ -253,6 +254,7 @@ def problems() -> list[Problem]:
         bar_problem("bar", complex_=False),
         advection_problem(),
         advection_problem("jax_advection", traced=True),
+        assembled_problem(),
         buckling_problem("buckling", 31),
         buckling_problem("buckling_singular", 32, singular=True),
         ghiep_problem("ghiep", 35, complex_=False, traits={"symmetric"}),
