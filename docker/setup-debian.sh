@@ -2,6 +2,10 @@
 # Give a Debian 12 machine (or image) everything this repository needs: PETSc, SLEPc and MPI from
 # Debian, the rest in the virtual environment .venv at the repository's root. Run it as often as
 # you like: it returns at once when nothing is missing.
+#
+#     bash docker/setup-debian.sh [--with-dolfinx]
+#
+# --with-dolfinx: also Debian's dolfinx for both builds, with the C compiler it calls.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -22,6 +26,14 @@ fail() {
     echo "setup-debian.sh: $*" >&2
     exit 1
 }
+
+case ${1-} in
+    "") ;;
+    --with-dolfinx)
+        packages+=(python3-dolfinx python3-dolfinx-real python3-dolfinx-complex gcc libc6-dev)
+        ;;
+    *) fail "expected no argument or --with-dolfinx, got '$1'" ;;
+esac
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then

@@ -1,0 +1,1 @@
+"""Problems of other packages as models: one module per package, imported on demand."""
