@@ -24,9 +24,9 @@ LAYERS = [
         "companion",
     },
     {"cells", "shapes"},
-    {"element_blocks", "kernel_checks", "sparse_rows", "cell_matrices""matrix_sources"},
+    {"element_blocks", "kernel_checks", "sparse_rows", "cell_matrices", "matrix_sources"},
     {"elements", "models", "operators", "maps", "eigenpairs", "constraints", "quadratic_parts"},
-    {"composed", "filters", "helmholtz""assembled"},
+    {"composed", "filters", "helmholtz", "assembled"},
     {
         "normalization",
         "factorization",
