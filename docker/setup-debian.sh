@@ -13,6 +13,7 @@ venv=$root/.venv
 stamp=$venv/.installed
 extras=mesh,plot,test,dev
 
+# Compilers and cffi: for element routines of the user, as in examples/compiled_element.
 # All six petsc4py/slepc4py names: the plain ones make the modules importable, the others are the
 # two scalar builds.
 packages=(
@@ -20,6 +21,7 @@ packages=(
     python3-slepc4py python3-slepc4py-real python3-slepc4py-complex
     python3-mpi4py openmpi-bin
     python3-venv python3-pip python3-setuptools python3-wheel
+    gcc libc6-dev gfortran python3-cffi
 )
 
 fail() {

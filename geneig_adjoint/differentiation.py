@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -53,24 +54,62 @@ def complex_step(function: Callable[[Block], Block], x: Block, direction: Block)
         When the function drops the imaginary part: a derivative of zero would follow.
 
     """
-    return imaginary_part(
-        lambda step: function(x + step * direction), bool(np.any(direction)), "a law"
-    )
+    moves = bool(np.any(direction))
+    return imaginary_parts(lambda step: (function(x + step * direction),), moves, LAW)[0]
 
 
-def imaginary_part(at: Callable[[complex], Block], moves: bool, what: str) -> Block:
-    """Return Im at(i h) / h, for ``at`` a function of the step along some direction."""
-    with _casts_refused(what):
-        result = np.asarray(at(1j * COMPLEX_STEP))
+@dataclass(frozen=True)
+class Subject:
+    """What is differentiated by a complex step, and what to do where it is complex itself."""
+
+    name: str
+    remedy: str
+
+
+LAW = Subject("a law", "put the complex factor into K0")
+
+
+def imaginary_parts(
+    at: Callable[[complex], Sequence[Block]], moves: bool, subject: Subject
+) -> list[Block]:
+    """Return Im at(i h) / h for every array that ``at`` returns, a function of the step."""
+    with _casts_refused(subject.name):
+        results = [np.asarray(result) for result in at(1j * COMPLEX_STEP)]
+    slopes = []
+    for i, result in enumerate(results):
+
+        def part(step: complex, i: int = i) -> Block:
+            return np.asarray(at(step)[i])
+
+        slopes.append(_checked_slope(result, part, moves, subject))
+    return slopes
+
+
+def _checked_slope(
+    result: Block, at: Callable[[complex], Block], moves: bool, subject: Subject
+) -> Block:
+    if not np.iscomplexobj(result):
+        # Constant, or something like abs() that no complex step can see.
+        if moves and not np.array_equal(at(1e-3), at(0.0)):
+            raise InputError(
+                f"{subject.name} must be analytic, got one that returns real numbers for complex "
+                "values; use plain arithmetic, sqrt or exp in place of abs, real or comparisons"
+            )
+        return np.zeros(result.shape)
+    imaginary = np.imag(result)
+    # No derivative is that large: it may have been complex without a step.
+    if np.max(np.abs(imaginary), initial=0.0) > ROUNDED * np.max(np.abs(result), initial=0.0):
+        check_real(at(0.0), subject)
+    return np.asarray(imaginary / COMPLEX_STEP)
+
+
+def check_real(result: Block, subject: Subject) -> None:
+    """Raise if a function that is to be differentiated by a complex step is complex itself."""
     if np.iscomplexobj(result):
-        return np.asarray(np.imag(result) / COMPLEX_STEP)
-    # Real for complex input: constant, or something like abs() that no complex step can see.
-    if moves and not np.array_equal(at(1e-3), at(0.0)):
         raise InputError(
-            f"{what} must be analytic, got one that returns real numbers for complex values; use "
-            "plain arithmetic, sqrt or exp in place of abs, real or comparisons"
+            f"{subject.name} must return real numbers for real values, got dtype {result.dtype}; "
+            f"a complex step cannot differentiate complex-valued functions: {subject.remedy}"
         )
-    return np.zeros(result.shape)
 
 
 @contextmanager
@@ -155,7 +194,7 @@ def _circle(
         return 2 * sums[0] / radius**2, _relative(tail, variation), rounded
 
 
-def difference(at: Callable[[Block], Block], step: Block) -> Block:
+def difference(at: Callable[[Block], Block], step: Block, first: int = 0) -> Block:
     """Return d at(t) / dt at t = 0 for a batch of elements, by differences of eighth order.
 
     Not collective. Steps shrink, element by element, until sixth and eighth order agree;
@@ -167,6 +206,13 @@ def difference(at: Callable[[Block], Block], step: Block) -> Block:
         ``at(steps)`` -> (batch, ...), with one step (batch,) per element.
     step
         First steps (batch,), positive: STEP times what t is to be measured with.
+    first
+        Number of the first element, for the error.
+
+    Raises
+    ------
+    InputError
+        When no step gives differences: values that are not finite, or jump.
 
     """
     best, error = np.zeros(()), np.full(step.shape, np.inf)
@@ -178,6 +224,12 @@ def difference(at: Callable[[Block], Block], step: Block) -> Block:
         if (error <= ROUNDED).all():
             break
         step = np.where(error <= ROUNDED, step, SHRINK * step)
+    if not (error <= RESOLVED).all():
+        raise InputError(
+            "differences need element matrices that are finite and smooth around the values, got "
+            f"others at element {first + int(np.argmax(~(error <= RESOLVED)))} of this rank; check "
+            "its values, or give the kernel a derivative of its own"
+        )
     return best
 
 

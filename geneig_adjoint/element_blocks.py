@@ -10,6 +10,8 @@ import numpy as np
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.compiled_kernels import CompiledKernel
+from geneig_adjoint.differenced_kernels import Differenced
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.ghosts import dof_range_error
 from geneig_adjoint.jax_kernels import JaxKernel
@@ -89,7 +91,7 @@ def _block_error(index: int, block: ElementBlock) -> InputError | None:
 
 
 def _kernel_error(where: str, block: ElementBlock, count: int, nd: int) -> InputError | None:
-    kernel = block.kernel
+    kernel = block.kernel.kernel if isinstance(block.kernel, Differenced) else block.kernel
     if isinstance(kernel, ScaledKernel):
         shape = kernel.base.shape
         if shape not in {(nd, nd), (count, nd, nd)}:
@@ -103,7 +105,7 @@ def _kernel_error(where: str, block: ElementBlock, count: int, nd: int) -> Input
                 f"{where}: a ScaledKernel takes one parameter with one id per element, got "
                 f"{sorted(block.parameters)}; use a NumpyKernel or a JaxKernel for more"
             )
-    if isinstance(kernel, NumpyKernel | JaxKernel):
+    if isinstance(kernel, NumpyKernel | JaxKernel | CompiledKernel):
         for name, array in kernel.data.items():
             if np.shape(array)[:1] != (count,):
                 return InputError(

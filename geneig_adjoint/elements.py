@@ -13,6 +13,7 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import Pattern, equal_layout, own_rows
 from geneig_adjoint.collective import CollectiveContext, check_equal_input, guard, raise_together
+from geneig_adjoint.directions import unit_directions
 from geneig_adjoint.element_blocks import (
     ElementBlock,
     batches,
@@ -26,7 +27,6 @@ from geneig_adjoint.element_blocks import (
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import row_ranges
 from geneig_adjoint.ghosts import Ghosts
-from geneig_adjoint.kernels import unit_directions
 from geneig_adjoint.parameters import (
     Gradient,
     IdAccess,

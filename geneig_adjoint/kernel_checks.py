@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.differentiation import STEP, difference, scale
+from geneig_adjoint.differenced_kernels import Differenced
+from geneig_adjoint.differentiation import scale
+from geneig_adjoint.directions import unit_directions
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.kernels import Kernel, moved, unit_directions
+from geneig_adjoint.kernels import Kernel
 
 ENTRIES = 4_000_000
 """Entries of element matrices compared at once: 32 MB per real array."""
@@ -146,42 +148,6 @@ def check_kernels(
             if known is None or not one.relative_error <= known.relative_error:
                 worst[one.quantity] = one
     return KernelReport(tuple(worst.values()), rtol)
-
-
-@dataclass(frozen=True)
-class Differenced:
-    """The matrices of a kernel, with derivatives by differences of eighth order."""
-
-    kernel: Kernel
-
-    def matrices(self, values: Mapping[str, Block], rows: slice) -> Block:
-        """Return the kernel's."""
-        return self.kernel.matrices(values, rows)
-
-    def derivative(
-        self, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice
-    ) -> Block:
-        """Return differences along dots, with steps relative to the values that move most."""
-        count = len(next(iter(values.values())))
-        rates = np.zeros(count)
-        for name, value in values.items():
-            rate = np.abs(dots[name] / scale(value)).reshape(count, -1).max(axis=1)
-            rates = np.maximum(rates, rate)
-
-        def at(steps: Block) -> Block:
-            return self.kernel.matrices(moved(values, dots, steps), rows)
-
-        return difference(at, STEP / np.where(rates > 0, rates, 1.0))
-
-    def vjp(
-        self, values: Mapping[str, Block], left: Block, right: Block, rows: slice
-    ) -> dict[str, Block]:
-        """Contract the differences with respect to each value in turn."""
-        found = {name: np.zeros(value.shape) for name, value in values.items()}
-        for name, column in _columns(values):
-            slope = self.derivative(values, unit_directions(values, name, column), rows)
-            _column(found[name], column)[:] = _contracted(slope, left, right)
-        return found
 
 
 def _comparisons(

@@ -6,21 +6,30 @@ parameter have shape (batch,) or (batch, q), as the ids of the element block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.differentiation import (
+    LAW,
     STEP,
+    Subject,
     check_curvature,
+    check_real,
     complex_step,
     difference,
-    imaginary_part,
+    imaginary_parts,
     scale,
     second_derivative,
+)
+from geneig_adjoint.directions import (
+    check_derivatives,
+    moved,
+    standing_still,
+    unit_directions,
 )
 from geneig_adjoint.errors import InputError
 
@@ -114,12 +123,7 @@ class ScaledKernel:
     def matrices(self, values: Mapping[str, Block], rows: slice) -> Block:
         """Return s(rho) K0."""
         factors = np.asarray(self.law(_single(values)))
-        if np.iscomplexobj(factors):
-            raise InputError(
-                f"a law must return real numbers for real values, got dtype {factors.dtype}; a "
-                "complex step cannot differentiate complex-valued functions: put the complex "
-                "factor into K0"
-            )
+        check_real(factors, LAW)
         return self._scaled(factors, rows)
 
     def derivative(
@@ -184,6 +188,13 @@ def _single(values: Mapping[str, Block]) -> Block:
     return next(iter(values.values()))
 
 
+MATRICES = Subject(
+    "the function of a NumpyKernel",
+    "return the pair (real part, imaginary part), or give the kernel "
+    "tangent=function(values, dots, **data) that returns the derivative of the matrices",
+)
+
+
 @dataclass(frozen=True)
 class NumpyKernel:
     """Element matrices from a NumPy function of any number of parameters.
@@ -191,40 +202,41 @@ class NumpyKernel:
     Parameters
     ----------
     function
-        ``function(**values, **data)`` -> real (batch, nd, nd). It must be analytic in
-        the values (plain arithmetic, sqrt, exp; no abs, conj or comparison) and must
-        pass complex numbers on: derivatives are taken by a complex step.
+        ``function(**values, **data)`` -> (batch, nd, nd). Without ``tangent`` it must be
+        analytic in the values (plain arithmetic, sqrt, exp; no abs, conj or comparison) and
+        pass complex numbers on: derivatives are taken by a complex step. Complex matrices come
+        as a pair ``(real part, imaginary part)`` then, each real for real values.
     data
         Arrays with the element as leading axis, cut to the same batch as the values.
+    tangent
+        ``tangent(values, dots, **data)`` -> the derivative of the matrices along ``dots``;
+        ``values`` and ``dots`` are mappings from names to arrays of the same shapes. With it
+        the function may be any, complex-valued too. `check_kernels` compares the two.
 
     """
 
-    function: Callable[..., Block]
+    function: Callable[..., Any]
     data: Mapping[str, Block] = field(default_factory=dict)
+    tangent: Callable[..., Any] | None = None
 
     def matrices(self, values: Mapping[str, Block], rows: slice) -> Block:
-        """Return function(values)."""
-        result = np.asarray(self.function(**values, **self._data(rows)))
-        if np.iscomplexobj(result):
-            raise InputError(
-                "a NumpyKernel must return real matrices for real values, got dtype "
-                f"{result.dtype}; a complex step cannot differentiate complex-valued functions: "
-                "split it into blocks, or write a kernel with its own derivative"
-            )
-        return result
+        """Return function(values), complex if it returns a pair."""
+        found = _parts(self.function(**values, **self._data(rows)))
+        if self.tangent is None or len(found) == 2:
+            for part in found:
+                check_real(part, MATRICES)
+        return _joined(found)
 
     def derivative(
         self, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice
     ) -> Block:
-        """Return Im function(values + i h dots) / h."""
-        data = self._data(rows)
+        """Return Im function(values + i h dots) / h, or what ``tangent`` returns.
 
-        def at(step: complex) -> Block:
-            moved = {name: values[name] + step * dots[name] for name in values}
-            return np.asarray(self.function(**moved, **data))
-
-        moves = any(np.any(dot) for dot in dots.values())
-        return imaginary_part(at, moves, "a NumpyKernel")
+        Elements whose dots are 0 get exact zeros.
+        """
+        found = self._slope(values, dots, rows)
+        check_derivatives(found, rows, "a NumpyKernel")
+        return found
 
     def vjp(
         self, values: Mapping[str, Block], left: Block, right: Block, rows: slice
@@ -234,7 +246,7 @@ class NumpyKernel:
         def slope(unit: Mapping[str, Block], _: Block) -> Block:
             return self.derivative(values, unit, rows)
 
-        return _partials(values, slope, left, right)
+        return partials(values, slope, left, right)
 
     def vjp_tangent(
         self,
@@ -251,47 +263,74 @@ class NumpyKernel:
 
         def bend(unit: Mapping[str, Block], column: Block) -> Block:
             def at(steps: Block) -> Block:
-                return self.derivative(moved(values, unit, steps), dots, rows)
+                return self._slope(moved(values, unit, steps), dots, rows)
 
-            return difference(at, STEP * scale(column))
+            return difference(at, STEP * scale(column), rows.start)
 
-        return _partials(values, bend, left, right)
+        return partials(values, bend, left, right)
+
+    def _slope(self, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice) -> Block:
+        data = self._data(rows)
+        if self.tangent is not None:
+            return _own_slope(_joined(_parts(self.tangent(values, dots, **data))), dots)
+
+        def at(step: complex) -> tuple[Block, ...]:
+            there = {name: values[name] + step * dots[name] for name in values}
+            return _parts(self.function(**there, **data))
+
+        moves = any(np.any(dot) for dot in dots.values())
+        return _joined(imaginary_parts(at, moves, MATRICES))
 
     def _data(self, rows: slice) -> dict[str, Block]:
         return {name: np.asarray(array)[rows] for name, array in self.data.items()}
 
 
-def unit_directions(values: Mapping[str, Block], name: str, column: int) -> dict[str, Block]:
-    """Return directions that are 1 in one column of one parameter, else 0."""
-    dots = {other: np.zeros(value.shape) for other, value in values.items()}
-    dots[name].reshape(dots[name].shape[0], -1)[:, column] = 1.0
-    return dots
+def _parts(found: Any) -> tuple[Block, ...]:
+    """Return what a function returned as one array, or as real and imaginary part."""
+    if not isinstance(found, tuple):
+        return (np.asarray(found),)
+    if len(found) != 2:
+        raise InputError(
+            f"a function of a NumpyKernel must return an array or a pair, got {len(found)} "
+            "arrays; return the matrices, or (real part, imaginary part) of complex ones"
+        )
+    return np.asarray(found[0]), np.asarray(found[1])
 
 
-def _partials(
+def _joined(parts: Sequence[Block]) -> Block:
+    return parts[0] if len(parts) == 1 else np.asarray(parts[0] + 1j * parts[1])
+
+
+def _own_slope(found: Block, dots: Mapping[str, Block]) -> Block:
+    """Return the derivative that a user's function gave, zero for elements that stand still."""
+    count = len(next(iter(dots.values()))) if dots else len(found)
+    if found.ndim != 3 or len(found) != count or found.shape[1] != found.shape[2]:
+        raise InputError(
+            f"the tangent of a NumpyKernel must return shape ({count}, nd, nd), got {found.shape}; "
+            "it returns the derivative of the matrices along dots, one matrix per element"
+        )
+    return np.where(standing_still(dots, count)[:, None, None], 0.0, found)
+
+
+def partials(
     values: Mapping[str, Block],
-    partial: Callable[[Mapping[str, Block], Block], Block],
+    slope: Callable[[Mapping[str, Block], Block], Block],
     left: Block,
     right: Block,
 ) -> dict[str, Block]:
-    """Contract the matrices partial(unit direction, values) of every column of every parameter."""
-    outer = np.einsum("edk,efk->edf", left.conj(), right).real
-    partials = {name: np.zeros(value.shape) for name, value in values.items()}
+    """Return Re sum_j left_j^H slope(unit direction, values) right_j, value by value."""
+    outer = left.conj() @ right.transpose(0, 2, 1)
+    real = np.ascontiguousarray(outer.real)
+    bars = {name: np.zeros(value.shape) for name, value in values.items()}
     for name, value in values.items():
         columns = value.reshape(len(outer), -1)
-        found = partials[name].reshape(columns.shape)
+        found = bars[name].reshape(columns.shape)
         for column in range(columns.shape[1]):
-            unit = unit_directions(values, name, column)
-            found[:, column] = np.einsum("edf,edf->e", outer, partial(unit, columns[:, column]))
-    return partials
-
-
-def moved(values: Mapping[str, Block], dots: Mapping[str, Block], steps: Block) -> dict[str, Block]:
-    """Return values + steps dots, with one step per element."""
-    return {
-        name: value + steps.reshape(-1, *[1] * (value.ndim - 1)) * dots[name]
-        for name, value in values.items()
-    }
+            matrices = slope(unit_directions(values, name, column), columns[:, column])
+            found[:, column] = np.einsum("edf,edf->e", real, matrices.real)
+            if np.iscomplexobj(matrices):
+                found[:, column] -= np.einsum("edf,edf->e", outer.imag, matrices.imag)
+    return bars
 
 
 def differenced_vjp(
@@ -331,7 +370,7 @@ def differenced_vjp(
         # value x derivative: all parameters in the same unit
         return np.hstack([(found[name] * size).reshape(count, -1) for name, size in sizes.items()])
 
-    bends = difference(at, STEP / np.where(rates > 0, rates, 1.0))
+    bends = difference(at, STEP / np.where(rates > 0, rates, 1.0), rows.start)
     widths = np.cumsum([size.reshape(count, -1).shape[1] for size in sizes.values()])[:-1]
     parts = zip(sizes.items(), np.split(bends, widths, axis=1), strict=True)
     return {name: part.reshape(size.shape) / size for (name, size), part in parts}

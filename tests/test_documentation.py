@@ -1,24 +1,52 @@
-"""The Python blocks of pages under examples/docs run, one after the other."""
+"""The Python of the pages under examples/docs runs as it stands, and prints what they promise."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from pages import DOCS, run_page
 
-DOCS = Path(__file__).parents[1] / "examples" / "docs"
-PAGES = ["shapes.md"]
-
-
-def output_of(page, capsys):
-    text, names = (DOCS / page).read_text(), {"__name__": "page"}
-    for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
-        exec(compile(block, page, "exec"), names)
-    return text, names, capsys.readouterr().out
+COMPILED = Path(__file__).parents[1] / "examples" / "compiled_element"
+PAGES = ["element_in_numpy.md", "shapes.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page_prints_what_it_says(page, capsys):
-    text, _, printed = output_of(page, capsys)
-    promised = re.findall(r"^It prints\n\n((?:    .*\n)+)", text, flags=re.MULTILINE)
+    run_page(page)
+    printed = capsys.readouterr().out
+    promised = re.findall(r"^It prints\n\n((?:    .*\n)+)", (DOCS / page).read_text(), re.MULTILINE)
     for lines in promised:
         assert lines.replace("    ", "") in printed
+
+
+def compile_lines(text):
+    return [line.split() for line in text.splitlines() if re.match(r" +(cc|gfortran) -", line)]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the libraries that element_in_c.md has compiled."""
+    shutil.copytree(COMPILED, tmp_path, dirs_exist_ok=True)
+    commands = compile_lines((DOCS / "element_in_c.md").read_text())
+    assert commands == compile_lines((COMPILED / "mast.py").read_text())
+    for command in commands:
+        subprocess.run([*command, "-Wall", "-Werror"], cwd=tmp_path, check=True, timeout=60)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("folder")
+def test_page_of_compiled_elements_runs():
+    assert run_page("element_in_c.md")
+
+
+@pytest.mark.parametrize(
+    ("language", "source", "count"), [("c", "stiffness.c", 2), ("fortran", "mass.f90", 1)]
+)
+def test_routines_on_the_page_are_those_of_the_sources(language, source, count):
+    text = " ".join((COMPILED / source).read_text().split())
+    page = (DOCS / "element_in_c.md").read_text()
+    shown = re.search(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1]
+    for routine in shown.split("\n\n")[:count]:
+        assert " ".join(routine.split()).rstrip(";") in text

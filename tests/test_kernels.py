@@ -102,7 +102,8 @@ def test_power_law():
 
 def test_function_of_complex_value_is_refused():
     kernel = ga.NumpyKernel(lambda a: 1j * np.ones((COUNT, 2, 2)) * a[:, None, None])
-    with pytest.raises(ga.InputError, match=r"must return real matrices.*dtype complex128.*split"):
+    message = r"must return real numbers.*dtype complex128.*pair.*or give the kernel tangent="
+    with pytest.raises(ga.InputError, match=message):
         kernel.matrices({"a": RHO}, ROWS)
 
 

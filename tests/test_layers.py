@@ -14,7 +14,8 @@ LAYERS = [
     {"collective", "_petsc", "exchange"},
     {"symmetry", "differentiation", "views"},
     {
-        "pencil",
+        {"directions", "compiled_routines"},
+    {"pencil",
         "parameters",
         "kernels",
         "jax_kernels",
@@ -24,6 +25,7 @@ LAYERS = [
         "companion",
     },
     {"cells", "shapes"},
+    {"differenced_kernels", "compiled_kernels"},
     {"element_blocks", "kernel_checks", "sparse_rows", "cell_matrices", "matrix_sources"},
     {"elements", "models", "operators", "maps", "eigenpairs", "constraints", "quadratic_parts"},
     {"composed", "filters", "helmholtz", "assembled"},

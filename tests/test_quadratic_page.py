@@ -1,18 +1,14 @@
-"""The Python of the page about quadratic problems runs, and prints what the page says."""
+"""The numbers on the page about quadratic problems are those its Python prints."""
 
 import re
-from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "examples" / "docs" / "quadratic_problems.md"
+from pages import DOCS, run_page
 
 
 def test_python_of_the_page_prints_what_it_promises(capsys):
-    text = PAGE.read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    names = {"__name__": "__main__"}
-    for block in blocks:
-        exec(compile(block, PAGE.name, "exec"), names)
+    run_page("quadratic_problems.md")
     printed = capsys.readouterr().out
+    text = (DOCS / "quadratic_problems.md").read_text()
     promised = re.search(r"`(lam \[.*?\])`", text)
     derivative = re.search(r"derivative ([\d.]+), on paper ([\d.]+)", text)
     assert promised.group(1) in printed

@@ -206,3 +206,27 @@ def test_elements_that_stand_still_get_exact_zeros(way):
     for part in found.values():
         np.testing.assert_array_equal(part[2], 0.0)
         assert np.abs(part[1]).min() > 0
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0], ids=["no number", "jump"])
+def test_differences_of_what_is_not_smooth_name_the_element(start):
+    def matrices(a):  # not a number below 0, a jump at 1
+        return (np.sqrt(a) + (a > 1))[:, None, None] * np.eye(2)
+
+    kernel, side = ga.Differenced(ga.NumpyKernel(matrices)), np.ones((2, 2, 1))
+    message = r"need element matrices that are finite and smooth.* at element 7 of this rank"
+    with pytest.raises(ga.InputError, match=message):
+        kernel.vjp({"a": np.array([0.5, start])}, side, side, slice(6, 8))
+    still = kernel.derivative({"a": np.array([0.5, start])}, {"a": np.array([1.0, 0.0])}, ROWS)
+    # matrix / value
+    assert still[0, 0, 0] == pytest.approx(0.5**0.5, rel=1e-11)
+    assert np.array_equal(still[1], np.zeros((2, 2)))
+
+
+def test_differences_have_no_second_derivatives(comm):
+    kernel = ga.Differenced(ga.NumpyKernel(lambda a: a[:, None, None] * np.eye(1)))
+    blocks = [ga.ElementBlock("A", np.array([[0]]), kernel, {"a": np.array([0])})]
+    model, p, block = ga.ElementModel(1, blocks, comm=comm), {"a": np.ones(1)}, np.ones((1, 1))
+    with pytest.raises(ga.InputError, match=r"vjp_tangent.* got Differenced without in element"):
+        model.contract_tangent(p, p, block, block, block)
+    assert model.contract(p, block, block, block)["a"] == pytest.approx([1.0], rel=1e-12)

@@ -1,0 +1,44 @@
+"""Directions in the parameters of batches of elements, and what must hold along them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.errors import InputError
+
+
+def unit_directions(values: Mapping[str, Block], name: str, column: int) -> dict[str, Block]:
+    """Return directions that are 1 in one column of one parameter, else 0."""
+    dots = {other: np.zeros(value.shape) for other, value in values.items()}
+    dots[name].reshape(dots[name].shape[0], -1)[:, column] = 1.0
+    return dots
+
+
+def moved(values: Mapping[str, Block], dots: Mapping[str, Block], steps: Block) -> dict[str, Block]:
+    """Return values + steps dots, with one step per element."""
+    return {
+        name: value + steps.reshape(-1, *[1] * (value.ndim - 1)) * dots[name]
+        for name, value in values.items()
+    }
+
+
+def standing_still(dots: Mapping[str, Block], count: int) -> Block:
+    """Return which elements do not move along dots, (count,)."""
+    still = np.ones(count, dtype=bool)
+    for dot in dots.values():
+        still &= ~np.any(np.reshape(dot, (count, -1)), axis=1)
+    return still
+
+
+def check_derivatives(found: Block, rows: slice, what: str) -> None:
+    """Raise, naming the first element, unless derivatives are finite.  (Not collective.)"""
+    bad = np.flatnonzero(~np.isfinite(found).reshape(len(found), -1).all(axis=1))
+    if bad.size:
+        raise InputError(
+            f"derivatives of {what} must be finite, got NaN or Inf in {bad.size} elements, the "
+            f"first is element {rows.start + int(bad[0])} of this rank; keep away from values "
+            "without a derivative (sqrt or a power at 0)"
+        )
