@@ -69,6 +69,7 @@ _MODULE_OF = {
     "coordinate_ids": "shapes",
     "derivative_products": "sensitivity",
     "directional_derivatives": "repeated",
+    "enzyme_kernel": "enzyme_kernels",
     "gradient": "sensitivity",
     "hessian_vector_product": "hessian",
     "jvp": "sensitivity",

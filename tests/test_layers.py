@@ -26,7 +26,7 @@ LAYERS = [
     },
     {"cells", "shapes"},
     {"differenced_kernels", "compiled_kernels"},
-    {"element_blocks", "kernel_checks", "sparse_rows", "cell_matrices", "matrix_sources"},
+    {"enzyme_kernels", "element_blocks", "kernel_checks", "sparse_rows", "cell_matrices", "matrix_sources"},
     {"elements", "models", "operators", "maps", "eigenpairs", "constraints", "quadratic_parts"},
     {"composed", "filters", "helmholtz", "assembled"},
     {
