@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -14,9 +15,14 @@ from petsc4py import PETSc
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
 
+
 # An exception that was caught may keep operators in a cycle of references. PETSc would call
 # into them when it ends, after Python has: a crash. petsc4py's own clean-up runs after this.
-atexit.register(gc.collect)
+@atexit.register
+def _forget_operators() -> None:
+    sys.last_value = sys.last_traceback = None  # holds the frames of the error that ended it
+    gc.collect()
+
 
 REAL_SCALARS = np.dtype(PETSc.ScalarType).kind == "f"
 SINGULAR_FACTOR = {71, 76, 81}
@@ -100,7 +106,7 @@ def multiply(mat: PETSc.Mat, block: Block, *, hermitian: bool = False) -> Block:
         This rank's rows of the product, Fortran order, real iff block and build are.
 
     """
-    result = _columnwise(mat, mat.multHermitian if hermitian else mat.mult, block)
+    result = columnwise(mat, mat.multHermitian if hermitian else mat.mult, block)
     raise_deferred(mat)
     return result
 
@@ -112,12 +118,13 @@ def solve(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Block:
     """
     mat = ksp.getOperators()[0]
     if not hermitian:
-        return _columnwise(mat, ksp.solve, block)
+        return columnwise(mat, ksp.solve, block)
     # Hermitian transpose by conjugation: (K^H)^-1 b = conj(K^-T conj(b)).
-    return _columnwise(mat, ksp.solveTranspose, block.conj()).conj()
+    return columnwise(mat, ksp.solveTranspose, block.conj()).conj()
 
 
-def _columnwise(mat: PETSc.Mat, operation: Any, block: Block) -> Block:
+def columnwise(mat: PETSc.Mat, operation: Any, block: Block) -> Block:
+    """Return operation(source, target) of every column, half by half if needed.  (Collective.)"""
     source, target = mat.createVecs()
     try:
         if REAL_SCALARS and np.iscomplexobj(block):

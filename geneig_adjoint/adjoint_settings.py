@@ -45,7 +45,7 @@ class AdjointSettings:
 
 def may_turn_direct(settings: AdjointSettings, pencil: Pencil) -> bool:
     """Tell whether nobody has chosen a solver and there is a matrix.  (Not collective.)"""
-    return settings.strategy is None and not settings.options and not pencil.matrix_free
+    return settings.strategy is None and not settings.options and pencil.factorable
 
 
 def chosen_strategy(
@@ -53,7 +53,7 @@ def chosen_strategy(
 ) -> str | PETSc.KSP | OwnSolver:
     """Return the strategy in force: never None.  (Not collective.)"""
     if requested is None:
-        return "ksp" if transformation is not None or pencil.matrix_free else "direct"
+        return "ksp" if transformation is not None or not pencil.factorable else "direct"
     if isinstance(requested, str) and requested not in {"direct", "ksp"}:
         raise InputError(
             f'strategy must be "direct", "ksp", a KSP, a callable or None, got {requested!r}; '

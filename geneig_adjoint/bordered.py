@@ -117,7 +117,7 @@ class BorderedSystem(CollectiveContext):
         self._last = self.comm.rank == self.comm.size - 1
         self._may_turn_direct = self.strategy == "ksp" and may_turn_direct(self.settings, pencil)
         self._solvers: dict[bool, LinearSolver] = {}
-        self._dual: Block | None = None
+        self._columns: dict[bool, Block] = {}
         self.accuracy = 0.0
         self._set_border()
 
@@ -200,15 +200,18 @@ class BorderedSystem(CollectiveContext):
         Hermitian transpose needs one more solve, done once.
         """
         assert self.transformation is not None
-        if not hermitian:
+        exact = not self.transformation.iterative
+        if not hermitian and exact:
             sigma = complex(self.transformation.sigma or 0.0)
             shifts = self.members - (sigma if self._complex else sigma.real)
             row, column = self.c, self.beta / shifts * self.x
         else:
-            if self._dual is None:
-                self._dual = self.transformation.solve(self.c, hermitian=True)
-            row, column = self.b, self._dual
-        u = self.transformation.solve(v[:, None], hermitian=hermitian)[:, 0]
+            row, side = (self.b, self.c) if hermitian else (self.c, self.b)
+            if hermitian not in self._columns:
+                column = self.transformation.precondition(side, hermitian=hermitian)
+                self._columns[hermitian] = column
+            column = self._columns[hermitian]
+        u = self.transformation.precondition(v[:, None], hermitian=hermitian)[:, 0]
         sums = inner(self.comm, row, np.column_stack([column, u]))
         try:
             mu = np.linalg.solve(sums[:, :-1], sums[:, -1] - nu)

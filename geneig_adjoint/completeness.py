@@ -122,7 +122,7 @@ class Counter:
 
     def __init__(self, eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted) -> None:
         self.pencil, self.wanted = pencil, wanted
-        self.able = _petsc.REAL_SCALARS and pencil.definite and not pencil.matrix_free
+        self.able = _petsc.REAL_SCALARS and pencil.definite and pencil.factorable
         self.able = self.able and wanted.counted_ends(0.0) is not None
         self.signed = pencil.definite_by_a
         # With A definite the pivots tell how many values lie between 0 and sigma, no more.

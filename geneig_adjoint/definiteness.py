@@ -78,7 +78,7 @@ def has_negative_direction(pencil: Pencil) -> bool:
     Collective. By the inertia of a factor in the real build, otherwise by more steps.
     """
     mat = pencil.A if pencil.definite_by_a else pencil.B
-    if _petsc.REAL_SCALARS and not _petsc.is_shell(mat):
+    if _petsc.REAL_SCALARS and not _petsc.is_shell(mat) and pencil.factorable:
         count = negative_pivots_of(mat)
         if count is not None:
             return count > 0

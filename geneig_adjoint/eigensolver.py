@@ -26,6 +26,13 @@ from geneig_adjoint.factorization import (
     check_inner_solve,
     inner_solve_error,
 )
+from geneig_adjoint.inner_solver import (
+    SINGULAR,
+    callback_error,
+    inner_notes,
+    next_method,
+    singular_error,
+)
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import (
     RightPairs,
@@ -129,10 +136,26 @@ class _ShiftError(Exception):
 def _solve_once(
     pencil: Pencil, wanted: Wanted, sigma: complex | None, *, gated: bool = True
 ) -> tuple[RightPairs, Wanted]:
+    """Solve with one shift; again where the method of inner solves did not fit the matrix."""
+    try:
+        return _solved_by(pencil, wanted, sigma, gated=gated)
+    except ConvergenceError as error:
+        if error.reason == SINGULAR and sigma is not None:
+            raise _ShiftError(error) from None
+        chosen = wanted.option("st_ksp_type", wanted.options) is not None
+        method = None if chosen else next_method(error.reason, wanted.inner)
+        if method is None:
+            raise
+    return _solve_once(pencil, replace(wanted, inner=method), sigma, gated=gated)
+
+
+def _solved_by(
+    pencil: Pencil, wanted: Wanted, sigma: complex | None, *, gated: bool
+) -> tuple[RightPairs, Wanted]:
     eps = SLEPc.EPS().create(pencil.comm)
     transformation = None
     try:
-        with _petsc.log_stage("eigensolve"), _explained(eps, sigma, wanted):
+        with _petsc.log_stage("eigensolve"), _explained(eps, pencil, sigma, wanted):
             wanted = set_up(eps, pencil, wanted, sigma)
             eps.solve()
             pencil.raise_callback_error()
@@ -150,8 +173,11 @@ def _solve_once(
             found, wanted = _with_ties(eps, pencil, wanted, found)
             if wanted.count_check:
                 found = _complete(eps, pencil, wanted, found)
+        pencil.raise_callback_error()
+        check_inner_solve(eps.getST().getKSP(), "the eigensolve")
         if gated:
             _raise_problem(found, wanted, sigma)
+        found = replace(found, notes=(*found.notes, *inner_notes(eps.getST().getKSP(), pencil)))
     except BaseException:
         _petsc.destroy_quietly(eps)
         raise
@@ -277,12 +303,19 @@ def _missing_error(found: RightPairs) -> MissingEigenvaluesError:
     )
 
 
-def _explained(eps: SLEPc.EPS, sigma: complex | None, wanted: Wanted) -> _petsc.translated_errors:
+def _explained(
+    eps: SLEPc.EPS, pencil: Pencil, sigma: complex | None, wanted: Wanted
+) -> _petsc.translated_errors:
     def translated(code: int) -> Exception | None:
+        raised = callback_error(pencil)
+        if raised is not None:
+            return raised  # what a product of the user raised is the cause of all else
         if code in FAILED_SOLVE:
             return inner_solve_error(eps.getST().getKSP(), "the eigensolve")
         if code not in _petsc.SINGULAR_FACTOR | _petsc.FAILED_PROJECTION:
             return None  # such as unknown names in options: PETSc's own message is the best
+        if code in _petsc.SINGULAR_FACTOR and not pencil.factorable:
+            return singular_error(f"PETSc error {code}")
         need = ("A - sigma B must be regular and B not zero", "choose another target")
         if sigma is None and wanted.interval is None:
             need = ("B must be regular for which=", "give a target")

@@ -10,7 +10,17 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.errors import InputError
+from geneig_adjoint.inner_solver import (
+    check_preconditioner,
+    inner_matrix,
+    isolate,
+    method_for,
+    method_options,
+    watch,
+)
+from geneig_adjoint.pencil import HERMITIAN_TOLERANCE, Pencil
+from geneig_adjoint.symmetry import hermitian_defect, is_positive
 from geneig_adjoint.wanted import WHICH, Wanted
 
 DEFAULT_TOLERANCE = 1e-12
@@ -50,12 +60,18 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
         eps.setInitialSpace(vectors)
     prefix = f"{wanted.prefix}ga_"
     eps.setOptionsPrefix(prefix)
-    options = wanted.with_inner_tolerance(_solver_options(pencil, wanted, sigma), DEFAULT_TOLERANCE)
+    iterative = _solves_iteratively(pencil, wanted, sigma)
+    defaults = _inner_options(eps, pencil, wanted, sigma) if iterative else None
+    if defaults is None:
+        defaults = _solver_options(pencil, wanted, sigma)
+    options = wanted.with_inner_tolerance(defaults, DEFAULT_TOLERANCE)
     try:
         with _petsc.inserted_options(prefix, options):
             eps.setFromOptions()
+            if iterative:
+                _watch(eps, options, prefix)
             if wanted.interval is None:
-                _petsc.set_up_factor(eps.getST().getKSP(), f"{prefix}st_", eps.setUp)
+                _set_up(eps, f"{prefix}st_", iterative=iterative)
             else:  # spectrum slicing factors in solvers of its own
                 eps.setUp()
     finally:
@@ -110,12 +126,8 @@ def _slepc_type(pencil: Pencil, wanted: Wanted, *, inverted: bool) -> int:
 
 
 def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> dict[str, Any]:
-    if sigma is None and wanted.interval is None and (pencil.B is None or pencil.matrix_free):
-        if pencil.B is None:
-            return {}
-        # B^-1 of an operator: nothing to factor, so iterate to rounding.
-        return {"st_ksp_type": "gmres", "st_pc_type": "none", "st_ksp_rtol": 1e-13,
-                "st_ksp_max_it": 10_000}  # fmt: skip
+    if sigma is None and wanted.interval is None and pencil.B is None:
+        return {}
     symmetric = _petsc.REAL_SCALARS and pencil.definite
     if symmetric:  # measured to be so; MUMPS then needs half the time and memory
         for mat in (pencil.A, pencil.B):
@@ -127,6 +139,64 @@ def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> di
     if wanted.interval is not None:
         options |= {"st_mat_mumps_icntl_13": 1, "st_mat_mumps_icntl_24": 1}
     return options
+
+
+def _solves_iteratively(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool:
+    if wanted.interval is not None:
+        return False
+    if sigma is not None:
+        return not pencil.factorable
+    return pencil.B is not None and (pencil.matrix_free or pencil.preconditioner_b is not None)
+
+
+def _inner_options(
+    eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
+) -> dict[str, Any]:
+    """Give an EPS the user's preconditioner; return the options of iterative solves.
+
+    Collective.
+    """
+    st, wanted_b = eps.getST(), sigma is None
+    if pencil.matrix_free and not wanted_b:
+        st.setMatMode(SLEPc.ST.MatMode.SHELL)  # A - sigma B has no entries
+    found = inner_matrix(pencil, sigma, wanted_b=wanted_b)
+    mat = None if found is None else found[0]
+    try:
+        options = method_options(wanted.inner or method_for(pencil, sigma, mat, wanted_b=wanted_b))
+        if mat is None:
+            return {**options, "st_ksp_max_it": 10_000, "st_pc_type": "none"}
+        symmetric = _petsc.REAL_SCALARS and hermitian_defect(mat) <= HERMITIAN_TOLERANCE
+        if symmetric:
+            mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
+            factored = wanted.option("st_pc_type", wanted.options) in {None, "lu", "cholesky"}
+            if not factored and is_positive(mat, strictly=True):
+                mat.setOption(PETSc.Mat.Option.SPD, True)  # GAMG's smoothers are bad without it
+        st.setPreconditionerMat(mat)
+        return {**_factor_options("st_", symmetric), **options}
+    finally:
+        if found is not None and found[1]:
+            found[0].destroy()  # the ST keeps a reference
+
+
+def _watch(eps: SLEPc.EPS, options: dict[str, Any], prefix: str) -> None:
+    """Prepare the KSP of an EPS for iterative solves; its options are in force.  (Collective.)"""
+    ksp, mat = eps.getST().getKSP(), eps.getST().getPreconditionerMat()
+    if ksp.getType() == PETSc.KSP.Type.PREONLY:
+        raise InputError(
+            'st_ksp_type must be a Krylov method where solves are iterative, got "preonly": the '
+            "preconditioner is not A - sigma B itself; leave st_ksp_type out"
+        )
+    if mat is not None and mat.handle:
+        isolate(ksp.getPC(), mat, f"{prefix}st_")
+    eps.setMonitor(watch(ksp, options, prefix).stop)
+
+
+def _set_up(eps: SLEPc.EPS, prefix: str, *, iterative: bool) -> None:
+    ksp = eps.getST().getKSP()
+    status = _petsc.set_up_factor(ksp, prefix, eps.setUp)
+    if iterative:
+        ksp.setErrorIfNotConverged(False)  # SLEPc has set it
+        check_preconditioner(ksp, status)
 
 
 def _factor_options(prefix: str, symmetric: bool) -> dict[str, Any]:

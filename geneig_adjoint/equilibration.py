@@ -78,7 +78,7 @@ def equilibration(pencil: Pencil) -> Equilibration | None:
        RAL-TR-2001-034, 2001.
 
     """
-    if pencil.B is None or pencil.matrix_free or pencil.definite:
+    if pencil.B is None or not pencil.factorable or pencil.definite:
         return None
     squares = _squares(pencil)
     rows, columns = np.ones(pencil.n_local), np.ones(pencil.n_local)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import ConvergenceError
+from geneig_adjoint.inner_solver import IterativeSolver, account_of, name_of
 from geneig_adjoint.pencil import Pencil
 
 FAILED_SOLVE = {91}
@@ -23,25 +25,37 @@ def check_inner_solve(ksp: PETSc.KSP, purpose: str) -> None:
     Not collective. PETSc raises error 91 by itself, but only the first time in a process:
     it then takes every later solve for a nested one, which may stop at its maximum.
     """
+    account = account_of(ksp)
+    if account is not None:
+        failed = account.check(ksp)
+        if failed is not None:
+            raise inner_solve_error(ksp, purpose, failed)
+        return
     iterative = ksp.getType() not in {None, PETSc.KSP.Type.PREONLY}
     if iterative and ksp.getConvergedReason() < 0:
         raise inner_solve_error(ksp, purpose)
 
 
-def inner_solve_error(ksp: PETSc.KSP, purpose: str) -> ConvergenceError:
+def inner_solve_error(
+    ksp: PETSc.KSP, purpose: str, failed: tuple[str, int] | None = None
+) -> ConvergenceError:
     """Return the error for an iterative solve inside another one that failed.
 
-    Not collective.
+    Not collective. failed: reason and iterations; None: those of the KSP's last solve.
     """
-    reason = _petsc.reason_name(PETSc.KSP.ConvergedReason, ksp.getConvergedReason())
+    if failed is None:
+        reason = _petsc.reason_name(PETSc.KSP.ConvergedReason, ksp.getConvergedReason())
+        failed = reason, int(ksp.getIterationNumber())
     rtol, _, _, max_it = ksp.getTolerances()
+    last = "leave st_ksp_type out: the direct factor needs no iterations"
+    if account_of(ksp) is not None:
+        last = "give a preconditioner nearer to the operator at this target"
     return ConvergenceError(
-        f"the inner solves of {purpose} must reach st_ksp_rtol {rtol:.1e}, got {reason} after "
-        f"{ksp.getIterationNumber()} of {max_it} iterations ({ksp.getType()} with "
-        f"{ksp.getPC().getType()}); raise st_ksp_max_it, choose a better st_pc_type, loosen "
-        "eps_tol, or leave st_ksp_type out: the direct factor needs no iterations",
-        reason=reason,
-        iterations=int(ksp.getIterationNumber()),
+        f"the inner solves of {purpose} must reach st_ksp_rtol {rtol:.1e}, got {failed[0]} after "
+        f"{failed[1]} of {max_it} iterations ({ksp.getType()} with {name_of(ksp.getPC())}); "
+        f"raise st_ksp_max_it, choose a better st_pc_type, loosen eps_tol, or {last}",
+        reason=failed[0],
+        iterations=failed[1],
     )
 
 
@@ -71,6 +85,7 @@ class SpectralTransformation:
     owned: bool = True
     scaling: tuple[Block, Block] | None = None
     _closed: bool = False
+    _iterations: IterativeSolver | None = None
 
     @property
     def inverts(self) -> bool:
@@ -98,6 +113,8 @@ class SpectralTransformation:
         """
         if self.sigma is None and self.pencil.B is None:
             return block
+        if self.iterative:
+            return self._iterated(block, hermitian, purpose)
         ksp = self.eps.getST().getKSP()
         with _petsc.translated_errors(
             lambda code: inner_solve_error(ksp, purpose) if code in FAILED_SOLVE else None
@@ -108,6 +125,37 @@ class SpectralTransformation:
                 first, last = self.scaling[:: -1 if hermitian else 1]
                 inner = _petsc.solve(ksp, first[:, None] * block, hermitian=hermitian)
                 solution = last[:, None] * inner
+        check_inner_solve(ksp, purpose)
+        return solution
+
+    @property
+    def iterative(self) -> bool:
+        """Whether K is solved with by iterations because it is not to be factored."""
+        return account_of(self.eps.getST().getKSP()) is not None
+
+    def precondition(self, block: Block, *, hermitian: bool = False) -> Block:
+        """Return K^-1 block or K^-H block by the factor, or what the preconditioner has for it.
+
+        Collective. What preconditions other systems must be a fixed linear map.
+        """
+        if not self.iterative:
+            return self.solve(block, hermitian=hermitian)
+        return self._solver().precondition(block, hermitian=hermitian)
+
+    def _solver(self) -> IterativeSolver:
+        if self._iterations is None:
+            real = not np.imag(self.sigma or 0.0)
+            same = self.pencil.B_hermitian if self.sigma is None else self.pencil.hermitian
+            ksp = self.eps.getST().getKSP()
+            self._iterations = IterativeSolver(ksp, self_adjoint=same and real)
+        return self._iterations
+
+    def _iterated(self, block: Block, hermitian: bool, purpose: str) -> Block:
+        """Return K^-1 block or K^-H block by iterations.  (Collective.)"""
+        solver = self._solver()
+        ksp = solver.ksp_for(hermitian=hermitian)
+        solution = solver.solve(block, hermitian=hermitian)
+        self.pencil.raise_callback_error()  # the cause of all else
         check_inner_solve(ksp, purpose)
         return solution
 
@@ -127,6 +175,9 @@ class SpectralTransformation:
 
     def close(self) -> None:
         """Destroy the eigensolver and its factor if owned.  (Collective.)"""
+        if self._iterations is not None:
+            self._iterations.close()
+            self._iterations = None
         if self.owned and not self._closed:
             _petsc.destroy(self.eps)
         self._closed = True

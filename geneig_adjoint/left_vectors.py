@@ -222,7 +222,7 @@ def _from_bordered_system(pencil: Pencil, found: RightPairs, j: int) -> Block:
         found.right[:, members],
         members=found.values[members],
         transformation=found.transformation,
-        settings=AdjointSettings("direct" if not pencil.matrix_free else "ksp"),
+        settings=AdjointSettings("direct" if pencil.factorable else "ksp"),
         name=f"left vector {j}",
     ) as system:
         zero = np.zeros((pencil.n_local, 1), dtype=complex)

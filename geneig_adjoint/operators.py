@@ -10,7 +10,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.assembly import equal_layout
+from geneig_adjoint.assembly import equal_layout, matrix_of_columns
 from geneig_adjoint.collective import (
     PATIENCE,
     CollectiveContext,
@@ -18,8 +18,19 @@ from geneig_adjoint.collective import (
     raise_together,
 )
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.parameters import Gradient, Parameters, digest, structure_error
+from geneig_adjoint.models import checked_tangent
+from geneig_adjoint.parameters import (
+    Gradient,
+    Parameters,
+    digest,
+    is_distributed,
+    length,
+    release,
+    structure_error,
+    unit_direction,
+)
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.preconditioners import PreconditionerSource, bound
 from geneig_adjoint.symmetry import adjoint_defect
 
 if TYPE_CHECKING:
@@ -44,10 +55,12 @@ class OperatorModel(CollectiveContext):
     apply_a
         ``apply_a(p, block)``: this rank's rows of A(p) @ block, (n_local, k) in and out,
         called on every rank together; it communicates as it needs to.
+        One column at a time, real in the real build.
     vjp
         ``vjp(p, left_a, left_b, right)``: Re sum_j left_a_j^H A_i right_j +
         left_b_j^H B_i right_j for every parameter, in the structure of p, summed over
-        the ranks.
+        the ranks. Blocks have any number of columns; in the real build they are real (halves
+        of complex vectors are columns), as those of the functions below.
     apply_b
         Likewise for B; None: the identity.
     apply_a_hermitian, apply_b_hermitian
@@ -60,6 +73,12 @@ class OperatorModel(CollectiveContext):
     vjp_tangent
         ``vjp_tangent(p, p_dot, left_a, left_b, right)``: derivative of vjp along p_dot;
         needed for Hessian-vector products only.
+    preconditioner
+        ``preconditioner(p, sigma)``: a new assembled matrix near A(p) - sigma B(p), in the
+        layout of the rows, destroyed after use; or one matrix for every p and target, which
+        stays yours. Pairs nearest to a target, inside the spectrum too, need it.
+    preconditioner_b
+        ``preconditioner_b(p)``: likewise near B(p), for solves with B (``which=``).
     comm
         Communicator; default ``MPI.COMM_WORLD``.
     n_local
@@ -79,6 +98,8 @@ class OperatorModel(CollectiveContext):
         jvp: TangentFunction | None = None,
         jvp_hermitian: TangentFunction | None = None,
         vjp_tangent: Callable[..., Mapping[str, Any]] | None = None,
+        preconditioner: PreconditionerSource = None,
+        preconditioner_b: PreconditionerSource = None,
         comm: MPI.Comm | None = None,
         n_local: int | None = None,
     ) -> None:
@@ -95,6 +116,9 @@ class OperatorModel(CollectiveContext):
                 f"n_local must add up to n = {n} over the ranks, got {comm.allgather(n_local)}; "
                 "pass the number of rows each rank owns"
             )
+        before = sum(comm.allgather(self.n_local)[: comm.rank])
+        self.rows: tuple[int, int] = (before, before + self.n_local)
+        self._preconditioners = (preconditioner, preconditioner_b)
         self._a = (apply_a, apply_a_hermitian)
         self._b = None if apply_b is None else (apply_b, apply_b_hermitian)
         self._vjp = vjp
@@ -113,7 +137,10 @@ class OperatorModel(CollectiveContext):
                 if functions is not None:
                     mats.append(self._shell(frozen, functions, name))
                     self._check_shell(mats[-1], functions[1], name)
-            pencil = Pencil(*mats, owned=True)
+            # A is destroyed when nothing that multiplies is left.
+            mats[0].getPythonContext().held = frozen
+            made, made_b = (bound(source, frozen) for source in self._preconditioners)
+            pencil = Pencil(*mats, owned=True, preconditioner=made, preconditioner_b=made_b)
         except BaseException:
             _petsc.destroy_quietly(*mats)
             raise
@@ -122,7 +149,8 @@ class OperatorModel(CollectiveContext):
 
     def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Gradient:
         """Return the user's vjp, checked and made the same on all ranks.  (Collective.)"""
-        return self._same_everywhere("vjp", p, self._vjp, (p, left_a, left_b, right))
+        vectors = _real_columns(left_a, left_b, right)
+        return self._same_everywhere("vjp", p, self._vjp, (p, *vectors))
 
     def contract_tangent(
         self, p: Parameters, p_dot: Parameters, left_a: Block, left_b: Block, right: Block
@@ -140,7 +168,7 @@ class OperatorModel(CollectiveContext):
                 "second derivatives need the derivative of vjp, got an OperatorModel without "
                 "vjp_tangent; pass vjp_tangent=function(p, p_dot, left_a, left_b, right)"
             )
-        arguments = (p, p_dot, left_a, left_b, right)
+        arguments = (p, p_dot, *_real_columns(left_a, left_b, right))
         return self._same_everywhere("vjp_tangent", p, self._vjp_tangent, arguments)
 
     def _same_everywhere(
@@ -186,7 +214,43 @@ class OperatorModel(CollectiveContext):
                 f"tangents need the derivative of the products, got an OperatorModel without "
                 f"{name}; pass {name}=function(p, p_dot, right) -> (dA @ right, dB @ right)"
             )
-        return function(p, p_dot, right)
+        error: Exception | None = None
+        products: Any = None
+        (block,) = _real_columns(right)
+        try:
+            products = function(p, p_dot, block)
+        except Exception as caught:
+            error = caught
+        raise_together(self.comm, error, patience=PATIENCE)
+        if block is right or not isinstance(products, tuple | list):
+            return products  # its shape is checked by whoever asked
+        k = right.shape[1]
+        dA, dB = (np.asarray(part)[:, :k] + 1j * np.asarray(part)[:, k:] for part in products)
+        return dA, dB
+
+    def derivative_products(
+        self, p: Parameters, x: Block, name: str, indices: Block | None = None
+    ) -> tuple[PETSc.Mat, PETSc.Mat]:
+        """Return the matrices with columns (dA/dp_i) x and (dB/dp_i) x.
+
+        Collective. One jvp per column: meant for some indices, see
+        `geneig_adjoint.derivative_products`.
+        """
+        size = length(p[name]) or 0
+        chosen = np.arange(size) if indices is None else np.asarray(indices)
+        columns = equal_layout(self.comm, len(chosen))
+        if indices is None and is_distributed(p[name]):
+            columns = p[name].getSizes()
+        found: list[tuple[Block, Block]] = []
+        for index in chosen:
+            unit = unit_direction(p, name, int(index))
+            found.append(checked_tangent(self.comm, self, (p, unit), x))
+            release(unit)
+        dA_x, dB_x = (
+            matrix_of_columns(self.comm, self.rows, columns, [pair[side][:, 0] for pair in found])
+            for side in (0, 1)
+        )
+        return dA_x, dB_x
 
     def close(self) -> None:
         """Release what the model holds: nothing.  (Collective.)"""
@@ -215,6 +279,17 @@ class OperatorModel(CollectiveContext):
             )
 
 
+def _real_columns(*blocks: Block) -> tuple[Block, ...]:
+    """Return blocks as functions of the user get them: real ones in the real build.
+
+    Not collective. With real matrices the halves of complex vectors contribute alike: they
+    become columns, (n_local, 2 k), the real parts first.
+    """
+    if not (_petsc.REAL_SCALARS and any(np.iscomplexobj(block) for block in blocks)):
+        return blocks
+    return tuple(np.asfortranarray(np.hstack([block.real, block.imag])) for block in blocks)
+
+
 class _Product(_petsc.Callback):
     """Python context of an operator given by a user's functions for A v and A^H v.
 
@@ -234,6 +309,12 @@ class _Product(_petsc.Callback):
         self.p = p
         self.functions = functions
         self.name = name
+        self.held: Parameters = {}
+
+    def destroy(self, _: PETSc.Mat) -> None:
+        """Free the copies of distributed parameters.  (Collective; PETSc calls it.)"""
+        release(self.held)
+        self.held = {}
 
     def multHermitian(  # noqa: N802  (PETSc looks for these names)
         self, _: PETSc.Mat, source: PETSc.Vec, target: PETSc.Vec

@@ -217,6 +217,21 @@ def zeros_like(p: Parameters) -> Gradient:
     return {name: _zero(value) for name, value in p.items()}
 
 
+def unit_direction(p: Parameters, name: str, index: int) -> Gradient:
+    """Return the direction in which one entry of one parameter moves by 1.
+
+    Collective. The caller owns new PETSc vectors.
+    """
+    unit = zeros_like(p)
+    if is_distributed(unit[name]):
+        first, last = unit[name].getOwnershipRange()
+        if first <= index < last:
+            unit[name].array[index - first] = 1.0
+    else:
+        unit[name][index] = 1.0
+    return unit
+
+
 def _zero(value: Any) -> Any:
     if not is_distributed(value):
         return np.zeros(np.asarray(value).shape)

@@ -16,6 +16,8 @@ from geneig_adjoint.collective import (
     raise_together,
 )
 from geneig_adjoint.errors import InputError, StaleError
+from geneig_adjoint.pencil_checks import entries_error, layout_error, type_error
+from geneig_adjoint.preconditioners import PreconditionerSource, check_source
 from geneig_adjoint.symmetry import (
     asymmetry_error,
     hermitian_defect,
@@ -27,8 +29,6 @@ from geneig_adjoint.views import PlainView
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-AIJ_TYPES = ("aij", "seqaij", "mpiaij")
-PROBLEM_TYPES = ("hep", "ghep", "ghiep", "nhep", "gnhep")
 HERMITIAN_TOLERANCE = 1e-12
 """Largest asymmetry, relative to the size of A v, that still counts as rounding."""
 
@@ -52,6 +52,13 @@ class Pencil(CollectiveContext):
         an error.
     owned
         Whether `close` destroys A and B. Matrices of a user stay the user's.
+    preconditioner
+        For operators, and for matrices too large to factor: an assembled matrix near
+        A - sigma B, or a function ``preconditioner(sigma)`` that returns a new one (it is
+        destroyed after use). Solves with A - sigma B, of the eigensolver and of adjoint
+        systems, are then iterative.
+    preconditioner_b
+        Likewise for solves with B, without arguments: ``which=`` of a generalized problem.
 
     Attributes
     ----------
@@ -82,6 +89,8 @@ class Pencil(CollectiveContext):
         *,
         problem_type: str | None = None,
         owned: bool = False,
+        preconditioner: PreconditionerSource = None,
+        preconditioner_b: PreconditionerSource = None,
     ) -> None:
         self.A = A
         self.B = B
@@ -91,9 +100,12 @@ class Pencil(CollectiveContext):
         self._declared = problem_type
         self._owned = owned
         self._open = True
-        raise_together(self.comm, _layout_error(A, B) or _type_error(problem_type, B))
+        raise_together(self.comm, layout_error(A, B) or type_error(problem_type, B))
         self.n: int = A.getSize()[0]
         self.rows: tuple[int, int] = A.getOwnershipRange()
+        self.preconditioner, self.preconditioner_b = preconditioner, preconditioner_b
+        check_source(A, preconditioner, "preconditioner")
+        check_source(A, preconditioner_b, "preconditioner_b")
         self.check_finite()
         self._check_declaration()
 
@@ -106,6 +118,11 @@ class Pencil(CollectiveContext):
     def matrix_free(self) -> bool:
         """Whether A or B has no entries, so that nothing can be factored."""
         return any(_petsc.is_shell(mat) for mat in (self.A, self.B) if mat is not None)
+
+    @property
+    def factorable(self) -> bool:
+        """Whether A - sigma B has entries and nobody said that it is not to be factored."""
+        return not self.matrix_free and self.preconditioner is None
 
     @cached_property
     def hermitian(self) -> bool:
@@ -227,7 +244,7 @@ class Pencil(CollectiveContext):
         for name, mat in (("A", self.A), ("B", self.B)):
             if mat is not None and not _petsc.is_shell(mat):
                 norm = mat.norm(PETSc.NormType.FROBENIUS)
-                raise_together(self.comm, None if np.isfinite(norm) else _entries_error(name, mat))
+                raise_together(self.comm, None if np.isfinite(norm) else entries_error(name, mat))
                 if norm == 0 and name == "B":
                     raise InputError(
                         "B must have entries, got zeros only: A x = lam B x has no finite "
@@ -328,61 +345,6 @@ class Pencil(CollectiveContext):
                 f"problem_type={self._declared!r} needs B positive semidefinite, got a direction v "
                 "with v^H B v < 0; leave problem_type out: with A definite it is solved in 1 / lam"
             )
-
-
-def _layout_error(A: PETSc.Mat, B: PETSc.Mat | None) -> InputError | None:
-    for name, mat in (("A", A), ("B", B)):
-        if mat is None:
-            continue
-        (rows_local, rows), (columns_local, columns) = mat.getSizes()
-        if rows != columns or rows_local != columns_local:
-            return InputError(
-                f"{name} must be square with equal row and column layouts, got {rows} x {columns} "
-                f"with {rows_local} local rows and {columns_local} local columns; "
-                "create it with equal row and column sizes"
-            )
-        if not mat.isAssembled():
-            return InputError(
-                f"{name} must be assembled, got a matrix with values still in transit; "
-                f"call {name}.assemble() first"
-            )
-        if not _petsc.is_shell(mat) and not mat.getType().startswith(AIJ_TYPES):
-            return InputError(
-                f"{name} must be of a type that can be factored, got {mat.getType()!r}; use "
-                f'{name}.convert("aij")'
-            )
-    if B is not None and A.getSizes() != B.getSizes():
-        return InputError(
-            f"B must have the layout of A, got {B.getSizes()[0]} rows (local, global) where A has "
-            f"{A.getSizes()[0]}; create both with the same sizes"
-        )
-    return None
-
-
-def _type_error(problem_type: str | None, B: PETSc.Mat | None) -> InputError | None:
-    if problem_type is not None and problem_type not in PROBLEM_TYPES:
-        return InputError(
-            f"problem_type must be one of {', '.join(PROBLEM_TYPES)} or None, got "
-            f"{problem_type!r}; leave it out to have the matrices measured"
-        )
-    if problem_type is not None and problem_type.startswith("g") != (B is not None):
-        return InputError(
-            f"problem_type {problem_type!r} does not fit a pencil {'with' if B else 'without'} B; "
-            "the types with a leading g are the generalized ones"
-        )
-    return None
-
-
-def _entries_error(name: str, mat: PETSc.Mat) -> InputError | None:
-    offsets, columns, values = mat.getValuesCSR()
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size == 0:
-        return None
-    row = mat.getOwnershipRange()[0] + int(np.searchsorted(offsets, bad[0], side="right")) - 1
-    return InputError(
-        f"{name} must be finite, got {bad.size} NaN or Inf entries, the first {values[bad[0]]} at "
-        f"({row}, {int(columns[bad[0]])}); check the element or file this entry comes from"
-    )
 
 
 def _norm(pencil: Pencil, mat: PETSc.Mat) -> float:

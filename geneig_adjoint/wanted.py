@@ -60,6 +60,8 @@ class Wanted:
         Distance below which computed values cannot be told apart; 0 before the solve.
     plain_product : bool
         Whether SLEPc is to work in the Euclidean product though B is definite.
+    inner : str
+        Krylov method of iterative inner solves; "": by what is known about the pencil.
 
     """
 
@@ -73,6 +75,7 @@ class Wanted:
     count_check: bool = True
     rounding: float = 0.0
     plain_product: bool = False
+    inner: str = ""
 
     def checked(self, pencil: Pencil) -> Wanted:
         """Return the request with its defaults filled in.  (Not collective.)
@@ -104,7 +107,7 @@ class Wanted:
         _check_interval(self.interval, pencil)
         if self.which == "smallest_magnitude" or not given:
             # The same values as those nearest to 0, which a factor finds quickly.
-            if not pencil.matrix_free:
+            if pencil.factorable or pencil.preconditioner is not None:
                 return replace(self, target=0.0, which=None)
             if not given:
                 return replace(self, which="largest_magnitude")
@@ -125,19 +128,19 @@ class Wanted:
 
         """
         options = {**defaults, **self.options}
-        if self._option("st_ksp_type", options) in {None, "preonly"}:
+        if self.option("st_ksp_type", options) in {None, "preonly"}:
             return options
         if "st_ksp_rtol" not in self.options:
-            outer = float(self._option("eps_tol", {"eps_tol": tolerance, **options}))
+            outer = float(self.option("eps_tol", {"eps_tol": tolerance, **options}))
             options["st_ksp_rtol"] = max(INNER_SHARE * outer, SMALLEST_RTOL)
-        if self._option("st_pc_type", options) not in {"lu", "cholesky"}:
+        if self.option("st_pc_type", options) not in {"lu", "cholesky"}:
             # The package of the direct factor does not fit another preconditioner.
             for name in set(options) - set(self.options):
                 if name.startswith(("st_pc_factor_", "st_mat_mumps_")):
                     del options[name]
         return options
 
-    def _option(self, name: str, options: Mapping[str, Any]) -> Any:
+    def option(self, name: str, options: Mapping[str, Any]) -> Any:
         """Return an option as PETSc will see it: the command line wins."""
         return PETSc.Options().getString(f"{self.prefix}ga_{name}", "") or options.get(name)
 
@@ -209,7 +212,7 @@ def _check_interval(interval: tuple[float, float] | None, pencil: Pencil) -> Non
     if len(interval) != 2 or not interval[0] < interval[1]:
         raise InputError(f"interval must be (a, b) with a < b, got {interval!r}; exchange the ends")
     able = _petsc.REAL_SCALARS and pencil.definite and pencil.B_positive
-    if not able or pencil.matrix_free:
+    if not able or not pencil.factorable:
         raise InputError(
             "an interval needs an assembled real symmetric pencil with B definite in PETSc's real "
             f"build, got problem type {pencil.problem_type} in the {_petsc.SCALAR_NAME} build; "
@@ -220,10 +223,11 @@ def _check_interval(interval: tuple[float, float] | None, pencil: Pencil) -> Non
 def _with_checked_target(wanted: Wanted, pencil: Pencil) -> Wanted:
     if wanted.target is None:
         return wanted
-    if pencil.matrix_free:
+    if pencil.matrix_free and pencil.preconditioner is None:
         raise InputError(
             "a target needs assembled matrices (A - sigma B is factored), got an operator without "
-            'entries; use which="largest_real" or another end of the spectrum'
+            "entries; give it a preconditioner=, an assembled matrix near A - sigma B, or use "
+            'which="largest_real" or another end of the spectrum'
         )
     target = complex(wanted.target)
     if not np.isfinite(target):

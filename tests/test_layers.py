@@ -12,7 +12,7 @@ ROOT = "geneig_adjoint"
 LAYERS = [
     {"errors", "_types", "_version"},
     {"collective", "_petsc", "exchange"},
-    {"symmetry", "differentiation", "views"},
+    {"symmetry", "differentiation", "views", "preconditioners", "pencil_checks"},
     {
         {"directions", "compiled_routines"},
     {"pencil",
@@ -26,8 +26,9 @@ LAYERS = [
     },
     {"cells", "shapes"},
     {"differenced_kernels", "compiled_kernels"},
-    {"enzyme_kernels", "element_blocks", "kernel_checks", "sparse_rows", "cell_matrices", "matrix_sources"},
-    {"elements", "models", "operators", "maps", "eigenpairs", "constraints", "quadratic_parts"},
+    {"enzyme_kernels", "element_blocks", "kernel_checks", "sparse_rows", "cell_matrices", "matrix_sources", "inner_solver"},
+    {"elements", "models", "maps", "eigenpairs", "constraints", "quadratic_parts"},
+    {"operators"},
     {"composed", "filters", "helmholtz", "assembled"},
     {
         "normalization",
@@ -63,6 +64,7 @@ LAYERS = [
     {"hessian", "repeated"},
     {"chain"},
     {"verification"},
+    {"operator_checks"},
     {"io", "adapters"},
     {"study"},
     {"cli", "__init__"},
