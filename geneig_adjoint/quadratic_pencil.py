@@ -18,7 +18,8 @@ from geneig_adjoint.companion import (
     terms,
 )
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.pencil import AIJ_TYPES, HERMITIAN_TOLERANCE, Pencil
+from geneig_adjoint.pencil import HERMITIAN_TOLERANCE, Pencil
+from geneig_adjoint.pencil_checks import AIJ_TYPES
 from geneig_adjoint.quadratic_pairs import QuadraticView
 from geneig_adjoint.symmetry import hermitian_defect, symmetric_defect
 
