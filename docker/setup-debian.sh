@@ -3,9 +3,11 @@
 # Debian, the rest in the virtual environment .venv at the repository's root. Run it as often as
 # you like: it returns at once when nothing is missing.
 #
-#     bash docker/setup-debian.sh [--with-dolfinx]
+#     bash docker/setup-debian.sh [--with-compilers] [--with-dolfinx] [--for-tests]
 #
+# --with-compilers: also C and Fortran, for element routines as in examples/compiled_element.
 # --with-dolfinx: also Debian's dolfinx for both builds, with the C compiler it calls.
+# --for-tests: all of that, and Enzyme.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -13,7 +15,6 @@ venv=$root/.venv
 stamp=$venv/.installed
 extras=mesh,plot,test,dev
 
-# Compilers and cffi: for element routines of the user, as in examples/compiled_element.
 # All six petsc4py/slepc4py names: the plain ones make the modules importable, the others are the
 # two scalar builds.
 packages=(
@@ -21,21 +22,28 @@ packages=(
     python3-slepc4py python3-slepc4py-real python3-slepc4py-complex
     python3-mpi4py openmpi-bin
     python3-venv python3-pip python3-setuptools python3-wheel
-    gcc libc6-dev gfortran python3-cffi
 )
+compilers=(gcc libc6-dev gfortran)
+dolfinx=(python3-dolfinx python3-dolfinx-real python3-dolfinx-complex gcc libc6-dev)
+enzyme=enzyme-ad==0.0.16
 
 fail() {
     echo "setup-debian.sh: $*" >&2
     exit 1
 }
 
-case ${1-} in
-    "") ;;
-    --with-dolfinx)
-        packages+=(python3-dolfinx python3-dolfinx-real python3-dolfinx-complex gcc libc6-dev)
-        ;;
-    *) fail "expected no argument or --with-dolfinx, got '$1'" ;;
-esac
+for_tests=no
+for argument in "$@"; do
+    case $argument in
+        --with-compilers) packages+=("${compilers[@]}") ;;
+        --with-dolfinx) packages+=("${dolfinx[@]}") ;;
+        --for-tests)
+            packages+=("${compilers[@]}" "${dolfinx[@]}")
+            for_tests=yes
+            ;;
+        *) fail "expected --with-compilers, --with-dolfinx or --for-tests, got '$argument'" ;;
+    esac
+done
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then
@@ -123,5 +131,14 @@ install_python_packages() {
     echo "$wanted" >"$stamp"
 }
 
+# Only the shared library of the wheel is used; what it depends on needs numpy 2.
+install_enzyme() {
+    local python=$venv/bin/python
+    if [ "$for_tests" = yes ] && ! "$python" -m pip show --quiet enzyme-ad 2>/dev/null; then
+        "$python" -m pip --disable-pip-version-check install --quiet --no-deps "$enzyme"
+    fi
+}
+
 install_packages
 install_python_packages
+install_enzyme

@@ -71,7 +71,7 @@ while [ $# -gt 0 ]; do
 done
 
 if [ -z "$petsc" ]; then
-    bash "$root/docker/setup-debian.sh" --with-dolfinx || exit 1
+    bash "$root/docker/setup-debian.sh" --for-tests || exit 1
 else
     echo "the tests of dolfinx are left out: Debian's dolfinx works with Debian's PETSc only, not $petsc"
     selection=(--ignore-glob='*/test_dolfinx*')
