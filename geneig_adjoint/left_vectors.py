@@ -181,7 +181,7 @@ def _matched(
     missing = np.ones(k, dtype=bool)
     if not len(values):
         return left, missing
-    scale = np.maximum(np.abs(found.values), np.abs(found.values).max() * 1e-8)
+    scale = np.maximum(np.abs(found.values), np.abs(found.values).max() * 1e-8 + TINY)
     distance = np.abs(found.values[:, None] - values[None, :]) / scale[:, None]
     overlap = np.abs(inner(pencil.comm, vectors, pencil.multiply_b(found.right))).T
     overlap = overlap / np.maximum(overlap.max(axis=1, keepdims=True), TINY)
