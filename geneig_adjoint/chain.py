@@ -12,6 +12,7 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import leave_together
 from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import ConvergenceError, InputError, ModeTrackingError
 from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
 from geneig_adjoint.models import Model, refills
@@ -19,6 +20,7 @@ from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sensitivity import adjoint_settings, values_and_gradients
 from geneig_adjoint.solve import solve_eigenproblem
+from geneig_adjoint.structures import flatten, given, rebuilt
 from geneig_adjoint.tracking import MINIMUM, Tracking, changes, followed, places, track_modes
 
 WIDENED = 4
@@ -72,7 +74,8 @@ class ValueAndGradient:
             As in `gradient`.
 
         """
-        pencil = self._assembled(p)
+        model, flat = entered(getattr(self._model, "comm", None), self._model, p)
+        pencil = self._assembled(model, flat)
         solver = dict(self._solver)
         if self._previous is not None:
             solver.setdefault("like", self._previous)
@@ -81,11 +84,11 @@ class ValueAndGradient:
         try:
             with ExitStack() as stack:
                 pairs = self._solved(pencil, solver, stack)
-                results = [evaluate(self._objective, pairs, p)]
+                results = [evaluate(self._objective, pairs, flat)]
                 self._used |= set(np.flatnonzero(nonzero_pairs(pairs, results[0][1])).tolist())
                 self._check_tracked()
                 value, result = values_and_gradients(
-                    self._model, p, pairs, [self._objective], self._settings, results=results
+                    model, flat, pairs, [self._objective], self._settings, results=results
                 )[0]
                 self._previous = pairs
             # Not before: a call that failed its count is no call that was checked.
@@ -93,7 +96,7 @@ class ValueAndGradient:
         finally:
             if not self._refills:
                 pencil.close()
-        return value, result
+        return value, rebuilt(p, flat, result)
 
     def _solved(self, pencil: Pencil, solver: dict[str, Any], stack: ExitStack) -> Eigenpairs:
         """Return the pairs in the places of the modes they continue.  (Collective.)"""
@@ -147,14 +150,13 @@ class ValueAndGradient:
 
         Collective: every rank must call it with the same x.
         """
-        p = self.unpack(x)
-        value, result = self(p)
+        value, result = self(self._cut(x))
         return value, params.pack(result)
 
     def pack(self, p: Parameters) -> Block:
         """Return p as one flat array and remember its structure.  (Not collective.)"""
-        self._structure = p
-        return params.pack(p)
+        self._structure = flatten(p)
+        return params.pack(self._structure)
 
     def unpack(self, x: Block) -> Gradient:
         """Return a flat array in the structure last packed.  (Not collective.)
@@ -165,6 +167,10 @@ class ValueAndGradient:
             When no structure is known yet, or the length does not fit.
 
         """
+        p: Gradient = given(self._cut(x))
+        return p
+
+    def _cut(self, x: Block) -> Gradient:
         if self._structure is None:
             raise InputError(
                 "unpack needs the structure of the parameters, got no pack(p) before; "
@@ -188,11 +194,11 @@ class ValueAndGradient:
         if self._pencil is None or leave_together(self._pencil.comm, error):
             self.close()
 
-    def _assembled(self, p: Parameters) -> Pencil:
+    def _assembled(self, model: Any, p: Parameters) -> Pencil:
         if not self._refills:
-            pencil: Pencil = self._model.assemble(p)
+            pencil: Pencil = model.assemble(p)
             return pencil
-        self._pencil = self._model.assemble(p, out=self._pencil)
+        self._pencil = model.assemble(p, out=self._pencil)
         return self._pencil
 
 

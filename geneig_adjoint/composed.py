@@ -17,6 +17,7 @@ from geneig_adjoint.collective import (
     check_equal_input,
     raise_together,
 )
+from geneig_adjoint.entrance import takes_structures
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.maps import Map, map_error, result_error
 from geneig_adjoint.models import Model, has_hermitian_tangent, refills
@@ -32,6 +33,7 @@ from geneig_adjoint.parameters import (
     zeros_like,
 )
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.structures import kept
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -40,6 +42,7 @@ AGREEMENT = 1e-8
 """Replicated results of a user's map may differ by this between ranks: other orders of sums."""
 
 
+@takes_structures
 class Composed(CollectiveContext):
     """The model at f_k(... f_1(p)), as a model of p.
 
@@ -313,7 +316,8 @@ def _agreed(comm: MPI.Comm, what: str, result: Mapping[str, Any]) -> Gradient:
     }
     reference = comm.bcast(arrays, root=0) if comm.size > 1 else arrays
     raise_together(comm, _difference_error(what, arrays, reference))
-    return {name: reference.get(name, value) for name, value in result.items()}
+    agreed: Gradient = kept(result, {name: reference.get(name, result[name]) for name in result})
+    return agreed
 
 
 def _difference_error(

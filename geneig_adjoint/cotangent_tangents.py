@@ -23,6 +23,7 @@ from geneig_adjoint.evaluation import (
 )
 from geneig_adjoint.models import Model
 from geneig_adjoint.parameters import Gradient, Parameters
+from geneig_adjoint.structures import given
 
 NUDGE = 1e-3
 """Relative change of one pair that shows whether an objective looks at it."""
@@ -99,7 +100,7 @@ def cotangent_tangent(
                 f"{name} must take (pairs, tangent) or (pairs, tangent, p, p_dot), got a method of "
                 f"{count} arguments; give others a default"
             )
-        point = (along.p, along.p_dot) if count == 4 else ()
+        point = (given(along.p), given(along.p_dot)) if count == 4 else ()
         return 0.0, own(pairs, tangent, *point)
 
     derivative.__name__ = name

@@ -24,6 +24,7 @@ from geneig_adjoint.element_blocks import (
     first_block_error,
     first_order_error,
 )
+from geneig_adjoint.entrance import takes_structures
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import row_ranges
 from geneig_adjoint.ghosts import Ghosts
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
+@takes_structures
 class ElementModel(CollectiveContext):
     """A(p) and B(p) as sums of element matrices.
 

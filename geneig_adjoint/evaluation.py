@@ -20,6 +20,7 @@ from geneig_adjoint.collective import (
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import is_distributed
+from geneig_adjoint.structures import flat_like, given
 
 Objective: TypeAlias = Callable[..., tuple[float, EigenCotangent]]
 _Parts: TypeAlias = dict[tuple[str, ...], Block]
@@ -43,8 +44,11 @@ def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, Ei
     value, cotangent = float("nan"), EigenCotangent()
     shown = pairs.pencil.view.pairs(pairs)
     try:
-        result = objective(shown, p) if positional_count(objective) > 1 else objective(shown)
+        wants_p = positional_count(objective) > 1
+        result = objective(shown, given(p)) if wants_p else objective(shown)
         value, cotangent = _checked_result(objective, result, shown)
+        explicit = flat_like(p, cotangent.parameters, "the explicit derivative")
+        cotangent = replace(cotangent, parameters=explicit)
     except Exception as caught:
         error = caught
     raise_together(pairs.comm, error, patience=PATIENCE)

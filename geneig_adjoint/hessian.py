@@ -36,6 +36,7 @@ from geneig_adjoint.cotangent_tangents import (
     touched_pairs,
 )
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, linear_pairs
+from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.evaluation import Objective, evaluate, objective_name
 from geneig_adjoint.gauge import project_cotangent, project_tangent
@@ -44,6 +45,7 @@ from geneig_adjoint.moving_rows import with_moving_rows
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.sensitivity import agreed_settings, check_explicit, check_point
+from geneig_adjoint.structures import rebuilt
 from geneig_adjoint.tangents import tangents
 
 
@@ -94,6 +96,8 @@ def hessian_vector_product(
     """
     pairs = linear_pairs(pairs)
     pairs.check_current()
+    as_given = p
+    model, p, p_dot = entered(pairs.comm, model, p, p_dot)
     check_point(pairs, p)
     chosen = agreed_settings(pairs.comm, **settings)
     _check_model(model, pairs)
@@ -124,7 +128,8 @@ def hessian_vector_product(
     params.add_scaled(total, 1.0, second.parameters or {})
     if owned:
         release(second)
-    return total
+    result: Gradient = rebuilt(as_given, p, total)
+    return result
 
 
 def separate_form(objective: Any) -> Objective:

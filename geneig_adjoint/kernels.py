@@ -32,6 +32,7 @@ from geneig_adjoint.directions import (
     unit_directions,
 )
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.structures import keywords
 
 Law = Callable[[Block], Block]
 
@@ -221,7 +222,7 @@ class NumpyKernel:
 
     def matrices(self, values: Mapping[str, Block], rows: slice) -> Block:
         """Return function(values), complex if it returns a pair."""
-        found = _parts(self.function(**values, **self._data(rows)))
+        found = _parts(self.function(**keywords(values), **self._data(rows)))
         if self.tangent is None or len(found) == 2:
             for part in found:
                 check_real(part, MATRICES)
@@ -272,11 +273,11 @@ class NumpyKernel:
     def _slope(self, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice) -> Block:
         data = self._data(rows)
         if self.tangent is not None:
-            return _own_slope(_joined(_parts(self.tangent(values, dots, **data))), dots)
+            return _own_slope(_joined(_parts(self.tangent(keywords(values), keywords(dots), **data))), dots)
 
         def at(step: complex) -> tuple[Block, ...]:
             there = {name: values[name] + step * dots[name] for name in values}
-            return _parts(self.function(**there, **data))
+            return _parts(self.function(**keywords(there), **data))
 
         moves = any(np.any(dot) for dot in dots.values())
         return _joined(imaginary_parts(at, moves, MATRICES))

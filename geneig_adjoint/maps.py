@@ -20,6 +20,7 @@ from geneig_adjoint.parameters import (
     local_values,
     zeros_like,
 )
+from geneig_adjoint.structures import kept
 
 
 @runtime_checkable
@@ -170,7 +171,8 @@ class Named:
                 q[name] = value
             if name == self.parameter:
                 q[self.output] = result
-        return q
+        whole: Gradient = kept(p, q)
+        return whole
 
 
 class Pointwise(Named):

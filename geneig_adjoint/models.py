@@ -12,6 +12,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import CollectiveContext, raise_together
+from geneig_adjoint.entrance import takes_structures
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.matrix_sources import (
     DerivativePair,
@@ -120,6 +121,7 @@ def checked_tangent(
     return np.asarray(result[0]), np.asarray(result[1])
 
 
+@takes_structures
 class MatrixModel(CollectiveContext):
     """A(p) = A + sum_i p_i dA_i and B(p) = B + sum_i p_i dB_i, from matrices of the user.
 

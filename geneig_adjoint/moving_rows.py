@@ -16,6 +16,7 @@ from geneig_adjoint.constraints import diagonals, rows_alone, rows_of_pairs
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.structures import carried
 
 STEP = 1e-3
 """Relative change of every parameter: any visible change of a row will do."""
@@ -99,4 +100,5 @@ def _beside(p: Parameters) -> Gradient:
             result[name].array[:] = entries
         else:
             result[name] = entries
-    return result
+    point: Gradient = carried(p, result, point=True)
+    return point

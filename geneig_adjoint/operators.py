@@ -17,6 +17,7 @@ from geneig_adjoint.collective import (
     check_equal_input,
     raise_together,
 )
+from geneig_adjoint.entrance import called, takes_structures
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.models import checked_tangent
 from geneig_adjoint.parameters import (
@@ -31,6 +32,7 @@ from geneig_adjoint.parameters import (
 )
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.preconditioners import PreconditionerSource, bound
+from geneig_adjoint.structures import carried, given
 from geneig_adjoint.symmetry import adjoint_defect
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ ApplyFunction = Callable[[Parameters, Block], Block]
 TangentFunction = Callable[[Parameters, Parameters, Block], tuple[Block, Block]]
 
 
+@takes_structures
 class OperatorModel(CollectiveContext):
     """A(p) and B(p) as functions that multiply blocks of vectors; no matrix exists.
 
@@ -130,7 +133,7 @@ class OperatorModel(CollectiveContext):
 
     def assemble(self, p: Parameters) -> Pencil:
         """Return a pencil of operators at p (a copy of the values is kept).  (Collective.)"""
-        frozen = {name: value.copy() for name, value in p.items()}
+        frozen = carried(p, {name: value.copy() for name, value in p.items()}, point=True)
         mats: list[PETSc.Mat] = []
         try:
             for name, functions in (("apply_a", self._a), ("apply_b", self._b)):
@@ -139,7 +142,7 @@ class OperatorModel(CollectiveContext):
                     self._check_shell(mats[-1], functions[1], name)
             # A is destroyed when nothing that multiplies is left.
             mats[0].getPythonContext().held = frozen
-            made, made_b = (bound(source, frozen) for source in self._preconditioners)
+            made, made_b = (bound(source, given(frozen)) for source in self._preconditioners)
             pencil = Pencil(*mats, owned=True, preconditioner=made, preconditioner_b=made_b)
         except BaseException:
             _petsc.destroy_quietly(*mats)
@@ -182,7 +185,7 @@ class OperatorModel(CollectiveContext):
         error: Exception | None = None
         with _petsc.log_stage("contract"):
             try:
-                result = dict(function(*arguments))
+                result = dict(called(function, *arguments, what=name))
                 error = structure_error(name, p, result)
             except Exception as caught:
                 error = caught
@@ -218,7 +221,7 @@ class OperatorModel(CollectiveContext):
         products: Any = None
         (block,) = _real_columns(right)
         try:
-            products = function(p, p_dot, block)
+            products = called(function, p, p_dot, block)
         except Exception as caught:
             error = caught
         raise_together(self.comm, error, patience=PATIENCE)
@@ -333,7 +336,7 @@ class _Product(_petsc.Callback):
         error: Exception | None = None
         result = vector[:, None]
         try:
-            result = np.asarray(function(self.p, vector[:, None]))
+            result = np.asarray(called(function, self.p, vector[:, None]))
             error = self._result_error(result, vector[:, None])
         except Exception as caught:
             error = caught

@@ -12,6 +12,7 @@ from petsc4py import PETSc
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import allreduce_same, raise_together
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.structures import SEPARATOR, Flat, carried
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -66,7 +67,7 @@ def _structure_error(p: Parameters, sizes: Mapping[str, int], exact: bool) -> In
             f"{{{', '.join(f'{name!r}: ...' for name in sizes)}}}"
         )
     if set(p) != set(sizes):
-        return InputError(
+        return _parts_error(p, sizes) or InputError(
             f"p must hold the parameters {sorted(sizes)}, got {sorted(p)}; "
             "add the missing names and drop the others"
         )
@@ -78,7 +79,7 @@ def _structure_error(p: Parameters, sizes: Mapping[str, int], exact: bool) -> In
                 f"{type(p[name]).__name__}; use numpy.asarray(..., dtype=float).ravel()"
             )
         if got < size:
-            return InputError(
+            return _number_error(p, name, size) or InputError(
                 f"parameter {name!r} must have at least {size} entries (the largest id is "
                 f"{size - 1}), got {got}; extend it or renumber the ids"
             )
@@ -88,6 +89,30 @@ def _structure_error(p: Parameters, sizes: Mapping[str, int], exact: bool) -> In
                 "shorten it"
             )
     return None
+
+
+def _parts_error(p: Parameters, sizes: Mapping[str, int]) -> InputError | None:
+    """Return an error if one parameter of the model came as several numbers."""
+    source = p.source if isinstance(p, Flat) else None
+    if not isinstance(source, Mapping):
+        return None
+    for name in sizes:
+        if isinstance(source.get(name), list | tuple) and f"{name}{SEPARATOR}0" in p:
+            return InputError(
+                f"parameter {name!r} must be a 1-D array or a PETSc.Vec, got "
+                f"{type(source[name]).__name__}; use numpy.asarray(..., dtype=float).ravel()"
+            )
+    return None
+
+
+def _number_error(p: Parameters, name: str, size: int) -> InputError | None:
+    """Return an error if a number came where the model has several entries."""
+    if not isinstance(p, Flat) or p.structure.leaves[name].kind != "number":
+        return None
+    return InputError(
+        f"parameter {name!r} must be a 1-D array or a PETSc.Vec, got float; the model has "
+        f"{size} entries: use numpy.full({size}, ...), or ids that are all 0"
+    )
 
 
 def _entries_error(p: Parameters) -> InputError | None:
@@ -214,7 +239,8 @@ def structure_error(what: str, p: Parameters, result: Mapping[str, Any]) -> Inpu
 
 def zeros_like(p: Parameters) -> Gradient:
     """Return zeros in the structure of p; the caller owns new PETSc vectors.  (Collective.)"""
-    return {name: _zero(value) for name, value in p.items()}
+    zeros: Gradient = carried(p, {name: _zero(value) for name, value in p.items()}, point=False)
+    return zeros
 
 
 def unit_direction(p: Parameters, name: str, index: int) -> Gradient:
@@ -281,7 +307,8 @@ def moved(p: Parameters, step: float, direction: Parameters) -> Gradient:
             result[name].axpy(step, direction[name])
         else:
             result[name] = np.asarray(value, dtype=float) + step * np.asarray(direction[name])
-    return result
+    point: Gradient = carried(p, result, point=True)
+    return point
 
 
 def release(p: Parameters) -> None:
@@ -325,7 +352,9 @@ def unpack(flat: Block, like: Parameters) -> Gradient:
             "use the array that pack returned"
         )
     offsets = np.cumsum([0, *sizes.values()])
-    return {
+    cut = {
         name: np.array(flat[offsets[i] : offsets[i + 1]], dtype=float)
         for i, name in enumerate(sizes)
     }
+    point: Gradient = carried(like, cut, point=True)
+    return point

@@ -31,6 +31,7 @@ from geneig_adjoint.collective import (
     raise_together,
 )
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
+from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import DefectiveEigenvalueError, InputError
 from geneig_adjoint.indices import single_index_error
 from geneig_adjoint.models import Model, checked_tangent
@@ -101,6 +102,7 @@ def cluster_derivatives(
         As in `gradient`.
 
     """
+    model, p = entered(pairs.comm, model, p)
     cluster = _cluster(model, p, pairs, pair)
     g, dtype = len(cluster.members), cluster.right.dtype
     found = {name: np.zeros((params.local_values(p[name]).size, g, g), dtype=dtype) for name in p}
@@ -170,6 +172,7 @@ def directional_derivatives(
             f"directional_derivatives needs a model with tangent(p, p_dot, right), got "
             f"{type(model).__name__} without; return (dA @ right, dB @ right)"
         )
+    model, p, p_dot = entered(pairs.comm, model, p, p_dot)
     cluster = _cluster(model, p, pairs, pair)
     dA_x, dB_x = checked_tangent(pairs.comm, model, (p, p_dot), cluster.right)
     small = inner(pairs.comm, cluster.left, dA_x - cluster.value * dB_x)

@@ -16,12 +16,14 @@ from geneig_adjoint.adjoint_settings import AdjointSettings, Strategy
 from geneig_adjoint.cluster_safety import check_cluster_safety
 from geneig_adjoint.collective import check_equal_input, raise_together
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, linear_pairs
+from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import InputError, StaleError
 from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
 from geneig_adjoint.indices import index_error
 from geneig_adjoint.models import Model, checked_tangent, has_hermitian_tangent
 from geneig_adjoint.moving_rows import with_moving_rows
 from geneig_adjoint.parameters import Parameters
+from geneig_adjoint.structures import rebuilt
 from geneig_adjoint.tangents import tangents
 
 if TYPE_CHECKING:
@@ -93,9 +95,9 @@ def gradient(
     Returns
     -------
     EstimatedGradient or list of them
-        A dict in the structure of p: replicated arrays, identical on all ranks, or PETSc
-        vectors that belong to the caller. Units: objective / parameter. Its attribute
-        ``relative_error`` says how wrong it may be.
+        In the structure of p: replicated arrays, identical on all ranks, or PETSc
+        vectors that belong to the caller. Units: objective / parameter. If p is a dict, its
+        attribute ``relative_error`` says how wrong it may be.
 
     Raises
     ------
@@ -113,8 +115,9 @@ def gradient(
     pairs = linear_pairs(pairs)
     wanted = [objective] if callable(objective) else list(objective)
     chosen = agreed_settings(pairs.comm, **settings)
-    results = values_and_gradients(model, p, pairs, wanted, chosen)
-    gradients = [result for _, result in results]
+    model, flat = entered(pairs.comm, model, p)
+    results = values_and_gradients(model, flat, pairs, wanted, chosen)
+    gradients = [rebuilt(p, flat, result) for _, result in results]
     return gradients[0] if callable(objective) else gradients
 
 
@@ -306,6 +309,7 @@ def jvp(
     """
     shown, pairs = pairs, linear_pairs(pairs)
     pairs.check_current()
+    model, p, p_dot = entered(pairs.comm, model, p, p_dot)
     check_point(pairs, p)
     if not hasattr(model, "tangent"):
         raise InputError(
@@ -361,6 +365,7 @@ def derivative_products(
         Unknown names, indices out of range, a complex x in the real-scalar build.
 
     """
+    model, p = entered(getattr(model, "comm", None), model, p)
     if not hasattr(model, "derivative_products"):
         raise InputError(
             f"derivative_products needs a model that has element or matrix derivatives, got "

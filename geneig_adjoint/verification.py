@@ -13,6 +13,7 @@ from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint.collective import allreduce_same
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
+from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import DefectiveEigenvalueError, DegenerateEigenvalueError
 from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
 from geneig_adjoint.models import Model
@@ -20,14 +21,13 @@ from geneig_adjoint.noise import terms_and_noise
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.sensitivity import agreed_settings, jvp, values_and_gradients
 from geneig_adjoint.solve import solve_eigenproblem
+from geneig_adjoint.structures import carried, rebuilt
 from geneig_adjoint.tracking import followed, places, track_modes
 
 TAYLOR_STEPS = tuple(2e-2 / 2**i for i in range(5))
 DIFFERENCE_STEP = 2e-3
 """Fourth-order error h^4 and rounding eps_tol / h meet near here."""
-LOWEST_ORDER = 1.95
-LARGEST_DIFFERENCE = 1e-6
-LARGEST_DOT_ERROR = 1e-8
+LOWEST_ORDER, LARGEST_DIFFERENCE, LARGEST_DOT_ERROR = 1.95, 1e-6, 1e-8
 NOISE = 1e-11
 """Remainders below this, relative to the terms of the value, are noise and carry no order."""
 
@@ -70,8 +70,7 @@ class GradientReport:
     gradient : dict
         In the structure of the parameters.
     steps, remainders, orders : tuple of float
-        Taylor test |g(p + h d) - g(p) - h g'd|; orders between successive steps, nan
-        where the remainder is noise.
+        Taylor test |g(p + h d) - g(p) - h g'd|; orders between steps, nan: noise.
     comparisons : tuple of Comparison
         Per parameter, against fourth-order central differences.
     dot_product_error : float or None
@@ -176,7 +175,8 @@ def verify_gradient(
         As in `solve_eigenproblem` and `gradient`.
 
     """
-    chosen = dict(adjoint or {})
+    chosen, as_given = dict(adjoint or {}), p
+    model, p = entered(getattr(model, "comm", None), model, p)
     direction = random_direction(p, seed)
     with model.assemble(p) as pencil, solve_eigenproblem(pencil, **solver) as pairs:
         value, gradient = values_and_gradients(
@@ -200,7 +200,7 @@ def verify_gradient(
     orders = _orders(remainders, max(NOISE * (terms + abs(slope)), noise))
     return GradientReport(
         value=value,
-        gradient=gradient,
+        gradient=rebuilt(as_given, p, gradient),
         steps=TAYLOR_STEPS,
         remainders=remainders,
         orders=orders,
@@ -226,7 +226,8 @@ def random_direction(p: Parameters, seed: int) -> Gradient:
             result[name].array[:] = entries
         else:
             result[name] = entries
-    return result
+    direction: Gradient = carried(p, result, point=False)
+    return direction
 
 
 def _scales(value: Any) -> Any:
@@ -298,18 +299,31 @@ def _comparison(
     value_at: Callable[[float, Parameters], float],
     noise: float,
 ) -> Comparison:
-    h = DIFFERENCE_STEP
     along = _only(direction, name)
+    found = []
+    for h in (DIFFERENCE_STEP, DIFFERENCE_STEP / 10):
+        difference, derivative, scale = _difference(gradient, along, value_at, h)
+        error = abs(derivative - difference) / scale
+        # 1.5: two values with 8, two with 1, by 12.
+        found.append(Comparison(name, derivative, difference, error, 1.5 * noise / h / scale))
+        if found[-1].agrees:
+            break
+    params.release(along)
+    # Steps go by the size of entries: too long for coordinates of elements that are smaller.
+    shorter = found[-1].agrees and found[-1].noise <= LARGEST_DIFFERENCE
+    return found[-1] if shorter else found[0]
+
+
+def _difference(
+    gradient: Gradient, along: Gradient, value_at: Callable[[float, Parameters], float], h: float
+) -> tuple[float, float, float]:
+    """Return difference, derivative, and what is large for them.  (Collective.)"""
     inner, outer = (value_at(s, along) - value_at(-s, along) for s in (h, 2 * h))
     difference = (8 * inner - outer) / (12 * h)
     derivative = params.dot(gradient, along)
-    # |g_i d_i| summed: what the parts of this derivative amount to before they cancel.
+    # |g_i d_i| summed: its parts before they cancel.
     size = max(abs(derivative), abs(difference), _absolute_dot(gradient, along) * 1e-3)
-    params.release(along)
-    error = abs(derivative - difference)
-    scale = size if size > 0 else 1.0
-    # Two values with 8, two with 1: that many times the noise of one.
-    return Comparison(name, derivative, difference, error / scale, 1.5 * noise / h / scale)
+    return difference, derivative, size if size > 0 else 1.0
 
 
 def _absolute_dot(p: Parameters, q: Parameters) -> float:

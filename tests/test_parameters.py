@@ -25,7 +25,7 @@ def changed(**values):
         (changed(z=np.ones(6)), r"must hold the parameters .*got \['k', 'm', 'z'\]"),
         (changed(k=[1.0] * 6), r"'k' must be a 1-D array or a PETSc.Vec, got list; use numpy"),
         (changed(k=1.0), r"'k' must be a 1-D array or a PETSc.Vec, got float"),
-        (changed(k=np.ones((6, 1))), r"'k' must be a 1-D array or a PETSc.Vec, got ndarray"),
+        (changed(k=np.ones((5, 1))), r"'k' must have at least 6 entries .*, got 5; extend"),
         (changed(m=np.ones(5)), r"'m' must have at least 6 entries \(the largest id is 5\), got 5"),
         (changed(k=np.ones(6) + 0j), r"'k' must be real, got dtype complex128; split"),
         (changed(k=np.array(["1"] * 6)), r"'k' must be real, got dtype <U1"),

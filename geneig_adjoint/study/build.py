@@ -15,6 +15,7 @@ import numpy as np
 from geneig_adjoint import objectives as ready
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import CollectiveContext, raise_together
+from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import InputError, StudyError
 from geneig_adjoint.evaluation import Objective
 from geneig_adjoint.io import Mesh, read_elements, read_matrix
@@ -85,7 +86,8 @@ def _from_python(study: Study, comm: MPI.Comm) -> Problem:
             f"{type(result).__name__}; see the documentation of study files"
         )
     mesh = result[2] if len(result) == 3 else None
-    return Problem(comm, result[0], result[1], mesh)
+    model, p = entered(comm, result[0], result[1])
+    return Problem(comm, model, p, mesh)
 
 
 def _from_matrices(study: Study, comm: MPI.Comm) -> Problem:
