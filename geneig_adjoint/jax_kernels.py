@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,13 +10,19 @@ from typing import Any
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.errors import InputError, MissingPackageError
+from geneig_adjoint.errors import InputError
+from geneig_adjoint.jax_support import (
+    check_precision,
+    jax_module,
+    traceable,
+    variables_of,
+)
+from geneig_adjoint.jax_support import float64 as _float64
+from geneig_adjoint.structures import keywords
 
 CHUNK_ENTRIES = 2**20
 """Numbers that the intermediate results of one compiled call may hold together: 8 MB, which is
 small next to the batches of an element block, and large next to what a call costs."""
-
-NARROW = {"bfloat16", "float16", "float32", "complex64"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class JaxKernel:
 
     def __post_init__(self) -> None:
         """Look for jax."""
-        _jax()
+        jax_module("JaxKernel")
 
     def matrices(self, values: Mapping[str, Block], rows: slice) -> Block:
         """Return the element matrices (batch, nd, nd)."""
@@ -122,7 +126,7 @@ class JaxKernel:
 
     def _run(self, name: str, values: Mapping[str, Block], rows: slice, *others: Any) -> Any:
         """Return what an operation gives for a batch of elements, chunk by chunk."""
-        jax = _jax()
+        jax = jax_module("JaxKernel")
         operands = self._operands(values, rows, *others)
         count = len(next(iter(values.values()))) if values else rows.stop - rows.start
         plan = self._plan(name, operands)
@@ -140,7 +144,7 @@ class JaxKernel:
 
     def _plan(self, name: str, operands: tuple[Any, ...]) -> _Plan:
         """Return what is known about an operation on elements of this kind, traced once."""
-        jax = _jax()
+        jax = jax_module("JaxKernel")
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), operands)
         leaves, tree = jax.tree.flatten(one)
         key = (name, str(tree), *((leaf.shape, leaf.dtype.str) for leaf in leaves))
@@ -151,14 +155,14 @@ class JaxKernel:
         return self._plans[key]
 
     def _traced(self, name: str, one: tuple[Any, ...]) -> _Plan:
-        jax = _jax()
+        jax = jax_module("JaxKernel")
         operation = self._operations[name]
-        with _float64(), _traceable():
+        with _float64(), traceable("JaxKernel"):
             closed, shapes = jax.make_jaxpr(operation, return_shape=True)(*one)
             if name == "matrices":
                 _check_matrix(shapes)
-        variables = list(_variables(closed.jaxpr))
-        _check_precision(variables)
+        variables = list(variables_of(closed.jaxpr))
+        check_precision("JaxKernel", variables)
         entries = sum(int(np.prod(variable.shape)) for variable in variables)
 
         def batched(size: int, *operands: Any) -> Any:
@@ -172,11 +176,11 @@ class JaxKernel:
     @cached_property
     def _operations(self) -> dict[str, Callable[..., Any]]:
         """What is done with one element, as functions of (values, data, ...)."""
-        jax = _jax()
+        jax = jax_module("JaxKernel")
         jnp = jax.numpy
 
         def matrix(values: Any, data: Any) -> Any:
-            return jnp.asarray(self.function(**values, **data))
+            return jnp.asarray(self.function(**keywords(values), **data))
 
         def energy(values: Any, data: Any, weight: Any) -> Any:
             return jnp.sum(weight * matrix(values, data)).real
@@ -225,41 +229,6 @@ class _Plan:
         return self.largest
 
 
-def _jax() -> Any:
-    try:
-        import jax
-    except ImportError as error:
-        raise MissingPackageError(
-            "a JaxKernel needs jax, which cannot be imported; pip install 'geneig-adjoint[jax]' "
-            "(on Debian 12, where numpy must be below 2: pip install 'jax==0.7.1' 'numpy<2')",
-            name="jax",
-        ) from error
-    return jax
-
-
-@contextmanager
-def _float64() -> Iterator[None]:
-    """Compute in double precision here, whatever the program has chosen for its own arrays."""
-    jax = _jax()
-    # Newer releases deprecate the one of jax.experimental.
-    home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
-    with home.enable_x64(True):
-        yield
-
-
-@contextmanager
-def _traceable() -> Iterator[None]:
-    errors = _jax().errors
-    try:
-        yield
-    except errors.JAXTypeError as error:
-        raise InputError(
-            "the function of a JaxKernel must be one that JAX can trace, got "
-            f"{type(error).__name__}: {str(error).splitlines()[0]}; use jax.numpy in place of "
-            "numpy, jax.numpy.where in place of if, and no float(...) of a value"
-        ) from error
-
-
 def _check_matrix(shape: Any) -> None:
     if len(shape.shape) != 2 or shape.shape[0] != shape.shape[1]:
         raise InputError(
@@ -271,31 +240,6 @@ def _check_matrix(shape: Any) -> None:
             "the function of a JaxKernel must return float64 or complex128, got "
             f"{shape.dtype}; remove the conversion from the function"
         )
-
-
-def _check_precision(variables: list[Any]) -> None:
-    for variable in variables:
-        if str(variable.dtype) in NARROW:
-            raise InputError(
-                "the function of a JaxKernel must compute in double precision, got a "
-                f"{variable.dtype} array of shape {variable.shape}; constants made by jax.numpy "
-                "outside of the function are rounded to single precision: make them with numpy"
-            )
-
-
-def _variables(jaxpr: Any) -> Iterator[Any]:
-    """Yield shape and type of constants and intermediate results, inner functions included."""
-    for constant in jaxpr.constvars:
-        yield constant.aval
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            if hasattr(variable.aval, "dtype"):
-                yield variable.aval
-        for parameter in equation.params.values():
-            for inner in parameter if isinstance(parameter, list | tuple) else (parameter,):
-                found = getattr(inner, "jaxpr", inner)
-                if hasattr(found, "eqns"):
-                    yield from _variables(found)
 
 
 def _checked(found: Any, rows: slice, still: Block | None) -> dict[str, Block]:

@@ -11,9 +11,10 @@ ROOT = "geneig_adjoint"
 # Lowest first.  io, adapters and study are packages: one layer each, free inside.
 LAYERS = [
     {"errors", "_types", "_version"},
-    {"collective", "_petsc", "exchange"},
+    {"collective", "_petsc", "exchange", "structure_kinds"},
     {"symmetry", "differentiation", "views", "preconditioners", "pencil_checks"},
-    {"directions", "compiled_routines"},
+    {"directions", "structures", "jax_support"},
+    {"entrance", "pencil", "compiled_routines"},
     {
         "pencil",
         "parameters",
@@ -37,7 +38,8 @@ LAYERS = [
     },
     {"elements", "models", "maps", "eigenpairs", "constraints", "quadratic_parts"},
     {"operators"},
-    {"composed", "filters", "helmholtz", "assembled"},
+    {"composed", "filters", "helmholtz", "assembled", "jax_plans"},
+    {"jax_maps"},
     {
         "normalization",
         "factorization",
