@@ -11,6 +11,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import PATIENCE, CollectiveContext, check_equal_input, raise_together
+from geneig_adjoint.entrance import called, takes_structures
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.matrix_sources import (
     DerivativePair,
@@ -45,6 +46,7 @@ SecondDerivatives: TypeAlias = Callable[
 ]
 
 
+@takes_structures
 class AssembledModel(CollectiveContext):
     """A(p), B(p) and their derivatives, assembled by the user's code when they are needed.
 
@@ -190,7 +192,9 @@ class AssembledModel(CollectiveContext):
                 "second_derivatives; pass second_derivatives=generator(p, p_dot, name, numbers)"
             )
         with _petsc.log_stage("contract"):
-            source = self._source(lambda name, numbers: second(p, p_dot, name, numbers), right)
+            source = self._source(
+                lambda name, numbers: called(second, p, p_dot, name, numbers), right
+            )
             return contracted(source, p, left_a, left_b, right)
 
     def derivative_products(
@@ -204,7 +208,9 @@ class AssembledModel(CollectiveContext):
         """Release what the model holds: no matrices.  (Collective.)"""
 
     def _first_order(self, p: Parameters, block: Block | None = None) -> GeneratedMatrices:
-        return self._source(lambda name, numbers: self._derivatives(p, name, numbers), block)
+        return self._source(
+            lambda name, numbers: called(self._derivatives, p, name, numbers), block
+        )
 
     def _source(
         self, generate: Callable[[str, Numbers], Iterator[DerivativePair]], block: Block | None
@@ -230,7 +236,7 @@ class AssembledModel(CollectiveContext):
         made: Any = None
         error: Exception | None = None
         try:
-            made = _pair(self._assemble(p))
+            made = _pair(called(self._assemble, p))
         except Exception as caught:
             error = caught
         raise_together(self.comm, error, patience=PATIENCE)

@@ -273,7 +273,9 @@ class NumpyKernel:
     def _slope(self, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice) -> Block:
         data = self._data(rows)
         if self.tangent is not None:
-            return _own_slope(_joined(_parts(self.tangent(keywords(values), keywords(dots), **data))), dots)
+            return _own_slope(
+                _joined(_parts(self.tangent(keywords(values), keywords(dots), **data))), dots
+            )
 
         def at(step: complex) -> tuple[Block, ...]:
             there = {name: values[name] + step * dots[name] for name in values}

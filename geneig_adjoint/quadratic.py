@@ -16,6 +16,7 @@ from geneig_adjoint.collective import (
     raise_together,
 )
 from geneig_adjoint.companion import Scaling, Term, halves, scaling_of, terms
+from geneig_adjoint.entrance import takes_structures
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.models import checked_tangent, has_hermitian_tangent
 from geneig_adjoint.parameters import (
@@ -39,6 +40,7 @@ REMEMBERED = 8
 """Points whose scaling is kept."""
 
 
+@takes_structures
 class QuadraticModel(CollectiveContext):
     """(lam^2 M + lam C + K) x = 0 from three models of one matrix each.
 

@@ -14,7 +14,7 @@ LAYERS = [
     {"collective", "_petsc", "exchange", "structure_kinds"},
     {"symmetry", "differentiation", "views", "preconditioners", "pencil_checks"},
     {"directions", "structures", "jax_support"},
-    {"entrance", "pencil", "compiled_routines"},
+    {"entrance", "compiled_routines"},
     {
         "pencil",
         "parameters",

@@ -23,6 +23,7 @@ from geneig_adjoint.adapters._dolfinx_fields import (
 )
 from geneig_adjoint.assembly import equal_layout, matrix_of_entries
 from geneig_adjoint.collective import CollectiveContext, check_equal_input, raise_together
+from geneig_adjoint.entrance import takes_structures
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import (
     Gradient,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
+@takes_structures
 class FormModel(CollectiveContext):
     """A(p) and B(p) from bilinear forms of dolfinx whose coefficients are the parameters.
 
