@@ -353,22 +353,28 @@ def _dot_error(
 ) -> float | None:
     """Return |<cotangent, tangent> - <gradient, direction>|, relative.
 
-    Relative to the largest term, and to the parts of the gradient's: along a direction in
-    which they cancel, nothing but their rounding is left.
+    Relative to the parts of all sums: where they cancel, nothing but their rounding is left
+    (the real part of an eigenvalue that moves along the imaginary axis).
     """
     if cotangent.matrices is not None or (cotangent.left is not None and tangent.left is None):
         return None
-    terms = [params.dot(gradient, direction)]
+    terms, sizes = [params.dot(gradient, direction)], [_absolute_dot(gradient, direction)]
     if cotangent.values is not None:
-        terms.append(-float(np.vdot(cotangent.values, tangent.values).real))
+        products = np.conj(cotangent.values) * tangent.values
+        terms.append(-float(products.real.sum()))
+        sizes.append(float(np.abs(products).sum()))
     for bar, dot in ((cotangent.right, tangent.right), (cotangent.left, tangent.left)):
         if bar is not None and dot is not None:
-            local = np.array([np.vdot(bar, dot).real])
-            terms.append(-float(allreduce_same(pairs.comm, local)[0]))
+            products = np.conj(bar) * dot
+            local = np.array([products.real.sum(), np.abs(products).sum()])
+            term, size = allreduce_same(pairs.comm, local)
+            terms.append(-float(term))
+            sizes.append(float(size))
     if cotangent.parameters is not None:
         explicit = {name: direction[name] for name in cotangent.parameters}
         terms.append(-params.dot(cotangent.parameters, explicit))
-    largest = max(_absolute_dot(gradient, direction), *(abs(term) for term in terms))
+        sizes.append(_absolute_dot(cotangent.parameters, explicit))
+    largest = max(sizes)
     return abs(sum(terms)) / largest if largest > 0 else 0.0
 
 
