@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.assembly import Pattern
 from geneig_adjoint.compiled_kernels import CompiledKernel
 from geneig_adjoint.differenced_kernels import Differenced
+from geneig_adjoint.directions import unit_directions
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.ghosts import dof_range_error
+from geneig_adjoint.exchange import row_ranges
+from geneig_adjoint.ghosts import HasRows, dof_range_error
 from geneig_adjoint.jax_kernels import JaxKernel
 from geneig_adjoint.kernels import Kernel, NumpyKernel, ScaledKernel
+from geneig_adjoint.parameters import IdAccess
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+    from petsc4py import PETSc
 
 BATCH_ENTRIES = 4_000_000
 """Element-matrix entries evaluated at once: 32 MB per real array."""
@@ -40,6 +46,8 @@ class ElementBlock:
         Name -> index of the element's entry in that parameter, (n_elements,), or
         (n_elements, q) for kernels that take q entries of it, or (n_elements, nodes, dim) for
         kernels that take coordinates (`coordinate_ids`): values have the shape of the ids.
+        In tables with several ids per element -1 stands for no entry, the value 0, as at
+        the constrained dofs of a state.
 
     """
 
@@ -47,6 +55,52 @@ class ElementBlock:
     dofs: Block
     kernel: Kernel
     parameters: Mapping[str, Block] = field(default_factory=dict)
+
+
+class ElementIds:
+    """The entries of one parameter at the ids of a block; -1: none, the value 0.
+
+    Parameters
+    ----------
+    ids
+        Indices, any shape.
+
+    """
+
+    def __init__(self, ids: Block) -> None:
+        self.shape = ids.shape
+        self._used = np.flatnonzero(ids.ravel() >= 0) if np.any(ids < 0) else None
+        self._access = IdAccess(ids if self._used is None else ids.ravel()[self._used])
+
+    @property
+    def smallest_length(self) -> int:
+        """Length a parameter needs so that every id exists."""
+        return self._access.smallest_length
+
+    def gather(self, value: Any) -> Block:
+        """Return the entries at the ids, in their shape.  (Collective for a PETSc.Vec.)"""
+        found = self._access.gather(value)
+        if self._used is None:
+            return found
+        entries = np.zeros(math.prod(self.shape))
+        entries[self._used] = found
+        return entries.reshape(self.shape)
+
+    def add(self, total: Any, contributions: Block) -> None:
+        """Add contributions (shape of the ids) to a gradient entry; see `IdAccess.add`."""
+        if self._used is not None:
+            contributions = contributions.ravel()[self._used]
+        self._access.add(total, contributions)
+
+
+def smallest_lengths(comm: MPI.Comm, access: Sequence[Mapping[str, ElementIds]]) -> dict[str, int]:
+    """Return name -> entries that the parameter must have for all ranks' ids.  (Collective.)"""
+    local: dict[str, int] = {}
+    for ids_of in access:
+        for name, ids in ids_of.items():
+            local[name] = max(local.get(name, 0), ids.smallest_length)
+    everywhere = comm.allgather(local)
+    return {name: max(other[name] for other in everywhere) for name in local}
 
 
 def first_block_error(blocks: Sequence[ElementBlock], n: int) -> InputError | None:
@@ -81,11 +135,13 @@ def _block_error(index: int, block: ElementBlock) -> InputError | None:
                 f"{where}: ids of {name!r} must be integers, one row per element ({count}), got "
                 f"shape {ids.shape} and dtype {ids.dtype}; pass the index of the parameter's entry"
             )
-        if ids.size and ids.min() < 0:
+        lowest = 0 if ids.ndim == 1 else -1
+        if ids.size and ids.min() < lowest:
             row = int(np.argmin(ids.reshape(count, -1).min(axis=1)))
             return InputError(
                 f"{where}: ids of {name!r} must not be negative, got {ids.min()} at element {row}; "
-                "number parameters from 0"
+                "number parameters from 0 (-1, for the value 0, in tables with several ids per "
+                "element only)"
             )
     return _kernel_error(where, block, count, nd)
 
@@ -181,9 +237,76 @@ def batches(dofs: Block, columns: int = 0) -> Iterator[slice]:
 
 
 def column_numbers(size: int, indices: Block | None) -> Block:
-    """Return the column of every parameter entry, -1 for those not asked for."""
-    if indices is None:
-        return np.arange(size)
-    column_of = np.full(size, -1)
-    column_of[np.asarray(indices)] = np.arange(len(indices))
+    """Return the column of every parameter entry, -1 for those not asked for.
+
+    One entry more, -1, is what the id -1 finds.
+    """
+    column_of = np.full(size + 1, -1)
+    chosen = np.arange(size) if indices is None else np.asarray(indices)
+    column_of[chosen] = np.arange(len(chosen))
     return column_of
+
+
+def matrix_of_products(
+    layout: HasRows,
+    columns: tuple[int, int],
+    products: Sequence[tuple[Block, Block, Block]],
+    like: Block,
+) -> PETSc.Mat:
+    """Return the sparse matrix summed from products of element matrices.
+
+    Collective.
+
+    Parameters
+    ----------
+    layout
+        Who owns which rows.
+    columns
+        Local and global number of columns.
+    products
+        (dofs, columns, values) of every block, shapes (n, nd), (n, 1), (n, nd); -1: dropped.
+    like
+        Of the data type of the values.
+
+    """
+    pattern = Pattern(
+        layout.comm,
+        row_ranges(layout.comm, layout.rows),
+        columns,
+        [np.broadcast_arrays(dofs, ids) for dofs, ids, _ in products],  # type: ignore[misc]
+    )
+    sums = pattern.sums(like.dtype)
+    for group, (_, _, values) in enumerate(products):
+        pattern.collect(sums, group, slice(None), values)
+    return pattern.matrix(sums)
+
+
+def column_products(
+    block: ElementBlock, one: tuple[str, int], values: Mapping[str, Block], local: Block
+) -> Block:
+    """Return (dK_e/dp_i) x_e for the parameter entry that ``one`` (name, column) names.
+
+    Not collective. ``local`` holds x at the dofs of the elements, (n_elements, nd).
+    """
+    products = np.zeros(block.dofs.shape, dtype=local.dtype)
+    for rows in batches(block.dofs):
+        here = cut(values, rows)
+        derivative = block.kernel.derivative(here, unit_directions(here, *one), rows)
+        products[rows] = np.einsum("edf,ef->ed", derivative, local[rows])
+    return products
+
+
+def cut(values: Mapping[str, Block], rows: slice) -> dict[str, Block]:
+    """Return the values of some elements."""
+    return {name: value[rows] for name, value in values.items()}
+
+
+def orphan_error(rows: tuple[int, int], touched: Block) -> InputError | None:
+    """Return an error for the first row of this rank that no element touches."""
+    missing = np.setdiff1d(np.arange(*rows), touched)
+    if missing.size == 0:
+        return None
+    return InputError(
+        f"every dof must belong to an element, got dof {missing[0]} and {missing.size - 1} "
+        "more of this rank's that no element touches; renumber the free dofs without gaps"
+    )

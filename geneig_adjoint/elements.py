@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,16 +13,21 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import Pattern, equal_layout, own_rows
 from geneig_adjoint.collective import CollectiveContext, check_equal_input, guard, raise_together
-from geneig_adjoint.directions import unit_directions
 from geneig_adjoint.element_blocks import (
     ElementBlock,
+    ElementIds,
     batches,
     check_matrices,
     column_numbers,
+    column_products,
+    cut,
     distinct_dofs,
     dof_pairs,
     first_block_error,
     first_order_error,
+    matrix_of_products,
+    orphan_error,
+    smallest_lengths,
 )
 from geneig_adjoint.entrance import takes_structures
 from geneig_adjoint.errors import InputError
@@ -30,7 +35,6 @@ from geneig_adjoint.exchange import row_ranges
 from geneig_adjoint.ghosts import Ghosts
 from geneig_adjoint.parameters import (
     Gradient,
-    IdAccess,
     Parameters,
     check_parameters,
     digest,
@@ -95,10 +99,10 @@ class ElementModel(CollectiveContext):
             error = first_block_error(self.blocks, n)
         raise_together(self.comm, error)
         self._access = [
-            {name: IdAccess(np.asarray(ids)) for name, ids in sorted(block.parameters.items())}
+            {name: ElementIds(np.asarray(ids)) for name, ids in sorted(block.parameters.items())}
             for block in self.blocks
         ]
-        self.parameter_sizes = self._smallest_lengths()
+        self.parameter_sizes = smallest_lengths(self.comm, self._access)
         self._meshes, self._mesh_of = distinct_dofs(self.comm, self.blocks)
         self._ghosts = [Ghosts(self, dofs) for dofs in self._meshes]
         self._pattern = Pattern(
@@ -170,7 +174,7 @@ class ElementModel(CollectiveContext):
         check_parameters(self.comm, p, self.parameter_sizes)
 
         def contracted(index: int, left: Block, right: Block, rows: slice) -> Gradient:
-            return self.blocks[index].kernel.vjp(_cut(values[index], rows), left, right, rows)
+            return self.blocks[index].kernel.vjp(cut(values[index], rows), left, right, rows)
 
         with _petsc.log_stage("contract"):
             values = self._all_values(p)
@@ -207,7 +211,7 @@ class ElementModel(CollectiveContext):
         raise_together(self.comm, first_order_error(self.blocks))
 
         def contracted(index: int, left: Block, right: Block, rows: slice) -> Gradient:
-            here, there = _cut(values[index], rows), _cut(dots[index], rows)
+            here, there = cut(values[index], rows), cut(dots[index], rows)
             kernel: Any = self.blocks[index].kernel
             return dict(kernel.vjp_tangent(here, there, left, right, rows))
 
@@ -238,26 +242,33 @@ class ElementModel(CollectiveContext):
 
         """
         check_parameters(self.comm, p_dot, self.parameter_sizes)
-        products = np.zeros((2, *right.shape), dtype=right.dtype)
-        tables = [ghosts.table(right) for ghosts in self._ghosts]
-        values, dots = self._all_values(p), self._all_values(p_dot)
-        results = [
-            np.zeros((*block.dofs.shape, right.shape[1]), dtype=right.dtype)
-            for block in self.blocks
-        ]
-        with guard(self.comm):
-            for index, rows in self._batches(right.shape[1]):
-                mesh = self._mesh_of[index]
-                derivative = self.blocks[index].kernel.derivative(
-                    _cut(values[index], rows), _cut(dots[index], rows), rows
-                )
-                if hermitian:
-                    derivative = derivative.conj().transpose(0, 2, 1)
-                results[index][rows] = derivative @ self._ghosts[mesh].at(tables[mesh], rows)
-        for index, block in enumerate(self.blocks):
-            side = products[0 if block.matrix == "A" else 1]
-            self._ghosts[self._mesh_of[index]].add(results[index], side)
-        return np.asfortranarray(products[0]), np.asfortranarray(products[1])
+        dots = self._all_values(p_dot)
+
+        def changes(index: int, values: dict[str, Block], rows: slice) -> Block:
+            return self.blocks[index].kernel.derivative(values, cut(dots[index], rows), rows)
+
+        return self._products(p, right, changes, hermitian=hermitian)
+
+    def multiply(self, p: Parameters, right: Block) -> tuple[Block, Block]:
+        """Return (A @ right, B @ right), element by element: no matrix is assembled.
+
+        Collective. Entries that are not finite are passed on.
+
+        Parameters
+        ----------
+        p
+            Parameters in the structure the blocks name.
+        right
+            This rank's rows, (n_local, k).
+
+        Returns
+        -------
+        tuple of ndarray
+            Two blocks in the layout of ``right``.
+
+        """
+        check_parameters(self.comm, p, self.parameter_sizes)
+        return self._products(p, right, lambda i, *at: self.blocks[i].kernel.matrices(*at))
 
     def derivative_products(
         self, p: Parameters, x: Block, name: str, indices: Block | None = None
@@ -280,20 +291,42 @@ class ElementModel(CollectiveContext):
                 for (side, dofs, ids, values) in products
                 if side == matrix
             ]
-            pattern = Pattern(
-                self.comm,
-                row_ranges(self.comm, self.rows),
-                columns,
-                [np.broadcast_arrays(dofs, ids) for dofs, ids, _ in chosen],  # type: ignore[misc]
-            )
-            sums = pattern.sums(x.dtype)
-            for group, (_, _, values) in enumerate(chosen):
-                pattern.collect(sums, group, slice(None), values)
-            result.append(pattern.matrix(sums))
+            result.append(matrix_of_products(self, columns, chosen, x))
         return result[0], result[1]
+
+    def _orphan_error(self) -> InputError | None:
+        return orphan_error(self.rows, self._pattern.touched_rows)
 
     def close(self) -> None:
         """Release what the model holds; it holds no PETSc objects.  (Collective.)"""
+
+    def _products(
+        self,
+        p: Parameters,
+        right: Block,
+        matrices: Callable[[int, dict[str, Block], slice], Block],
+        *,
+        hermitian: bool = False,
+    ) -> tuple[Block, Block]:
+        """Multiply with the sums of element matrices, those of A and those of B."""
+        products = np.zeros((2, *right.shape), dtype=right.dtype)
+        tables = [ghosts.table(right) for ghosts in self._ghosts]
+        values = self._all_values(p)
+        results = [
+            np.zeros((*block.dofs.shape, right.shape[1]), dtype=right.dtype)
+            for block in self.blocks
+        ]
+        with guard(self.comm):
+            for index, rows in self._batches(right.shape[1]):
+                mesh = self._mesh_of[index]
+                factor = matrices(index, cut(values[index], rows), rows)
+                if hermitian:
+                    factor = factor.conj().transpose(0, 2, 1)
+                results[index][rows] = factor @ self._ghosts[mesh].at(tables[mesh], rows)
+        for index, block in enumerate(self.blocks):
+            side = products[0 if block.matrix == "A" else 1]
+            self._ghosts[self._mesh_of[index]].add(results[index], side)
+        return np.asfortranarray(products[0]), np.asfortranarray(products[1])
 
     def _summed(
         self,
@@ -331,26 +364,14 @@ class ElementModel(CollectiveContext):
         with guard(self.comm):
             for index, block in enumerate(self.blocks):
                 if name in block.parameters:
+                    mesh = self._mesh_of[index]
+                    local = self._ghosts[mesh].at(tables[mesh], slice(None))[:, :, 0]
                     ids = np.asarray(block.parameters[name])
                     ids = ids.reshape(len(ids), math.prod(ids.shape[1:]))
                     for column in range(ids.shape[1]):
-                        one = (name, column)
-                        products = self._column_products(index, one, tables, values[index])
+                        products = column_products(block, (name, column), values[index], local)
                         found.append((block.matrix, block.dofs, ids[:, [column]], products))
         return found
-
-    def _column_products(
-        self, index: int, one: tuple[str, int], tables: list[Block], values: dict[str, Block]
-    ) -> Block:
-        """Return (dK_e/dp_i) x_e for the parameter entry that ``one`` (name, column) names."""
-        block, mesh = self.blocks[index], self._mesh_of[index]
-        products = np.zeros(block.dofs.shape, dtype=tables[mesh].dtype)
-        for rows in batches(block.dofs):
-            cut = _cut(values, rows)
-            derivative = block.kernel.derivative(cut, unit_directions(cut, *one), rows)
-            local = self._ghosts[mesh].at(tables[mesh], rows)[:, :, 0]
-            products[rows] = np.einsum("edf,ef->ed", derivative, local)
-        return products
 
     def _assembled(self, matrix: str, p: Parameters, out: PETSc.Mat | None) -> PETSc.Mat:
         sums = self._pattern.sums(PETSc.ScalarType)
@@ -360,7 +381,7 @@ class ElementModel(CollectiveContext):
                 block = self.blocks[index]
                 if block.matrix != matrix:
                     continue
-                matrices = block.kernel.matrices(_cut(values[index], rows), rows)
+                matrices = block.kernel.matrices(cut(values[index], rows), rows)
                 check_matrices(matrices, index, block, rows)
                 self._pattern.collect(sums, self._mesh_of[index], rows, matrices)
         return self._pattern.matrix(sums, out)
@@ -375,24 +396,3 @@ class ElementModel(CollectiveContext):
         for index, block in enumerate(self.blocks):
             for rows in batches(block.dofs, columns):
                 yield index, rows
-
-    def _smallest_lengths(self) -> dict[str, int]:
-        local: dict[str, int] = {}
-        for access in self._access:
-            for name, ids in access.items():
-                local[name] = max(local.get(name, 0), ids.smallest_length)
-        everywhere = self.comm.allgather(local)
-        return {name: max(other[name] for other in everywhere) for name in local}
-
-    def _orphan_error(self) -> InputError | None:
-        missing = np.setdiff1d(np.arange(*self.rows), self._pattern.touched_rows)
-        if missing.size == 0:
-            return None
-        return InputError(
-            f"every dof must belong to an element, got dof {missing[0]} and {missing.size - 1} "
-            "more of this rank's that no element touches; renumber the free dofs without gaps"
-        )
-
-
-def _cut(values: Mapping[str, Block], rows: slice) -> dict[str, Block]:
-    return {name: value[rows] for name, value in values.items()}

@@ -117,6 +117,10 @@ WRONG = {
     "float ids": ({"parameters": {"k": IDS * 1.0}}, r"ids of 'k' must be integers, one row per el"),
     "few ids": ({"parameters": {"k": IDS[1:]}}, r"one row per element \(7\), got shape \(6,\)"),
     "negative id": ({"parameters": {"k": IDS - 1}}, r"must not be negative, got -1 at element 0"),
+    "id below -1": (
+        {"parameters": {"k": np.stack([IDS, IDS - 2], axis=1)}},
+        r"must not be negative, got -2 at element 0; .*-1, for the value 0, in tables with several",
+    ),
     "K0 shape": ({"kernel": ga.ScaledKernel(np.eye(3))}, r"K0 must have shape \(2, 2\) or \(7, "),
     "two parameters": (
         {"parameters": {"k": IDS, "m": IDS}},
