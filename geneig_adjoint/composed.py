@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +50,10 @@ class Composed(CollectiveContext):
     Collective. Whatever the model offers is offered here: tangents, products with Hermitian
     transposes, refilled pencils; second derivatives if the maps have ``vjp_tangent`` too.
 
+    Maps are called when a pencil is assembled. What they made of that p is kept, one vector per
+    result of a map, and serves the derivatives there: until p changes, which is seen by its
+    contents, or until `close`.
+
     Parameters
     ----------
     model
@@ -80,6 +85,7 @@ class Composed(CollectiveContext):
         self.refills = refills(model)
         self.has_tangent = bool(getattr(model, "has_tangent", hasattr(model, "tangent")))
         self.has_hermitian_tangent = self.has_tangent and has_hermitian_tangent(model)
+        self._last: _Evaluation | None = None
 
     @property
     def rows(self) -> tuple[int, int]:
@@ -109,7 +115,7 @@ class Composed(CollectiveContext):
                 f"out= needs a model whose assemble takes it, got {type(self.model).__name__}; "
                 "assemble a fresh pencil"
             )
-        with self._points(p) as points:
+        with self._points(p, anew=True) as points:
             keywords = {"out": out} if out is not None else {}
             pencil: Pencil = self.model.assemble(points[-1], **keywords)
             # Pairs are those of what the user varies.
@@ -164,7 +170,8 @@ class Composed(CollectiveContext):
                 bend = self._called(
                     index, "vjp_tangent", points[index], (points[index], dots[index], bar)
                 )
-                bar = self._pulled(index, points, bar)
+                if index:
+                    bar = self._pulled(index, points, bar)
                 moving = self._pulled(index, points, moving)
                 add_scaled(moving, 1.0, bend)
                 _release(bend, keep=[moving, bar])
@@ -199,20 +206,42 @@ class Composed(CollectiveContext):
         return dA_x, dB_x
 
     def close(self) -> None:
-        """Release what is held: nothing; model and maps are the user's.  (Collective.)"""
+        """Free what the maps made of the last p; model and maps are the user's.  (Collective.)
+
+        The model can be used again, and calls its maps anew then.
+        """
+        if self._last is not None:
+            for made, passed in zip(self._last.made, self._last.passed, strict=True):
+                _release({name: value for name, value in made.items() if name not in passed})
+        self._last = None
 
     @contextmanager
-    def _points(self, p: Parameters) -> Iterator[list[Parameters]]:
-        """Give p and what every map makes of it; free it afterwards.  (Collective.)"""
+    def _points(self, p: Parameters, *, anew: bool = False) -> Iterator[list[Parameters]]:
+        """Give p and what every map makes of it.  (Collective.)"""
         check_parameters(self.comm, p, _sizes(p))
+        key = {name: (is_distributed(p[name]), *found) for name, found in digest(p).items()}
+        known = self._last is not None and self._last.key == key and not anew
+        if self.comm.allreduce(int(not known)) or self._last is None:
+            self._last = self._evaluated(p, key)
+        yield [p, *self._last.points(p)]
+
+    def _evaluated(self, p: Parameters, key: Any) -> _Evaluation:
+        """Return what the maps make of p; what was kept before is freed.  (Collective.)"""
+        self.close()
         points: list[Parameters] = [p]
         try:
             for index in range(len(self.maps)):
                 points.append(self._called(index, "__call__", None, (points[-1],)))
-            yield points
-        finally:
+        except BaseException:
             for made in points[1:]:
                 _release(made, keep=[p])
+            raise
+        names = {id(value): name for name, value in p.items() if is_distributed(value)}
+        passed = [
+            {key: names[id(value)] for key, value in made.items() if id(value) in names}
+            for made in points[1:]
+        ]
+        return _Evaluation(key, points[1:], passed)
 
     @contextmanager
     def _directions(
@@ -272,6 +301,34 @@ class Composed(CollectiveContext):
                 f"second derivatives need {name}, got {type(without[0]).__name__} without; add "
                 "the method, zeros where nothing bends"
             )
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What the maps made of one p.
+
+    Attributes
+    ----------
+    key
+        Fingerprint of p on this rank.
+    made : list of dict
+        Results of the maps, one after the other.
+    passed : list of dict
+        Name in a result -> name in p, of vectors that were passed on as they are. They are the
+        user's, who may have freed them since: those of the p at hand have the same entries.
+
+    """
+
+    key: Any
+    made: list[Parameters]
+    passed: list[dict[str, str]]
+
+    def points(self, p: Parameters) -> list[Parameters]:
+        """Return the results for a p with the same entries."""
+        return [
+            {name: p[passed[name]] if name in passed else value for name, value in made.items()}
+            for made, passed in zip(self.made, self.passed, strict=True)
+        ]
 
 
 def _maps_error(maps: Any) -> InputError | None:
