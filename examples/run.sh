@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up this machine if need be and run the examples: eigenvalue and eigenvector sensitivities of a
-# matrix-free operator, of a composite plate, of a drum's shape, of a reactor core and of a solid
-# part.
+# matrix-free operator, of a composite plate, of a drum's shape, of a buckling plate, of a reactor
+# core and of a solid part.
 # RANKS=4 bash examples/run.sh uses four MPI ranks (default 2).
 set -euo pipefail
 
@@ -45,6 +45,8 @@ mkdir -p "$out"
 step "matrix-free rank-one operator" mpirun -n "$ranks" python examples/rank_one/rank_one.py
 step "composite plate, elements in JAX" mpirun -n "$ranks" python examples/jax_element.py
 step "drum of the lowest tone" mpirun -n "$ranks" python examples/shape/drum.py "$out/drum.png"
+step "buckling plate, stresses solved for" \
+    mpirun -n "$ranks" python examples/buckling/plate.py "$out/buckling.png"
 study iaea2d "IAEA 2D reactor core"
 study bracket "bracket"
 

@@ -9,7 +9,7 @@ import pytest
 from pages import DOCS, run_page
 
 COMPILED = Path(__file__).parents[1] / "examples" / "compiled_element"
-PAGES = ["element_in_numpy.md", "parameters_as_dataclass.md", "shapes.md"]
+PAGES = ["base_states.md", "element_in_numpy.md", "parameters_as_dataclass.md", "shapes.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

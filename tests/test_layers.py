@@ -37,9 +37,11 @@ LAYERS = [
         "inner_solver",
     },
     {"elements", "models", "maps", "eigenpairs", "constraints", "quadratic_parts"},
-    {"operators"},
+    {"operators", "state_solver"},
     {"composed", "filters", "helmholtz", "assembled", "jax_plans"},
-    {"jax_maps"},
+    {"jax_maps", "state_calls", "state_problems"},
+    {"base_states"},
+    {"state_checks"},
     {
         "normalization",
         "factorization",
