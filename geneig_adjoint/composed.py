@@ -31,10 +31,10 @@ from geneig_adjoint.parameters import (
     is_distributed,
     length,
     structure_error,
-    zeros_like,
+    unit_direction,
 )
 from geneig_adjoint.pencil import Pencil
-from geneig_adjoint.structures import kept
+from geneig_adjoint.structures import Flat, carried, kept
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -195,7 +195,7 @@ class Composed(CollectiveContext):
         found: list[tuple[Block, ...]] = []
         with self._points(p) as points:
             for index in chosen:
-                unit = _unit(p, name, int(index))
+                unit = unit_direction(p, name, int(index))
                 with self._directions(points, unit) as dots:
                     found.append(tuple(self.model.tangent(points[-1], dots[-1], x)))
                 _release(unit)
@@ -219,7 +219,9 @@ class Composed(CollectiveContext):
     def _points(self, p: Parameters, *, anew: bool = False) -> Iterator[list[Parameters]]:
         """Give p and what every map makes of it.  (Collective.)"""
         check_parameters(self.comm, p, _sizes(p))
-        key = {name: (is_distributed(p[name]), *found) for name, found in digest(p).items()}
+        entries = {name: (is_distributed(p[name]), *found) for name, found in digest(p).items()}
+        # What is no number (a name, a switch) belongs to the structure.
+        key = (entries, p.structure.fingerprint if isinstance(p, Flat) else None)
         known = self._last is not None and self._last.key == key and not anew
         if self.comm.allreduce(int(not known)) or self._last is None:
             self._last = self._evaluated(p, key)
@@ -325,10 +327,11 @@ class _Evaluation:
 
     def points(self, p: Parameters) -> list[Parameters]:
         """Return the results for a p with the same entries."""
-        return [
-            {name: p[passed[name]] if name in passed else value for name, value in made.items()}
-            for made, passed in zip(self.made, self.passed, strict=True)
-        ]
+        found = []
+        for made, passed in zip(self.made, self.passed, strict=True):
+            point = {name: p[passed[name]] if name in passed else made[name] for name in made}
+            found.append(carried(made, point, point=True))
+        return found
 
 
 def _maps_error(maps: Any) -> InputError | None:
@@ -343,17 +346,6 @@ def _maps_error(maps: Any) -> InputError | None:
 def _sizes(p: Parameters) -> dict[str, int]:
     """Return the lengths that p has; other errors are found by `check_parameters`."""
     return {name: length(p[name]) or 0 for name in p} if isinstance(p, Mapping) else {}
-
-
-def _unit(p: Parameters, name: str, index: int) -> Gradient:
-    unit = zeros_like(p)
-    if is_distributed(unit[name]):
-        first, last = unit[name].getOwnershipRange()
-        if first <= index < last:
-            unit[name].array[index - first] = 1.0
-    else:
-        unit[name][index] = 1.0
-    return unit
 
 
 def _release(made: Parameters, keep: Sequence[Parameters] = ()) -> None:

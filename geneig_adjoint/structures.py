@@ -108,6 +108,12 @@ class Structure:
             found[name] = f"fixed {value!r}" if plain else f"fixed {type(value).__name__}"
         return found
 
+    @property
+    def fingerprint(self) -> tuple[Any, ...]:
+        """What tells this structure from others on this rank, with all that is no number."""
+        others = [value for value in self.fixed.values() if not isinstance(value, (*STATIC, int))]
+        return (tuple(self.description.items()), tuple(map(id, others)))
+
 
 class Flat(dict[str, Any]):
     """Names -> 1-D arrays or PETSc.Vec, and the structure they were taken from.

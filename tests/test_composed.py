@@ -1,5 +1,7 @@
 """`Composed` around other models, and what it refuses."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from builders import chain, chain_parameters, dense, mass, matrix, stiffness
@@ -93,8 +95,9 @@ def test_operators_behind_a_map(comm):
         match = r"needs tangent\(\.\.\., hermitian=True\) of the model .* got OperatorModel"
         with pytest.raises(ga.InputError, match=match):
             model.tangent(p, p, np.zeros((3, 1)), hermitian=True)
-        with pytest.raises(ga.InputError, match="knows its rows, got OperatorModel"):
-            ga.derivative_products(model, p, np.zeros(3), "p")
+        # dA = 3 / (2 sqrt(p)) d in front of the map
+        dA_x, _ = ga.derivative_products(model, p, np.ones(3), "p")
+        np.testing.assert_allclose(dense(dA_x), d / (2 * np.sqrt(p["p"])), rtol=1e-12)
 
 
 def test_composed_models_are_composed_again(comm):
@@ -179,3 +182,18 @@ class Wrong(Own):
 def test_contractions_of_another_structure(comm):
     with pytest.raises(ga.InputError, match=r"contract must return the structure of p.*'p': 3"):
         ga.Composed(Wrong(comm), [ROOT]).contract(P, ZERO, ZERO, ZERO)
+
+
+def test_maps_are_called_anew_when_a_switch_of_the_parameters_changes(comm):
+    @dataclass
+    class Point:
+        p: np.ndarray
+        law: str = "linear"
+
+    def law(point):
+        return {"p": point.p**2 if point.law == "square" else point.p}
+
+    model = ga.Composed(Own(comm), [ga.JaxMap(law)])
+    for name, first in (("linear", 3.0), ("square", 9.0), ("linear", 3.0)):
+        with model.assemble(Point(np.array([3.0, 2.0]), name)) as pencil:
+            assert dense(pencil.A)[0, 0] == first
