@@ -81,6 +81,7 @@ TABLE_ERRORS = {
     "no law": (lambda file: file["blocks/0"].attrs.pop("law"), r"got KeyError"),
     "matrix name": (attribute("blocks/1", matrix="K"), r'matrix must be "A" or "B", got .K'),
     "dofs": (replace("blocks/0/dofs", np.full((9, 2), 8)), r"dofs must lie in -1 ... 7, got 8"),
+    "column": (replace("parameters/k", np.ones((9, 1))), r"/parameters/k must be a 1-D array"),
     "id": (replace("blocks/0/ids", np.full(9, -1)), r"ids of 'k' must not be negative"),
 }
 
@@ -96,7 +97,6 @@ PARAMETER_ERRORS = {
     "short": (replace("parameters/k", np.ones(8)), r"'k' must have at least 9 entries .* got 8"),
     "nan": (replace("parameters/k", np.full(9, np.nan)), r"'k' must be finite"),
     "missing": (remove("parameters/k"), r"p must hold the parameters \['k', 'm'\], got \['m'\]"),
-    "matrix": (replace("parameters/k", np.ones((9, 1))), r"'k' must be a 1-D array"),
     "element": (
         replace("blocks/0/matrices", np.full((2, 2), np.inf)),
         r"element matrices must be finite, got NaN or Inf in \d elements of block 0",

@@ -147,6 +147,12 @@ def _content(
         )
     blocks = [_read_block(file["blocks"][key], comm) for key in sorted(file["blocks"], key=int)]
     p = {name: values[()] for name, values in file["parameters"].items()}
+    for name, values in p.items():
+        if np.ndim(values) != 1:
+            raise InputError(
+                f"/parameters/{name} must be a 1-D array, got shape {np.shape(values)}; write the "
+                "table again"
+            )
     mesh = None
     if "mesh" in file:
         group = file["mesh"]
