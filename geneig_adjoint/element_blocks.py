@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
@@ -24,7 +25,6 @@ from geneig_adjoint.parameters import IdAccess
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-    from petsc4py import PETSc
 
 BATCH_ENTRIES = 4_000_000
 """Element-matrix entries evaluated at once: 32 MB per real array."""
@@ -251,7 +251,6 @@ def matrix_of_products(
     layout: HasRows,
     columns: tuple[int, int],
     products: Sequence[tuple[Block, Block, Block]],
-    like: Block,
 ) -> PETSc.Mat:
     """Return the sparse matrix summed from products of element matrices.
 
@@ -265,8 +264,6 @@ def matrix_of_products(
         Local and global number of columns.
     products
         (dofs, columns, values) of every block, shapes (n, nd), (n, 1), (n, nd); -1: dropped.
-    like
-        Of the data type of the values.
 
     """
     pattern = Pattern(
@@ -275,7 +272,7 @@ def matrix_of_products(
         columns,
         [np.broadcast_arrays(dofs, ids) for dofs, ids, _ in products],  # type: ignore[misc]
     )
-    sums = pattern.sums(like.dtype)
+    sums = pattern.sums(PETSc.ScalarType)
     for group, (_, _, values) in enumerate(products):
         pattern.collect(sums, group, slice(None), values)
     return pattern.matrix(sums)
@@ -288,7 +285,7 @@ def column_products(
 
     Not collective. ``local`` holds x at the dofs of the elements, (n_elements, nd).
     """
-    products = np.zeros(block.dofs.shape, dtype=local.dtype)
+    products = np.zeros(block.dofs.shape, dtype=np.result_type(local.dtype, PETSc.ScalarType))
     for rows in batches(block.dofs):
         here = cut(values, rows)
         derivative = block.kernel.derivative(here, unit_directions(here, *one), rows)

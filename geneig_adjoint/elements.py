@@ -238,7 +238,7 @@ class ElementModel(CollectiveContext):
         Returns
         -------
         tuple of ndarray
-            Two blocks in the layout of ``right``.
+            Two blocks in the layout of ``right``, complex where it or the elements are.
 
         """
         check_parameters(self.comm, p_dot, self.parameter_sizes)
@@ -264,7 +264,7 @@ class ElementModel(CollectiveContext):
         Returns
         -------
         tuple of ndarray
-            Two blocks in the layout of ``right``.
+            Two blocks in the layout of ``right``, complex where it or the elements are.
 
         """
         check_parameters(self.comm, p, self.parameter_sizes)
@@ -291,7 +291,7 @@ class ElementModel(CollectiveContext):
                 for (side, dofs, ids, values) in products
                 if side == matrix
             ]
-            result.append(matrix_of_products(self, columns, chosen, x))
+            result.append(matrix_of_products(self, columns, chosen))
         return result[0], result[1]
 
     def _orphan_error(self) -> InputError | None:
@@ -309,23 +309,24 @@ class ElementModel(CollectiveContext):
         hermitian: bool = False,
     ) -> tuple[Block, Block]:
         """Multiply with the sums of element matrices, those of A and those of B."""
-        products = np.zeros((2, *right.shape), dtype=right.dtype)
         tables = [ghosts.table(right) for ghosts in self._ghosts]
-        values = self._all_values(p)
-        results = [
-            np.zeros((*block.dofs.shape, right.shape[1]), dtype=right.dtype)
-            for block in self.blocks
-        ]
+        values, dtype = self._all_values(p), np.result_type(right.dtype, float)
+        results = [np.zeros((*block.dofs.shape, right.shape[1]), dtype) for block in self.blocks]
         with guard(self.comm):
             for index, rows in self._batches(right.shape[1]):
                 mesh = self._mesh_of[index]
                 factor = matrices(index, cut(values[index], rows), rows)
                 if hermitian:
                     factor = factor.conj().transpose(0, 2, 1)
+                if np.iscomplexobj(factor):
+                    results[index] = results[index].astype(complex, copy=False)
                 results[index][rows] = factor @ self._ghosts[mesh].at(tables[mesh], rows)
-        for index, block in enumerate(self.blocks):
-            side = products[0 if block.matrix == "A" else 1]
-            self._ghosts[self._mesh_of[index]].add(results[index], side)
+        # One rank's elements may be complex, those of another one real.
+        if self.comm.allreduce(int(any(map(np.iscomplexobj, results)))):
+            dtype = np.dtype(complex)
+        products = np.zeros((2, *right.shape), dtype=dtype)
+        for block, mesh, found in zip(self.blocks, self._mesh_of, results, strict=True):
+            self._ghosts[mesh].add(found, products["AB".index(block.matrix)])
         return np.asfortranarray(products[0]), np.asfortranarray(products[1])
 
     def _summed(

@@ -27,6 +27,7 @@ POINTS = {
     "tangent": 2,
     "contract_tangent": 2,
     "derivative_products": 1,
+    "multiply": 1,
 }
 """Methods of a model -> how many structures they take: p, or p and p_dot."""
 MARK = "takes_flat_parameters"

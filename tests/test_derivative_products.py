@@ -163,3 +163,16 @@ def test_unknown_setting_of_a_gradient_is_refused(comm):
     pairs = ga.solve_eigenproblem(model.assemble(p), 1, target=0.5)
     with pytest.raises(TypeError, match=r"must be among strategy, rtol, .* got 'tol'"):
         ga.gradient(model, p, pairs, ga.objectives.Eigenvalue(0), tol=1e-3)
+
+
+def test_complex_elements_with_a_real_vector_of_the_complex_build(comm):
+    dofs, ids = np.array([[0, 1], [1, 2]]), np.array([0, 1])
+    factor = [3.0, 1.0 + 2.0j][COMPLEX_BUILD]
+    kernel = ga.ScaledKernel(factor * np.array([[1.0, -1.0], [-1.0, 3.0]]))
+    model = ga.ElementModel(3, [ga.ElementBlock("A", dofs, kernel, {"k": ids})], comm=comm)
+    p = {"k": np.array([1.0, 2.0])}
+    dA_x, dB_x = model.derivative_products(p, np.array([[1.0], [2.0], [4.0]]), "k")
+    expected = factor * np.array([[-1.0, 0.0], [5.0, -2.0], [0.0, 10.0]])
+    np.testing.assert_allclose(dA_x.getValues(range(3), range(2)), expected, rtol=1e-15)
+    dA_x.destroy()
+    dB_x.destroy()

@@ -214,6 +214,21 @@ def test_complex_element_matrices(comm):
     check(ga.ElementModel(N, [block(kernel=ComplexKernel())], comm=comm), {"k": np.ones(7)})
 
 
+@pytest.mark.parametrize("block_type", [float, int, complex])
+def test_products_keep_what_blocks_and_elements_hold(comm, block_type):
+    model = ga.ElementModel(N, [block(kernel=ga.ScaledKernel(K0 + 1j * C0))], comm=comm)
+    p = {"k": np.linspace(1.0, 2.0, 7)}
+    right = np.arange(model.rows[0], model.rows[1])[:, None]
+    for products in (
+        lambda block: model.multiply(p, block)[0],
+        lambda block: model.tangent(p, p, block)[0],
+        lambda block: model.tangent(p, p, block, hermitian=True)[0],
+    ):
+        expected = products(right + 0j)
+        assert np.abs(expected.imag).max() > 1
+        assert np.array_equal(products(right.astype(block_type)), expected)
+
+
 def test_kernels_own_exception_comes_through(comm):
     def function(k):
         raise ZeroDivisionError("element of no volume")

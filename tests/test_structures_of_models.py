@@ -57,3 +57,14 @@ def test_gradients_come_back_in_the_structure(comm, build):
     assert type(g) is Spring
     assert type(g.k) is float
     assert g.field.shape == p.field.shape
+
+
+def test_products_with_elements_take_structures(comm):
+    ids = np.arange(N + 1)
+    blocks = [
+        ga.ElementBlock("A", chain_dofs(N), ga.ScaledKernel([[1, -1], [-1, 1]]), {"k/a": ids})
+    ]
+    model = ga.ElementModel(N, blocks, comm=comm)
+    right = np.arange(*model.rows)[:, None] + 1.0
+    found, _ = model.multiply({"k": {"a": np.ones(N + 1)}}, right)
+    assert np.array_equal(found, stiffness(N)[slice(*model.rows)] @ (np.arange(N)[:, None] + 1.0))
