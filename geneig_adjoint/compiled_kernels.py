@@ -12,9 +12,9 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.compiled_routines import Routine, find_address, load_library
-from geneig_adjoint.directions import check_derivatives, standing_still
+from geneig_adjoint.directions import check_derivatives, partials, standing_still
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.kernels import differenced_vjp, partials
+from geneig_adjoint.kernels import differenced_vjp
 
 
 @dataclass(frozen=True)

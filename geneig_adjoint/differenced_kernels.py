@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from geneig_adjoint._types import Block
-from geneig_adjoint.differentiation import STEP, difference, scale
-from geneig_adjoint.directions import moved
-from geneig_adjoint.kernels import Kernel, partials
+from geneig_adjoint.differentiation import difference
+from geneig_adjoint.directions import first_steps, moved, partials
+from geneig_adjoint.kernels import Kernel
 
 
 @dataclass(frozen=True)
@@ -51,16 +49,11 @@ class Differenced:
         """
         if not values:
             return 0 * self.kernel.matrices(values, rows)
-        count = len(next(iter(values.values())))
-        rates = np.zeros(count)
-        for name, value in values.items():
-            rate = np.abs(dots[name] / scale(value)).reshape(count, -1).max(axis=1)
-            rates = np.maximum(rates, rate)
 
         def at(steps: Block) -> Block:
             return self.kernel.matrices(moved(values, dots, steps), rows)
 
-        return difference(at, STEP / np.where(rates > 0, rates, 1.0), rows.start)
+        return difference(at, first_steps(values, dots), rows.start)
 
     def vjp(
         self, values: Mapping[str, Block], left: Block, right: Block, rows: slice

@@ -41,6 +41,13 @@ SHRINK = 0.25
 LEVELS = 20
 """SHRINK^LEVELS = 1e-12."""
 
+SAMPLE = 3
+"""Elements whose derivatives by a complex step are compared with differences."""
+AGREEMENT = 1e-3
+"""By how much the two may differ, relative to the larger one."""
+ROUGH = 1e-5
+"""The same, relative to function / step: what differences of rough functions are good for."""
+
 
 def complex_step(function: Callable[[Block], Block], x: Block, direction: Block) -> Block:
     """Return the derivative of an analytic function along a direction.
@@ -54,8 +61,34 @@ def complex_step(function: Callable[[Block], Block], x: Block, direction: Block)
         When the function drops the imaginary part: a derivative of zero would follow.
 
     """
-    moves = bool(np.any(direction))
-    return imaginary_parts(lambda step: (function(x + step * direction),), moves, LAW)[0]
+    moving = np.flatnonzero(direction)
+    found = imaginary_parts(lambda step: (function(x + step * direction),), moving.size > 0, LAW)[0]
+    few = sample(moving)
+    if found.shape == x.shape and few.size:
+        at, along = x.ravel()[few], direction.ravel()[few]
+        steps = STEP * scale(at) / np.abs(along)
+        check_complex_step(
+            found.ravel()[few], lambda t: np.asarray(function(at + t * along)), steps, LAW
+        )
+    return found
+
+
+def law_values(law: Callable[[Block], Block], x: Block) -> Block:
+    """Return a law at every entry of x, or raise for what is no law.  (Not collective.)"""
+    found = np.asarray(law(x))
+    check_real(found, LAW)
+    if found.shape != x.shape:
+        raise InputError(
+            f"a law must return real numbers of the shape {x.shape} it was given, got shape "
+            f"{found.shape}; write it entry by entry (a constant: 2.0 + 0 * x)"
+        )
+    return found
+
+
+def sample(moving: Block) -> Block:
+    """Return some of the numbers of what moves, at most SAMPLE."""
+    places = np.linspace(0, moving.size - 1, min(SAMPLE, moving.size)).astype(int)
+    return np.asarray(moving[places])
 
 
 @dataclass(frozen=True)
@@ -109,6 +142,32 @@ def check_real(result: Block, subject: Subject) -> None:
         raise InputError(
             f"{subject.name} must return real numbers for real values, got dtype {result.dtype}; "
             f"a complex step cannot differentiate complex-valued functions: {subject.remedy}"
+        )
+
+
+def check_complex_step(
+    slopes: Block, at: Callable[[Block], Block], steps: Block, subject: Subject
+) -> None:
+    """Raise if derivatives by a complex step are not those by differences.
+
+    Not collective. Finds what drops a part of the imaginary numbers: abs, norm, conj, real.
+    Where there are no differences (the function refuses values near these, or is rough) nothing
+    is known. Arguments as of `difference`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            size, expected = _largest(at(0 * steps)), difference(at, steps)
+            error = _largest(slopes - expected)
+    except Exception:  # a user's function may fail in any way at values it was not made for
+        return
+    slope = np.maximum(_largest(slopes), _largest(expected))
+    wrong = error > AGREEMENT * slope + ROUGH * size * STEP / steps
+    if np.any(wrong):
+        raise InputError(
+            f"{subject.name} must be analytic, got one whose derivatives by a complex step differ "
+            f"from differences by {np.max(error[wrong] / slope[wrong]):.0e} of their size; use "
+            "plain arithmetic, sqrt or exp in place of abs, norm, real or conj of values"
         )
 
 

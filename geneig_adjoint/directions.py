@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.differentiation import STEP, scale
 from geneig_adjoint.errors import InputError
 
 
@@ -33,6 +34,16 @@ def standing_still(dots: Mapping[str, Block], count: int) -> Block:
     return still
 
 
+def first_steps(values: Mapping[str, Block], dots: Mapping[str, Block]) -> Block:
+    """Return the first steps of `difference` along dots, (batch,), by the values that move most."""
+    count = len(next(iter(values.values())))
+    rates = np.zeros(count)
+    for name, value in values.items():
+        rate = np.abs(dots[name] / scale(value)).reshape(count, -1).max(axis=1, initial=0.0)
+        rates = np.maximum(rates, rate)
+    return STEP / np.where(rates > 0, rates, 1.0)
+
+
 def check_derivatives(found: Block, rows: slice, what: str) -> None:
     """Raise, naming the first element, unless derivatives are finite.  (Not collective.)"""
     bad = np.flatnonzero(~np.isfinite(found).reshape(len(found), -1).all(axis=1))
@@ -42,3 +53,24 @@ def check_derivatives(found: Block, rows: slice, what: str) -> None:
             f"first is element {rows.start + int(bad[0])} of this rank; keep away from values "
             "without a derivative (sqrt or a power at 0)"
         )
+
+
+def partials(
+    values: Mapping[str, Block],
+    slope: Callable[[Mapping[str, Block], Block], Block],
+    left: Block,
+    right: Block,
+) -> dict[str, Block]:
+    """Return Re sum_j left_j^H slope(unit direction, values) right_j, value by value."""
+    outer = left.conj() @ right.transpose(0, 2, 1)
+    real = np.ascontiguousarray(outer.real)
+    bars = {name: np.zeros(value.shape) for name, value in values.items()}
+    for name, value in values.items():
+        columns = value.reshape(len(outer), -1)
+        found = bars[name].reshape(columns.shape)
+        for column in range(columns.shape[1]):
+            matrices = slope(unit_directions(values, name, column), columns[:, column])
+            found[:, column] = np.einsum("edf,edf->e", real, matrices.real)
+            if np.iscomplexobj(matrices):
+                found[:, column] -= np.einsum("edf,edf->e", outer.imag, matrices.imag)
+    return bars

@@ -14,22 +14,25 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.differentiation import (
-    LAW,
     STEP,
     Subject,
+    check_complex_step,
     check_curvature,
     check_real,
     complex_step,
     difference,
     imaginary_parts,
+    law_values,
+    sample,
     scale,
     second_derivative,
 )
 from geneig_adjoint.directions import (
     check_derivatives,
+    first_steps,
     moved,
+    partials,
     standing_still,
-    unit_directions,
 )
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.structures import keywords
@@ -121,11 +124,13 @@ class ScaledKernel:
     base: Block
     law: Law = field(default_factory=Linear)
 
+    def __post_init__(self) -> None:
+        """Take lists, too."""
+        object.__setattr__(self, "base", np.asarray(self.base))
+
     def matrices(self, values: Mapping[str, Block], rows: slice) -> Block:
         """Return s(rho) K0."""
-        factors = np.asarray(self.law(_single(values)))
-        check_real(factors, LAW)
-        return self._scaled(factors, rows)
+        return self._scaled(law_values(self.law, _single(values)), rows)
 
     def derivative(
         self, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice
@@ -219,6 +224,7 @@ class NumpyKernel:
     function: Callable[..., Any]
     data: Mapping[str, Block] = field(default_factory=dict)
     tangent: Callable[..., Any] | None = None
+    _compared: set[Any] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def matrices(self, values: Mapping[str, Block], rows: slice) -> Block:
         """Return function(values), complex if it returns a pair."""
@@ -282,7 +288,28 @@ class NumpyKernel:
             return _parts(self.function(**keywords(there), **data))
 
         moves = any(np.any(dot) for dot in dots.values())
-        return _joined(imaginary_parts(at, moves, MATRICES))
+        found = _joined(imaginary_parts(at, moves, MATRICES))
+        if moves and found.ndim == 3:
+            self._check_first(found, values, dots, rows)
+        return found
+
+    def _check_first(
+        self, found: Block, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice
+    ) -> None:
+        """Compare the first derivative of its kind with differences, at a few elements."""
+        columns = {name: np.any(dots[name], axis=0) for name in values}
+        kind = tuple((name, moves.tobytes()) for name, moves in columns.items())
+        if kind in self._compared:
+            return
+        few = sample(np.flatnonzero(~standing_still(dots, len(found))))
+        here, along = ({name: part[name][few] for name in values} for part in (values, dots))
+        data = {name: array[few] for name, array in self._data(rows).items()}
+
+        def at(steps: Block) -> Block:
+            return _joined(_parts(self.function(**keywords(moved(here, along, steps)), **data)))
+
+        check_complex_step(found[few], at, first_steps(here, along), MATRICES)
+        self._compared.add(kind)
 
     def _data(self, rows: slice) -> dict[str, Block]:
         return {name: np.asarray(array)[rows] for name, array in self.data.items()}
@@ -315,27 +342,6 @@ def _own_slope(found: Block, dots: Mapping[str, Block]) -> Block:
     return np.where(standing_still(dots, count)[:, None, None], 0.0, found)
 
 
-def partials(
-    values: Mapping[str, Block],
-    slope: Callable[[Mapping[str, Block], Block], Block],
-    left: Block,
-    right: Block,
-) -> dict[str, Block]:
-    """Return Re sum_j left_j^H slope(unit direction, values) right_j, value by value."""
-    outer = left.conj() @ right.transpose(0, 2, 1)
-    real = np.ascontiguousarray(outer.real)
-    bars = {name: np.zeros(value.shape) for name, value in values.items()}
-    for name, value in values.items():
-        columns = value.reshape(len(outer), -1)
-        found = bars[name].reshape(columns.shape)
-        for column in range(columns.shape[1]):
-            matrices = slope(unit_directions(values, name, column), columns[:, column])
-            found[:, column] = np.einsum("edf,edf->e", real, matrices.real)
-            if np.iscomplexobj(matrices):
-                found[:, column] -= np.einsum("edf,edf->e", outer.imag, matrices.imag)
-    return bars
-
-
 def differenced_vjp(
     kernel: Kernel,
     values: Mapping[str, Block],
@@ -364,16 +370,13 @@ def differenced_vjp(
     """
     count = len(sides[0])
     sizes = {name: scale(value) for name, value in values.items()}
-    rates = np.zeros(count)
-    for name, size in sizes.items():
-        rates = np.maximum(rates, np.abs(dots[name] / size).reshape(count, -1).max(axis=1))
 
     def at(steps: Block) -> Block:
         found = kernel.vjp(moved(values, dots, steps), *sides, rows)
         # value x derivative: all parameters in the same unit
         return np.hstack([(found[name] * size).reshape(count, -1) for name, size in sizes.items()])
 
-    bends = difference(at, STEP / np.where(rates > 0, rates, 1.0), rows.start)
+    bends = difference(at, first_steps(values, dots), rows.start)
     widths = np.cumsum([size.reshape(count, -1).shape[1] for size in sizes.values()])[:-1]
     parts = zip(sizes.items(), np.split(bends, widths, axis=1), strict=True)
     return {name: part.reshape(size.shape) / size for (name, size), part in parts}

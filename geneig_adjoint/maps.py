@@ -9,7 +9,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.differentiation import check_curvature, complex_step, second_derivative
+from geneig_adjoint.differentiation import (
+    check_curvature,
+    complex_step,
+    law_values,
+    second_derivative,
+)
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.kernels import Law
 from geneig_adjoint.parameters import (
@@ -287,14 +292,7 @@ class Entries:
 
     def __call__(self, value: Any) -> Any:
         """Return s(value).  (Not collective but for the memory of a PETSc.Vec.)"""
-        entries = _real(value)
-        result = np.asarray(self.law(entries))
-        if result.shape != entries.shape or np.iscomplexobj(result):
-            raise InputError(
-                f"a law must return real numbers of the shape {entries.shape} it was given, got "
-                f"shape {result.shape}, dtype {result.dtype}; write it entry by entry"
-            )
-        return like(value, result)
+        return like(value, law_values(self.law, _real(value)))
 
     def vjp(self, value: Any, bar: Any) -> Any:
         """Return s'(value) bar."""

@@ -63,6 +63,57 @@ def test_law_that_is_not_analytic_is_refused(comm, law, kind):
                 call()
 
 
+def bar(nodes, modulus):
+    """A bar in the plane whose length is found by norm: complex numbers lose a part on the way."""
+    along = nodes[:, 1] - nodes[:, 0]
+    stretch = np.concatenate([-along, along], axis=1)
+    stiff = modulus / np.linalg.norm(along, axis=1) ** 3
+    return stiff[:, None, None] * stretch[:, :, None] * stretch[:, None, :]
+
+
+# Complex numbers come out, with a part of the derivative missing.
+PARTLY_LOST = {
+    "law": (ga.ScaledKernel(K0, lambda k: k * np.abs(k)), {"k": P["k"]}),
+    "factor": (
+        ga.NumpyKernel(lambda k, m: (np.abs(k) * m)[:, None, None] * K0),
+        {"k": P["k"], "m": P["k"]},
+    ),
+    "norm": (
+        ga.NumpyKernel(bar),
+        {"nodes": np.arange(12.0).reshape(3, 2, 2) ** 1.5, "modulus": np.ones(3)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTLY_LOST)
+def test_lost_parts_of_a_derivative_are_found_by_differences(name):
+    kernel, values = PARTLY_LOST[name]
+    count = len(next(iter(values.values())))
+    size = kernel.matrices(values, slice(0, count)).shape[1]
+    side = np.ones((count, size, 1))
+    for _ in range(2):  # not only the first time
+        with pytest.raises(ga.InputError, match=r"must be analytic.* differ from differences by"):
+            kernel.vjp(values, side, side, slice(0, count))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_function_that_fails_beside_its_values_is_differentiated(kind):
+    def law(k):
+        assert k.real.min() >= 0.5
+        return k**2
+
+    kernel = KINDS[kind](law)
+    found = kernel.derivative(P, {"k": np.ones(N + 1)}, slice(0, N + 1))
+    # rounding of one product
+    np.testing.assert_allclose(found, 2 * P["k"][:, None, None] * K0, rtol=1e-14)
+
+
+@pytest.mark.parametrize("law", [lambda k: 2.0, lambda k: k.sum()])
+def test_law_that_does_not_work_entry_by_entry_is_refused(law):
+    with pytest.raises(ga.InputError, match=r"of the shape \(7,\) it was given.*entry by entry"):
+        ga.ScaledKernel(K0, law).matrices(P, slice(0, N + 1))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("law", CONSTANT)
 @pytest.mark.parametrize("objective", [obj.Eigenvalue(0), obj.QuadraticForm(np.arange(N) + 1.0)])
