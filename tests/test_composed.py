@@ -100,6 +100,14 @@ def test_operators_behind_a_map(comm):
         np.testing.assert_allclose(dense(dA_x), d / (2 * np.sqrt(p["p"])), rtol=1e-12)
 
 
+def test_model_that_does_not_know_its_rows(comm):
+    class Rowless:
+        def assemble(self, p): ...
+
+    with pytest.raises(ga.InputError, match="knows its rows, got Rowless without"):
+        _ = ga.Composed(Rowless(), [ROOT], comm=comm).rows
+
+
 def test_composed_models_are_composed_again(comm):
     inner = ga.Composed(Own(comm), [ROOT])
     with ga.Composed(inner, [ROOT]) as model, model.assemble(P) as pencil:
