@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,11 @@ from geneig_adjoint.structures import SEPARATOR, Structure, grown_from, with_vec
 
 COUPLING = 1e-8
 """Entries of a distributed field that move others by more than this, relative, are coupled."""
+
+SPLITS = 2
+"""How often the entries of a field are split at random into such that move and others."""
+SHIFT = 0.02
+"""How far entries move beside changing places, relative: few functions refuse what is so near."""
 
 CALLS = {"pjit", "jit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint"}
 """Steps of a traced function that call another one."""
@@ -148,27 +154,54 @@ class Plan:
                 )
 
     def _check_entrywise(self, local: dict[str, Block], fields: list[str]) -> None:
-        """Raise when an entry of a result depends on other entries of a distributed field."""
+        """Raise when an entry of a result depends on other entries of a distributed field.
+
+        By derivatives, which see any two entries; and by values, where some entries move
+        and the others stand still, which see what has no derivative (sign, argsort) too.
+        """
         rng = np.random.default_rng(0)
-        count = {local[name].size for name in fields}
-        weights = {size: rng.uniform(0.5, 1.5, size) for size in sorted(count)}
+        sizes = sorted({local[name].size for name in fields})
+        weights = {size: rng.uniform(0.5, 1.5, size) for size in sizes}
         dots = {name: np.zeros(part.shape) for name, part in local.items()}
         alike = self.run("jvp", local, dots | {name: np.ones(local[name].size) for name in fields})
         mixed = self.run("jvp", local, dots | {name: weights[local[name].size] for name in fields})
         for name, field in self.layouts.items():
-            expected = weights[local[field].size] * alike[name]
-            with np.errstate(invalid="ignore"):  # no derivative there: known when it is asked for
-                error = np.abs(mixed[name] - expected)
-            known = np.isfinite(error)
-            bound = COUPLING * np.abs(np.r_[0.0, mixed[name][known], expected[known]]).max()
-            if np.any(error[known] > bound):
-                entry = int(np.flatnonzero(known & (error > bound))[0])
-                raise InputError(
-                    f"the result {name!r} of {self.what} must be computed entry by entry "
-                    f"from the distributed {field!r}, got entry {entry} of this rank that depends "
-                    "on other entries too; compiled code cannot communicate: pass replicated "
-                    "arrays, or write a map of your own"
-                )
+            self._compare(name, mixed[name], weights[local[field].size] * alike[name])
+        value = self.run("value", local)
+        for _ in range(SPLITS):
+            orders = {size: rng.permutation(size) for size in sizes}
+            for half in (0, 1):
+                still = {size: order % 2 == half for size, order in orders.items()}
+                there = {
+                    name: _shuffled(local[name], still[local[name].size], rng) for name in fields
+                }
+                found = self.run("value", local | there)
+                for name, field in self.layouts.items():
+                    kept = still[local[field].size]
+                    self._compare(name, found[name], np.where(kept, value[name], found[name]))
+
+    def _compare(self, name: str, found: Block, expected: Block) -> None:
+        with np.errstate(invalid="ignore"):  # not finite there: known when it is asked for
+            error = np.abs(found - expected)
+        known = np.isfinite(error)
+        bound = COUPLING * np.abs(np.r_[0.0, found[known], expected[known]]).max()
+        if np.any(error[known] > bound):
+            entry = int(np.flatnonzero(known & (error > bound))[0])
+            raise InputError(
+                f"the result {name!r} of {self.what} must be computed entry by entry from the "
+                f"distributed {self.layouts[name]!r}, got entry {entry} of this rank that depends "
+                "on other entries too; compiled code cannot communicate: pass replicated arrays, "
+                "or write a map of your own"
+            )
+
+
+def _shuffled(entries: Block, still: Block, rng: np.random.Generator) -> Block:
+    """Return entries some of which stand still; the others are like any of them, but moved."""
+    moved = entries.copy()
+    count = int(np.sum(~still))
+    if count:
+        moved[~still] = rng.choice(entries, count) * rng.uniform(1 - SHIFT, 1 + SHIFT, count)
+    return moved
 
 
 def argument(values: dict[str, Any], structure: Structure | None, part: str) -> Any:
@@ -197,16 +230,17 @@ def structure_key(structure: Structure | None) -> Any:
     """
     if structure is None:
         return None
-    fixed: list[Any] = []
-    for name, value in structure.fixed.items():
-        if isinstance(value, np.ndarray) and value.dtype != object:
-            mark = hashlib.blake2b(np.ascontiguousarray(value).tobytes()).hexdigest()
-            fixed.append((name, value.shape, str(value.dtype), mark))
-        else:  # others by identity; the plan holds them, so that no other one gets their place
-            plain = isinstance(value, str | int | float | bytes | None)
-            fixed.append((name, type(value), repr(value) if plain else id(value)))
+    fixed = [(name, type(value), _mark(value)) for name, value in structure.fixed.items()]
     kinds = [(kind, _hashable(more)) for kind, more in structure.kinds]
     return (tuple(structure.description.items()), tuple(fixed), tuple(kinds))
+
+
+def _mark(value: Any) -> Any:
+    """Return what tells a value from others, and from itself once its contents have changed."""
+    try:
+        return hashlib.blake2b(pickle.dumps(value)).digest()
+    except Exception:  # anything may refuse; the plan holds it, so that no other gets its place
+        return id(value)
 
 
 def _hashable(item: Any) -> Any:

@@ -1,6 +1,7 @@
 """`JaxMap` on one rank: what it gives, its derivatives, its conventions, what it refuses."""
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -160,6 +161,24 @@ def test_what_is_no_parameter_is_compared_by_its_contents():
         np.testing.assert_array_equal(q["x"], np.arange(3.0)[mask])
 
 
+@dataclass
+class Scaled:
+    """A field, and a factor inside of what is no parameter."""
+
+    field: np.ndarray
+    factor: Any = field(metadata={"static": True})
+
+
+@pytest.mark.parametrize(
+    "factor", [[2.0], {0: 2.0}, np.array([2.0])], ids=["list", "dict", "array"]
+)
+def test_what_is_no_parameter_and_changes_in_place(factor):
+    chosen = ga.JaxMap(lambda p: {"x": p.field * p.factor[0]})
+    for value in (2.0, 3.0, 2.0):
+        factor[0] = value
+        np.testing.assert_array_equal(chosen(Scaled(S, factor))["x"], value * S)
+
+
 @pytest.mark.parametrize("values", [(1.0, 2.0), ([1.0], [2.0])], ids=["plain", "unhashable"])
 def test_what_registered_classes_hold_beside_their_parts(values):
     def function(tree):
@@ -182,6 +201,7 @@ def summed(p):
 
 
 VALUES = chain_parameters(11)
+TOTAL = VALUES["k"].sum()
 REFUSED = {
     "list": (lambda p: [p["k"]], "the JaxMap of <lambda> must return a dict .* got list; return"),
     "array": (lambda p: p["k"], r"must return a dict or .*; return a dict, or pass output="),
@@ -205,6 +225,9 @@ LOCAL = {
     "reversed": (lambda p: {"x": p["k"][::-1]}, "must be computed entry by entry from .* 'k'"),
     "share": (lambda p: {"x": p["k"] / p["k"].sum()}, "got entry 0 of this rank that depends on"),
     "inside": (jax.jit(summed), "must be computed entry by entry"),
+    "mean": (lambda p: {"x": jnp.where(p["k"] > p["k"].mean(), p["k"], 0)}, "entry by entry"),
+    "constant": (lambda p: {"x": p["k"] * jax.lax.stop_gradient(p["k"].max())}, "entry by entry"),
+    "still": (lambda p: {"x": p["k"] + (p["k"].sum() - TOTAL) ** 2}, "entry by entry"),
     "twice": (lambda p: {"x": jnp.r_[p["k"], p["k"]]}, r"must have one entry .* got shape \(24,\)"),
 }
 
