@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from petsc4py import PETSc
 from scipy.spatial import cKDTree
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import raise_together
+from geneig_adjoint.collective import guard, raise_together
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.maps import Named
 from geneig_adjoint.parameters import is_distributed
@@ -128,10 +129,12 @@ class Tied(LinearMap):
         keep: bool = False,
         comm: MPI.Comm | None = None,
     ) -> None:
-        ids = np.asarray(ids)
+        with _together(comm):
+            ids = np.asarray(ids)
+            _raise(None, _kind_error("ids", ids, 1))
         if size is None:
             size = _agreed_maximum(comm, int(ids.max(initial=-1)) + 1)
-        _raise(comm, _ids_error("ids", ids, size, 1))
+        _raise(comm, _range_error("ids", ids, size))
         columns = ids.astype(np.int64)
         matrix = scipy.sparse.csr_matrix(
             (np.ones(ids.size), columns, np.arange(ids.size + 1)), shape=(ids.size, size)
@@ -171,9 +174,11 @@ class Symmetry(LinearMap):
         keep: bool = False,
         comm: MPI.Comm | None = None,
     ) -> None:
-        images = np.asarray(images)
+        with _together(comm):
+            images = np.asarray(images)
+            _raise(None, _kind_error("images", images, 2))
         first, n = _share(comm, len(images))
-        _raise(comm, _ids_error("images", images, n, 2))
+        _raise(comm, _range_error("images", images, n))
         orbit = np.column_stack([first + np.arange(len(images)), images]).astype(np.int64)
         count = orbit.shape[1]
         starts = count * np.arange(len(orbit) + 1)
@@ -234,11 +239,11 @@ class DensityFilter(LinearMap):
         keep: bool = False,
         comm: MPI.Comm | None = None,
     ) -> None:
-        points = np.asarray(centroids)
-        if points.ndim == 1:
-            points = points[:, None]
-        sizes = np.ones(len(points)) if volumes is None else np.asarray(volumes)
-        _raise(comm, _geometry_error(points, radius, sizes))
+        with _together(comm):  # what is no array at all fails everywhere, too
+            points = np.asarray(centroids)
+            points = points[:, None] if points.ndim == 1 else points
+            sizes = np.ones(points.shape[:1]) if volumes is None else np.asarray(volumes)
+            _raise(None, _geometry_error(points, radius, sizes))
         _raise(comm, _agreement_error(comm, points, radius))
         matrix = cone_weights(points.astype(float), radius, sizes.astype(float), comm)
         super().__init__(parameter, matrix, output=output, keep=keep, comm=comm)
@@ -308,12 +313,21 @@ def _raise(comm: MPI.Comm | None, error: InputError | None) -> None:
         raise error
 
 
-def _ids_error(what: str, ids: Block, size: int, dimensions: int) -> InputError | None:
+def _together(comm: MPI.Comm | None) -> AbstractContextManager[None]:
+    """Leave a block on all ranks or on none.  (Collective with a comm.)"""
+    return nullcontext() if comm is None else guard(comm)
+
+
+def _kind_error(what: str, ids: Block, dimensions: int) -> InputError | None:
     if ids.dtype.kind not in "iu" or not 1 <= ids.ndim <= dimensions:
         return InputError(
             f"{what} must be integers in an array of {dimensions} dimension(s) at most, got "
             f"dtype {ids.dtype}, shape {ids.shape}; number the entries from 0"
         )
+    return None
+
+
+def _range_error(what: str, ids: Block, size: int) -> InputError | None:
     bad = ids[(ids < 0) | (ids >= size)]
     if bad.size:
         return InputError(
@@ -343,7 +357,7 @@ def _geometry_error(points: Block, radius: float, volumes: Block) -> InputError 
             f"centroids must be finite real points (n, d), got dtype {points.dtype}, shape "
             f"{points.shape}; pass one row per element"
         )
-    usable = volumes.shape == (len(points),) and volumes.dtype.kind in "fiu"
+    usable = volumes.shape == points.shape[:1] and volumes.dtype.kind in "fiu"
     if not usable or not (np.isfinite(volumes) & (volumes > 0)).all():
         return InputError(
             f"volumes must be positive and finite, one per centroid ({len(points)}), got shape "

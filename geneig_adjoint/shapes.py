@@ -52,4 +52,5 @@ def coordinate_ids(cells: Block, dim: int) -> Block:
             f"dim must be the number of coordinates per node, 1, 2 or 3, got {dim!r}; pass "
             "points.shape[1]"
         )
+    dim = int(dim)
     return np.asarray(dim * cells.astype(np.int64)[:, :, None] + np.arange(dim))

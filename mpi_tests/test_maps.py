@@ -168,6 +168,25 @@ def test_indices_of_one_rank(comm, maker, values, match):
     assert_from_the_last_rank(comm, error)
 
 
+RAGGED = [[0.0, 1.0], [1.0]]
+
+
+@pytest.mark.parametrize(
+    ("maker", "given", "kind", "match"),
+    [
+        (ga.DensityFilter, (None, 1.0), ga.InputError, r"centroids must be .* shape \(\); pass"),
+        (ga.DensityFilter, (RAGGED, 1.0), ValueError, "inhomogeneous"),
+        (ga.DensityFilter, (np.ones((2, 2)), "1"), TypeError, "not supported between"),
+        (ga.Tied, (None,), ga.InputError, r"ids must be integers .* dtype object, shape \(\)"),
+        (ga.Symmetry, (None,), ga.InputError, "images must be integers"),
+    ],
+)
+def test_what_is_no_array_on_one_rank(comm, maker, given, kind, match):
+    usual = {ga.DensityFilter: (np.ones((2, 2)), 1.0)}.get(maker, (np.array([0, 1]),))
+    make = functools.partial(maker, "a", *(given if last(comm) else usual), comm=comm)
+    assert_from_the_last_rank(comm, raised_everywhere(comm, kind, match, make))
+
+
 @pytest.mark.parametrize(
     ("matrix", "match"),
     [

@@ -28,6 +28,7 @@ def test_ids_of_coordinates_pick_them():
     assert ids.shape == (len(cells), 8, 3)
     np.testing.assert_array_equal(points.ravel()[ids], points[cells])
     assert ga.coordinate_ids(np.zeros((0, 3), int), 2).shape == (0, 3, 2)
+    assert ga.coordinate_ids(cells, 3.0).dtype == np.int64
 
 
 @pytest.mark.parametrize(
