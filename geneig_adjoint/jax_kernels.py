@@ -129,6 +129,13 @@ class JaxKernel:
         jax = jax_module("JaxKernel")
         operands = self._operands(values, rows, *others)
         count = len(next(iter(values.values()))) if values else rows.stop - rows.start
+        for key, array in operands[1].items():
+            if len(array) != count:
+                raise InputError(
+                    f"data {key!r} of a JaxKernel must have one row per element, got {len(array)} "
+                    f"rows for {count} elements; repeat what is constant, or bind it in the "
+                    "function"
+                )
         plan = self._plan(name, operands)
         size = plan.chunk(count)
         found = jax.tree.map(lambda one: np.empty((count, *one.shape), one.dtype), plan.shapes)

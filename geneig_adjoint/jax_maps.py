@@ -38,7 +38,9 @@ class JaxMap:
     Replicated parameters are computed with on every rank. Of a distributed field (PETSc.Vec)
     the function sees this rank's part, so that what depends on it must have one entry per entry
     of the field, each computed from the same entry of the field alone and from replicated
-    parameters: that is checked. Derivatives of replicated parameters are summed over the ranks.
+    parameters: that is checked when it is compiled, by derivatives and by values at moved
+    entries. (Numbers of entries, as of ``jnp.arange``, are those of this rank's part.) Derivatives
+    of replicated parameters are summed over the ranks.
 
     Parameters
     ----------

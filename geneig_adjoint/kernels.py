@@ -210,7 +210,8 @@ class NumpyKernel:
     function
         ``function(**values, **data)`` -> (batch, nd, nd). Without ``tangent`` it must be
         analytic in the values (plain arithmetic, sqrt, exp; no abs, conj or comparison) and
-        pass complex numbers on: derivatives are taken by a complex step. Complex matrices come
+        pass complex numbers on: derivatives are taken by a complex step, the first of each kind
+        compared with differences at three elements (InputError). Complex matrices come
         as a pair ``(real part, imaginary part)`` then, each real for real values.
     data
         Arrays with the element as leading axis, cut to the same batch as the values.

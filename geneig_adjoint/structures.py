@@ -250,7 +250,13 @@ def kept(p: Any, values: Mapping[str, Any]) -> Any:
 
 def keywords(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return names as a function can take them: "core/young" as core_young."""
-    return {name.replace(SEPARATOR, "_"): value for name, value in values.items()}
+    named = {name.replace(SEPARATOR, "_"): value for name, value in values.items()}
+    if len(named) < len(values):
+        raise InputError(
+            f"names of parameters must differ as keywords, got {sorted(values)}, of which two are "
+            f"alike with _ in place of {SEPARATOR}; rename one"
+        )
+    return named
 
 
 def given(value: Any) -> Any:

@@ -238,6 +238,12 @@ def test_kernel_without_parameters():
     assert kernel.vjp({}, ones, ones, rows) == kernel.vjp_tangent({}, {}, ones, ones, rows) == {}
 
 
+def test_data_of_other_elements():
+    kernel, ones = ga.JaxKernel(lambda a, w: a * w * EYE, {"w": np.ones(2)}), np.ones((3, 2, 1))
+    with pytest.raises(ga.InputError, match=r"data 'w' .* row per element, got 2 rows for 3 el"):
+        kernel.vjp({"a": np.ones(3)}, ones, ones, slice(0, 3))
+
+
 def test_without_jax_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
     with pytest.raises(ga.errors.MissingPackageError, match=r"pip install 'geneig-adjoint\[jax\]'"):

@@ -131,3 +131,9 @@ def test_function_that_drops_the_imaginary_part_is_an_error_not_a_zero():
         warnings.simplefilter("ignore")
         with pytest.raises((ga.InputError, ComplexWarning)):
             ga.NumpyKernel(cast).derivative({"a": RHO}, {"a": np.ones(COUNT)}, ROWS)
+
+
+def test_names_that_are_alike_as_keywords():
+    kernel = ga.NumpyKernel(lambda a_b: a_b[:, None, None] * BASE)
+    with pytest.raises(ga.InputError, match=r"differ as keywords, got \['a/b', 'a_b'\]"):
+        kernel.matrices({"a/b": RHO, "a_b": RHO}, ROWS)
