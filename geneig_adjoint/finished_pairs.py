@@ -59,6 +59,7 @@ def finished(
         if left is not None:
             vectors = left.vectors if scaling is None else scaling.left(left.vectors)
             left = replace(left, vectors=biorthonormal(pencil, found, vectors))
+            measures = pencil.view.measures(found, left.vectors, measures)
         return _assembled(pencil, found, left, measures, (norm, rows))
     except BaseException:
         if found.transformation is not None:

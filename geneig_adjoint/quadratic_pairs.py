@@ -12,12 +12,12 @@ import numpy as np
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.collective import (
     CollectiveContext,
-    allreduce_same,
     column_norms,
     inner,
     raise_together,
 )
 from geneig_adjoint.companion import LOWER, UPPER, Layout, halves, place_of_left
+from geneig_adjoint.conditioning import ILL_CONDITION
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, SolveInfo
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.normalization import Normalization
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
-MEASURES = ("residuals", "condition")
-"""What is evaluated when it is asked for, from the matrices."""
+ROUNDED = 1e-7
+"""Size of a value, relative to g, below which rounding of K moves it by more than 1 per cent."""
 
 
 class QuadraticView(PlainView):
@@ -40,18 +40,50 @@ class QuadraticView(PlainView):
         Rows of the quadratic problem; its x are the upper halves of X.
     form
         Which half of Y is y.
+    pencil
+        The pencil itself, whose matrices may be refilled.
 
     """
 
-    def __init__(self, layout: Layout, form: str) -> None:
+    def __init__(self, layout: Layout, form: str, pencil: Any) -> None:
         self._layout = layout
         self._form = form
+        self._pencil = pencil
 
     def measured(self, block: Block) -> Block:
         """Return vectors of which only x is left: it has the length and the phase."""
         result = block.copy(order="F")
         halves(result)[LOWER][...] = 0.0
         return result
+
+    def measures(self, found: Any, left: Block, plain: tuple[Block, Block]) -> tuple[Block, Block]:
+        """Return conditions and errors of eigenvalues in which both halves count alike.
+
+        Collective. Of low modes of a stiff problem lam x / g is small beside x; errors of it,
+        relative to x, would be a danger that is none. With lam x in its place the condition is
+
+            ||[x; x]|| ||[lam^* M^H y + C^H y; lam^* M^H y]|| / |y^H (2 lam M + C) x|.
+
+        Values near 0 that rounding of K would move visibly keep what the pencil says of them.
+        """
+        pencil, lam, X, comm = self._pencil, found.values, found.right, self._layout.comm
+        g = pencil.scaling.g
+        BX = pencil.multiply_b(X)
+        upper, lower = halves(pencil.multiply_b(left, hermitian=True))
+        sizes = [column_norms(comm, part) for part in (upper, lower, halves(X)[UPPER])]
+        slopes = np.maximum(np.abs(np.diag(inner(comm, left, BX))), TINY)
+        slope_sides = np.hypot(sizes[0], np.abs(lam) / g * sizes[1])
+        condition = np.sqrt(2.0) * sizes[2] * slope_sides / slopes
+        errors = plain[1]
+        if found.distances is not None and found.sigma is not None:
+            defect: Block = pencil.multiply_a(X) - lam * BX
+            moved = found.transformation.solve(defect, purpose="the error estimate")
+            parts = [column_norms(comm, half) for half in halves(moved)]
+            through = (sizes[0] * parts[0] + sizes[1] * parts[1]) / slopes
+            smaller = np.minimum(errors, through * np.abs(lam - found.sigma))
+            errors = np.where(condition > ILL_CONDITION, errors, smaller)
+        seen = np.abs(lam) > ROUNDED * g
+        return np.where(seen, condition, plain[0]), np.where(seen, errors, plain[1])
 
     def scale(self, requested: Any) -> Any:
         """Return the normalization of X that x is to have; x^H x = 1 by default.
@@ -213,24 +245,15 @@ class QuadraticPairs(CollectiveContext):
         row = halves(rest)[place_of_left(pencil.form)]
         return np.asarray(column_norms(self.comm, row) / np.maximum(scale, TINY))
 
-    @cached_property
+    @property
     def condition(self) -> Block:
-        """||x|| (2 |lam| ||M^H y|| + ||C^H y||) / |y^H (2 lam M + C) x|, (k,).
+        """||[x; x]|| ||[lam^* M^H y + C^H y; lam^* M^H y]|| / |y^H (2 lam M + C) x|, (k,).
 
-        Collective when first asked for. Near 1 at best, infinite for a defective eigenvalue;
-        nan without left vectors.
+        Near 1 at best, infinite for a defective eigenvalue; nan without left vectors. Values that
+        are 0 to working accuracy have that of the pencil, which tells free rigid motions without
+        damping (0 twice, defective).
         """
-        self.linear.check_current()
-        if self.linear.left is None:
-            return np.full(self.count, np.nan)
-        upper, lower = halves(self.pencil.multiply_b(self.linear.left, hermitian=True))
-        M_y = lower / self.pencil.scaling.g
-        C_y = upper - self.values.conj() * M_y
-        dots = np.einsum("ij,ij->j", (C_y + 2 * self.values.conj() * M_y).conj(), self.right)
-        slopes = np.abs(allreduce_same(self.comm, dots))
-        sizes = [column_norms(self.comm, block) for block in (M_y, C_y, self.right)]
-        terms = (2 * np.abs(self.values) * sizes[0] + sizes[1]) * sizes[2]
-        return np.asarray(terms / np.maximum(slopes, TINY))
+        return self.linear.condition
 
     @property
     def errors(self) -> Block:
@@ -275,15 +298,13 @@ class QuadraticPairs(CollectiveContext):
     def reordered(self, order: Sequence[int]) -> QuadraticPairs:
         """Return the same pairs in another order; see `Eigenpairs.reordered`."""
         found = QuadraticPairs(self.linear.reordered(order))
-        for name in MEASURES:
-            if name in self.__dict__:
-                found.__dict__[name] = self.__dict__[name][list(order)]
+        if "residuals" in self.__dict__:
+            found.__dict__["residuals"] = self.residuals[list(order)]
         return found
 
     def measure(self) -> None:
-        """Evaluate ``residuals`` and ``condition`` while the pencil is open.  (Collective.)"""
-        for name in MEASURES:
-            getattr(self, name)
+        """Evaluate ``residuals`` while the pencil is open.  (Collective.)"""
+        _ = self.residuals
 
     def close(self) -> None:
         """Free the factor.  (Collective.)"""

@@ -74,7 +74,7 @@ class QuadraticPencil(Pencil):
         except BaseException:
             _petsc.destroy_quietly(*mats)
             raise
-        self.view = QuadraticView(self.layout, form)
+        self.view = QuadraticView(self.layout, form, self)
 
     def refill(self, K: PETSc.Mat, C: PETSc.Mat | None, M: PETSc.Mat) -> None:
         """Fill in other matrices of the same patterns; older pairs become stale.  (Collective.)

@@ -12,11 +12,16 @@ from geneig_adjoint._types import Block
 
 
 class PlainView:
-    """The pairs, tangents and cotangents of the pencil itself.  (Not collective.)"""
+    """The pairs, tangents and cotangents of the pencil itself.  (Collective.)"""
 
     def measured(self, block: Block) -> Block:
         """Return vectors in which only the rows count that fix length and phase."""
         return block
+
+    def measures(self, found: Any, left: Block, plain: tuple[Block, Block]) -> tuple[Block, Block]:
+        """Return conditions and errors of eigenvalues, (k,) each, from those of the pencil."""
+        del found, left
+        return plain
 
     def scale(self, requested: Any) -> Any:
         """Return what a requested normalization means for vectors of the pencil."""

@@ -94,8 +94,9 @@ def test_condition_says_how_much_cancels_in_the_slope(problem):
     ):
         lam, x, y = pairs.values[0], pairs.right[:, 0], pairs.left[:, 0]
         _, C, M = problem.dense(problem.p)
-        C_y, M_y = (np.linalg.norm(array.conj().T @ y) for array in (C, M))
-        expected = np.linalg.norm(x) * (2 * abs(lam) * M_y + C_y)
+        M_y = np.conj(lam) * (M.conj().T @ y)
+        slope_y = np.concatenate([M_y + C.conj().T @ y, M_y])
+        expected = np.sqrt(2) * np.linalg.norm(x) * np.linalg.norm(slope_y)
         assert pairs.condition[0] == pytest.approx(expected, rel=EXACT)
 
 

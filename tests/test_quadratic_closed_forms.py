@@ -196,7 +196,7 @@ def test_condition_grows_towards_critical_damping():
         ga.solve_quadratic(pencil, 1, target=-0.9) as pairs,
     ):
         lam = pairs.values[0].real
-        expected = (2 * abs(lam) + c) / abs(2 * lam + c)  # 63
+        expected = np.sqrt(2) * np.hypot(lam + c, lam) / abs(2 * lam + c)  # 32
         assert pairs.condition[0] == pytest.approx(expected, rel=1e-8)
 
 
