@@ -50,6 +50,11 @@ class QuadraticView(PlainView):
         self._form = form
         self._pencil = pencil
 
+    def rows(self, pencil: Any) -> tuple[int, int]:
+        """Return the first row of this rank's part of x and one past its last."""
+        del pencil
+        return self._layout.rows
+
     def measured(self, block: Block) -> Block:
         """Return vectors of which only x is left: it has the length and the phase."""
         result = block.copy(order="F")

@@ -14,6 +14,11 @@ from geneig_adjoint._types import Block
 class PlainView:
     """The pairs, tangents and cotangents of the pencil itself.  (Collective.)"""
 
+    def rows(self, pencil: Any) -> tuple[int, int]:
+        """Return the first row of this rank's part of the pairs and one past its last."""
+        rows: tuple[int, int] = pencil.rows
+        return rows
+
     def measured(self, block: Block) -> Block:
         """Return vectors in which only the rows count that fix length and phase."""
         return block

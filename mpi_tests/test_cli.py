@@ -7,6 +7,8 @@ import meshio
 import numpy as np
 import pytest
 from study_files import (
+    DAMPED,
+    DAMPED_MODEL,
     DOUBLE,
     ELEMENTS,
     MODEL,
@@ -162,3 +164,16 @@ def test_element_table_with_a_mesh_gives_a_picture(comm, study):
     assert {len(mode) for mode in found.point_data.values()} == {N + 2}
     assert set(found.cell_data) == {f"{o}_{p}" for o in ("f1", "second", "motion") for p in "km"}
     comm.barrier()
+
+
+def test_a_quadratic_study_writes_vectors_of_the_quadratic_problem(comm, study):
+    path = study(DAMPED, model=DAMPED_MODEL)
+    assert main(["run", path]) == 0
+    out = folder(comm, path)
+    with h5py.File(Path(out) / "result.h5") as file:
+        right = file["right"][:]
+    mode = np.sin(np.pi * np.arange(1, N + 1) / (N + 1))
+    # One half wave over all ranks' rows in order, of length 1; the solver's 1e-12.
+    np.testing.assert_allclose(np.abs(right[:, 0]), mode / np.linalg.norm(mode), atol=1e-9)
+    gradient = result(out)["gradients"]["decay"]["c"]["entries"]
+    np.testing.assert_allclose(gradient, 1 / 4, rtol=1e-8)

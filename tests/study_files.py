@@ -160,6 +160,34 @@ def build(comm, options):
     block = ga.ElementBlock("A", own[:, None], kernel, {"k": own})
     return ga.ElementModel(3, [block], comm=comm), {"k": np.array([1.0, 2.0, 2.0])}
 """
+# A bar of N free dofs with uniform damping.
+DAMPED_MODEL = """
+import numpy as np
+from damped_bars import damped_bar
+from study_files import N, chain_mesh
+
+def build(comm, options):
+    p = {"k": np.array([3.0]), "c": np.array([0.4]), "m": np.array([2.0])}
+    return damped_bar(N + 1, comm), p, chain_mesh()
+"""
+DAMPED = """
+[model]
+python = "model.py:build"
+[solver]
+count = 2
+target = 0.0
+[[objective]]
+name = "decay"
+kind = "decay_rate"
+[[objective]]
+name = "f"
+kind = "natural_frequency"
+pair = 1
+[[objective]]
+name = "end"
+kind = "quadratic"
+rows = [LAST]
+""".replace("LAST", str(N - 1))
 
 
 def study_folder(folder, text=ELEMENTS, **modules):

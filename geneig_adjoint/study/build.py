@@ -221,6 +221,10 @@ def _ready_objective(
         "eigenvalue": ready.Eigenvalue,
         "frequency": ready.Frequency,
         "keff": ready.KEffective,
+        "damping_ratio": ready.DampingRatio,
+        "decay_rate": ready.DecayRate,
+        "natural_frequency": ready.NaturalFrequency,
+        "damped_frequency": ready.DampedFrequency,
         "ks": ready.KSMinimum,
     }
     options = {key: value for key, value in table.items() if key not in {"name", "kind"}}

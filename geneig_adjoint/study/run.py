@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -19,7 +19,7 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint._version import __version__
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.collective import raise_together
-from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.errors import (
     ConstrainedRowError,
     DefectiveEigenvalueError,
@@ -30,6 +30,10 @@ from geneig_adjoint.errors import (
 )
 from geneig_adjoint.evaluation import Objective, evaluate
 from geneig_adjoint.io import Mesh, atomic_path, gathered, write_json, write_vtu
+from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.quadratic_pairs import QuadraticPairs
+from geneig_adjoint.quadratic_pencil import QuadraticPencil
+from geneig_adjoint.quadratic_solve import solve_quadratic
 from geneig_adjoint.sensitivity import adjoint_settings, values_and_gradients
 from geneig_adjoint.solve import solve_eigenproblem
 from geneig_adjoint.study.build import Problem, build_objectives, build_problem
@@ -39,6 +43,8 @@ from geneig_adjoint.verification import GradientReport, verify_gradient
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+Pairs: TypeAlias = Eigenpairs | QuadraticPairs
 
 INLINE_ENTRIES = 1000
 MISSING = (
@@ -97,10 +103,13 @@ def run_study(study: Study, comm: MPI.Comm) -> Outcome:
         with progress.step("assemble"):
             pencil = opened.enter_context(problem.model.assemble(problem.p))
         # Before the long part: a typing error should not cost a solve.
-        objectives = build_objectives(study, problem, pencil.rows, comm)
-        raise_together(comm, _mesh_error(problem.mesh, pencil.n))
+        rows = pencil.view.rows(pencil)
+        objectives = build_objectives(study, problem, rows, comm)
+        n = comm.allreduce(rows[1] - rows[0])
+        raise_together(comm, _mesh_error(problem.mesh, n))
         with progress.step("solve eigenproblem"), _about_the_study():
-            pairs = opened.enter_context(solve_eigenproblem(pencil, **study.solver_arguments()))
+            pairs = _solved(pencil, study.solver_arguments())
+            opened.enter_context(pairs)
         with progress.step(f"differentiate {len(objectives)} objectives"), _about_the_study():
             outcome = _differentiated(problem, pairs, objectives, settings)
         with progress.step("write results"):
@@ -108,6 +117,12 @@ def run_study(study: Study, comm: MPI.Comm) -> Outcome:
         if comm.rank == 0:
             print(summary(pairs, outcome, notes, directory=study.directory))
     return outcome
+
+
+def _solved(pencil: Pencil, arguments: Mapping[str, Any]) -> Pairs:
+    if isinstance(pencil, QuadraticPencil):
+        return solve_quadratic(pencil, **arguments)
+    return solve_eigenproblem(pencil, **arguments)
 
 
 @contextmanager
@@ -136,7 +151,7 @@ def check_study(study: Study, comm: MPI.Comm) -> dict[str, GradientReport]:
         with progress.step("build model"):
             problem = opened.enter_context(build_problem(study, comm))
         with problem.model.assemble(problem.p) as pencil:
-            rows = pencil.rows
+            rows = pencil.view.rows(pencil)
         for name, objective in build_objectives(study, problem, rows, comm).items():
             with progress.step(f"check {name}"), _about_the_study():
                 reports[name] = verify_gradient(
@@ -175,20 +190,21 @@ def _prepared_directory(study: Study) -> StudyError | None:
 
 def _differentiated(
     problem: Problem,
-    pairs: Eigenpairs,
+    pairs: Pairs,
     objectives: dict[str, Objective],
     settings: AdjointSettings,
 ) -> Outcome:
+    linear = linear_pairs(pairs)
     try:
         groups = [list(objectives)]
         results = [
             values_and_gradients(
-                problem.model, problem.p, pairs, list(objectives.values()), settings
+                problem.model, problem.p, linear, list(objectives.values()), settings
             )
         ]
         failures: dict[str, str] = {}
     except MISSING:
-        groups, results, failures = _one_by_one(problem, pairs, objectives, settings)
+        groups, results, failures = _one_by_one(problem, linear, objectives, settings)
     outcome = Outcome(failures=failures)
     for names, found in zip(groups, results, strict=True):
         for name, (value, gradient) in zip(names, found, strict=True):
@@ -197,7 +213,7 @@ def _differentiated(
             outcome.gradient_errors[name] = gradient.relative_error
             params.release(gradient)
     for name in failures:
-        outcome.values[name] = evaluate(objectives[name], pairs, problem.p)[0]
+        outcome.values[name] = evaluate(objectives[name], linear, problem.p)[0]
     return outcome
 
 
@@ -226,7 +242,7 @@ def whole(value: Any) -> Any:
 def _write(
     study: Study,
     problem: Problem,
-    pairs: Eigenpairs,
+    pairs: Pairs,
     *,
     outcome: Outcome,
     timings: dict[str, float],
@@ -300,7 +316,7 @@ def _mesh_fields(mesh: Mesh, right: Any, outcome: Outcome) -> tuple[dict[str, An
 
 
 def _json_content(
-    pairs: Eigenpairs, outcome: Outcome, timings: dict[str, float], notes: tuple[str, ...]
+    pairs: Pairs, outcome: Outcome, timings: dict[str, float], notes: tuple[str, ...]
 ) -> dict[str, Any]:
     return {
         "values": pairs.values,
@@ -345,7 +361,7 @@ def versions() -> dict[str, str]:
     return {**found, "scalars": _petsc.SCALAR_NAME}
 
 
-def summary(pairs: Eigenpairs, outcome: Outcome, notes: Sequence[str], *, directory: Path) -> str:
+def summary(pairs: Pairs, outcome: Outcome, notes: Sequence[str], *, directory: Path) -> str:
     """Return the closing table of a run.  (Not collective.)"""
     lines = ["", "pair  eigenvalue                        residual  condition  cluster"]
     cluster = {j: index for index, group in enumerate(pairs.clusters) for j in group}
