@@ -110,7 +110,8 @@ class QuadraticModel(CollectiveContext):
         PETSc.Mat; ``contract(name, p, left, right)``, Re sum_j left_j^H K_i right_j in the
         structure of p, summed over the ranks; for tangents ``tangent(name, p, p_dot, right,
         hermitian)``, dK @ right or dK^H @ right; for second derivatives
-        ``contract_tangent(name, p, p_dot, left, right)``.
+        ``contract_tangent(name, p, p_dot, left, right)``. p comes and goes as the user gave it;
+        an exception on one rank is raised on all.
 
         Parameters
         ----------
@@ -165,7 +166,7 @@ class QuadraticModel(CollectiveContext):
             if out is None:
                 pencil = QuadraticPencil(K, C, M, form=self.form)
             else:
-                raise_together(self.comm, _out_error(out))
+                raise_together(self.comm, _out_error(out, self.form))
                 assert isinstance(out, QuadraticPencil)
                 pencil = out
                 pencil.refill(K, C, M)
@@ -331,10 +332,11 @@ def _key(p: Parameters) -> tuple[Any, ...]:
     return tuple(sorted(digest(p).items()))
 
 
-def _out_error(out: Any) -> InputError | None:
-    if isinstance(out, QuadraticPencil):
+def _out_error(out: Any, form: str) -> InputError | None:
+    if isinstance(out, QuadraticPencil) and out.form == form:
         return None
+    got = f'form="{out.form}"' if isinstance(out, QuadraticPencil) else type(out).__name__
     return InputError(
-        f"out must be a QuadraticPencil of this model, got {type(out).__name__}; assemble without "
-        "out"
+        f'out must be a QuadraticPencil of this model, with form="{form}", got {got}; assemble '
+        "without out"
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.collective import PATIENCE, raise_together
+from geneig_adjoint.entrance import called
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.pencil import Pencil
@@ -58,26 +61,54 @@ class NamedPart:
             self.contract_tangent = self._contract_tangent
 
     def assemble(self, p: Parameters) -> Pencil:
-        """Return the matrix of this name, owned.  (Collective.)"""
-        return Pencil(self.problem.matrix(self.name, p), owned=True)
+        """Return the matrix of this name, owned.  (Collective.)
+
+        Raises
+        ------
+        InputError
+            Something that is no matrix.
+        Exception
+            What the object raises, on all ranks, as in the methods below.
+
+        """
+        mat = self._asked("matrix", p)
+        error = None
+        if not isinstance(mat, PETSc.Mat):
+            error = InputError(
+                f"matrix({self.name!r}, p) must return a PETSc.Mat, got {type(mat).__name__}; "
+                "return the assembled matrix"
+            )
+        raise_together(self.problem.comm, error)
+        return Pencil(mat, owned=True)
 
     def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Any:
         """Return what the object says about the matrix of this name.  (Collective.)"""
         del left_b
-        return self.problem.contract(self.name, p, left_a, right)
+        return self._asked("contract", p, left_a, right)
 
     def _contract_tangent(
         self, p: Parameters, p_dot: Parameters, left_a: Block, left_b: Block, right: Block
     ) -> Any:
         del left_b
-        return self.problem.contract_tangent(self.name, p, p_dot, left_a, right)
+        return self._asked("contract_tangent", p, p_dot, left_a, right)
 
     def tangent(
         self, p: Parameters, p_dot: Parameters, right: Block, *, hermitian: bool = False
     ) -> tuple[Block, Block]:
         """Return dK @ right, and zeros for the B that there is not.  (Collective.)"""
-        found = self.problem.tangent(self.name, p, p_dot, right, hermitian)
-        return found, np.zeros_like(right)
+        return self._asked("tangent", p, p_dot, right, hermitian), np.zeros_like(right)
+
+    def _asked(self, method: str, *arguments: Any) -> Any:
+        """Call the object; what it raises on one rank is raised on all.  (Collective.)"""
+        found, error = None, None
+        try:
+            function = partial(getattr(self.problem, method), self.name)
+            what = method if method.startswith("contract") else ""
+            found = called(function, *arguments, what=what)
+        except Exception as caught:
+            error = caught
+        raise_together(self.problem.comm, error, patience=PATIENCE)
+        return found
 
 
 def parameters_of(part: Any, p: Parameters) -> Parameters:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from builders import REAL, matrix, whole
+from builders import REAL, matrix, own_rows, whole
 from damped_bars import BAR_K, BAR_M, ONE, end_damper, oscillator, rotor, shares
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -207,3 +207,40 @@ def test_rows_without_mass_are_seen_by_all():
     raised_everywhere(
         COMM, InputError, "needs a regular M, got zeros only in row 2", model.assemble, p
     )
+
+
+class Failing:
+    """An object of a user with an error on the last rank only."""
+
+    comm = COMM
+
+    def __init__(self, method):
+        self.method = method
+
+    def matrix(self, name, p):
+        return matrix({"K": 2.0, "C": 0.1, "M": 1.0}[name] * p["k"][0] * np.eye(4), COMM)
+
+    def contract(self, name, p, left, right):
+        if self.method == "contract" and last(COMM):
+            raise ValueError(f"no contract of {name}")
+        return {"k": np.zeros(1)}
+
+    def tangent(self, name, p, p_dot, right, hermitian):
+        if self.method == "tangent" and last(COMM):
+            raise ValueError(f"no tangent of {name}")
+        return np.zeros_like(right)
+
+    def contract_tangent(self, name, p, p_dot, left, right):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("method", ["contract", "tangent"])
+def test_an_error_of_the_object_on_one_rank_is_one_on_all(method):
+    model, p = ga.QuadraticModel.of(Failing(method)), {"k": np.ones(1)}
+    block = np.ones((2 * (len(range(*own_rows(4, COMM)))), 1))
+    calls = {
+        "contract": lambda: model.contract(p, block, block, block),
+        "tangent": lambda: model.tangent(p, p, block),
+    }
+    error = raised_everywhere(COMM, ValueError, f"no {method}", calls[method])
+    assert_from_the_last_rank(COMM, error)

@@ -82,6 +82,9 @@ MODELS = {
     "out must be a QuadraticPencil": lambda g: ga.QuadraticModel(g.K, g.C, g.M).assemble(
         {}, out=ga.Pencil(g.K, g.M)
     ),
+    'with form="symmetric", got form="companion"': lambda g: ga.QuadraticModel(
+        g.K, g.C, g.M, form="symmetric"
+    ).assemble({}, out=ga.QuadraticPencil(g.K, g.C, g.M)),
     "without comm": ga.QuadraticModel.of,
     'names must be "KCM"': lambda g: ga.QuadraticModel.of(
         SimpleNamespace(comm=COMM, matrix=g, contract=g), names="MCK"

@@ -1,5 +1,7 @@
 """What quadratic models may be made of, and what is said when they cannot."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from builders import matrix
@@ -109,6 +111,40 @@ def test_one_object_of_a_user_that_knows_all_matrices():
             products.append(ga.hessian_vector_product(each, P, pairs, OBJECTIVE, p_dot))
     for name in P:
         np.testing.assert_allclose(products[0][name], products[1][name], rtol=1e-7, atol=1e-9)
+
+
+def test_the_object_gets_the_structure_of_the_user():
+    class Design(NamedTuple):
+        k: np.ndarray
+        c: np.ndarray
+        m: np.ndarray
+
+    class Structured(Chain):
+        def matrix(self, name, p):
+            return super().matrix(name, p._asdict())
+
+        def contract(self, name, p, left, right):
+            return Design(**super().contract(name, p._asdict(), left, right))
+
+        def tangent(self, name, p, p_dot, right, hermitian):
+            return super().tangent(name, p._asdict(), p_dot._asdict(), right, hermitian)
+
+    model = ga.QuadraticModel.of(Structured())
+    values, gradient = solved(model, Design(**P))
+    agree((values, gradient._asdict()), solved(end_damper(N, COMM)))
+    with model.assemble(Design(**P)) as pencil, ga.solve_quadratic(pencil, 2) as pairs:
+        tangent = ga.jvp(model, Design(**P), pairs, Design(**P))
+    # K, C and M grow alike: the values stay.
+    np.testing.assert_allclose(tangent.values, 0.0, atol=1e-10)
+
+
+def test_what_the_object_returns_must_be_a_matrix():
+    class Empty(Chain):
+        def matrix(self, name, p):
+            return None
+
+    with pytest.raises(InputError, match=r"matrix\('K', p\) must return a PETSc.Mat, got NoneType"):
+        ga.QuadraticModel.of(Empty()).assemble(P)
 
 
 def test_one_object_without_damping():
