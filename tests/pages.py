@@ -3,14 +3,17 @@
 import re
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1] / "examples" / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "examples" / "docs"
 
 
 def run_page(name):
     """Execute the Python blocks of a page, one after the other, and return what they define."""
-    blocks = re.findall(
-        r"^```python\n(.*?)^```", (DOCS / name).read_text(), re.DOTALL | re.MULTILINE
-    )
+    return run_text((DOCS / name).read_text(), name)
+
+
+def run_text(text, name):
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert blocks
     defined = {"__name__": "__main__"}
     exec(compile("\n".join(blocks), name, "exec"), defined)

@@ -3,13 +3,20 @@
 import re
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
-from pages import DOCS, run_page
+from pages import DOCS, ROOT, run_page, run_text
 
 COMPILED = Path(__file__).parents[1] / "examples" / "compiled_element"
-PAGES = ["base_states.md", "element_in_numpy.md", "parameters_as_dataclass.md", "shapes.md"]
+PAGES = [
+    "base_states.md",
+    "element_in_jax.md",
+    "element_in_numpy.md",
+    "parameters_as_dataclass.md",
+    "shapes.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -18,6 +25,32 @@ def test_page_prints_what_it_says(page, capsys):
     printed = capsys.readouterr().out
     for lines in re.findall(r"prints\n\n((?:    .*\n)+)", (DOCS / page).read_text()):
         assert re.sub(r"^    ", "", lines, flags=re.MULTILINE) in printed
+
+
+def test_first_steps_of_the_readme(capsys):
+    """The chain, the optimiser and the maps print what is promised, and no warning."""
+    text = (ROOT / "README.md").read_text()
+    chain = text[text.index("## Ten minutes") : text.index("Matrices without elements")]
+    maps = text[text.index("### Maps in front") : text.index("A map of your own, of several")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        defined = run_text(chain + maps, "README.md")
+    printed = capsys.readouterr().out
+    for promised in re.findall(
+        r"`(eigenvalues \[.*?\]|d f1 / d density \[.*?) *(?:\.\.\.)?`", text
+    ):
+        assert promised in printed
+    assert defined["result"].success
+    assert defined["report"].passed
+
+
+def test_readme_links_to_every_page_and_no_link_is_dead():
+    for source in [ROOT / "README.md", *DOCS.glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", source.read_text()):
+            assert (source.parent / target).exists(), f"{source.name}: {target}"
+    readme = (ROOT / "README.md").read_text()
+    for page in DOCS.glob("*.md"):
+        assert f"(examples/docs/{page.name})" in readme
 
 
 def compile_lines(text):

@@ -1,86 +1,75 @@
 """Modules import only from lower layers: the order in which the package can be read."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "geneig_adjoint"
 ROOT = "geneig_adjoint"
+README = PACKAGE.parent / "README.md"
 
-# Lowest first.  io, adapters and study are packages: one layer each, free inside.
-LAYERS = [
-    {"errors", "_types", "_version"},
-    {"collective", "_petsc", "exchange", "structure_kinds"},
-    {"symmetry", "differentiation", "views", "preconditioners", "pencil_checks"},
-    {"directions", "structures", "jax_support"},
-    {"entrance", "compiled_routines"},
-    {
-        "pencil",
-        "parameters",
-        "kernels",
-        "jax_kernels",
-        "ghosts",
-        "assembly",
-        "indices",
-        "companion",
-    },
-    {"cells", "shapes"},
-    {"differenced_kernels", "compiled_kernels"},
-    {
-        "element_blocks",
-        "enzyme_kernels",
-        "kernel_checks",
-        "sparse_rows",
-        "cell_matrices",
-        "matrix_sources",
-        "inner_solver",
-    },
-    {"elements", "models", "maps", "eigenpairs", "constraints", "quadratic_parts"},
-    {"operators", "state_solver"},
-    {"composed", "filters", "helmholtz", "assembled", "jax_plans"},
-    {"jax_maps", "state_calls", "state_problems"},
-    {"base_states"},
-    {"state_checks"},
-    {
-        "normalization",
-        "factorization",
-        "bordered_matrix",
-        "wanted",
-        "weights",
-        "eigenspaces",
-        "moving_rows",
-    },
-    {"conditioning", "mixing"},
-    {"clusters", "quadratic_pairs"},
-    {"adjoint_settings", "quadratic_pencil"},
-    {"equilibration", "bordered_solver", "completeness", "quadratic"},
-    {"invariant_subspace", "spectral", "nonnormal", "damped", "quadratic_models"},
-    {"rows_beside"},
-    {"right_pairs", "definiteness", "eps_setup"},
-    {
-        "gauge",
-        "objectives",
-        "evaluation",
-        "eigensolver",
-        "bordered",
-        "block_krylov",
-        "error_estimate",
-        "noise",
-    },
-    {"left_vectors", "cluster_safety", "cotangent_tangents"},
-    {"finished_pairs"},
-    {"solve", "adjoint", "tracking"},
-    {"tangents", "quadratic_solve"},
-    {"sensitivity"},
-    {"hessian", "repeated"},
-    {"chain"},
-    {"verification"},
-    {"operator_checks"},
-    {"io", "adapters"},
-    {"study"},
-    {"cli", "__init__"},
+# Lowest first: groups are the rows of the README's table, each a list of layers.  io, adapters and
+# study are packages: one layer each, free inside.
+GROUPS = [
+    [{"errors", "_types", "_version"}],
+    [{"_petsc", "collective", "exchange"}, {"assembly", "ghosts"}],
+    [{"differentiation", "directions"}],
+    [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
+    [{"pencil_checks", "preconditioners", "symmetry", "views"}, {"pencil"}],
+    [
+        {"compiled_routines", "jax_support", "kernels"},
+        {"compiled_kernels", "differenced_kernels", "jax_kernels"},
+        {"element_blocks", "enzyme_kernels", "kernel_checks"},
+    ],
+    [{"matrix_sources"}, {"models"}, {"assembled", "elements", "operators"}],
+    [
+        {"cells", "maps", "shapes", "sparse_rows"},
+        {"cell_matrices", "composed", "filters", "jax_plans"},
+        {"helmholtz", "jax_maps"},
+    ],
+    [{"state_solver"}, {"state_calls", "state_problems"}, {"base_states"}, {"state_checks"}],
+    [
+        {"indices"},
+        {"eigenpairs"},
+        {"constraints", "eigenspaces", "mixing", "normalization", "wanted", "weights"},
+        {"moving_rows"},
+    ],
+    [{"inner_solver"}, {"factorization"}, {"conditioning"}, {"clusters"}],
+    [
+        {"companion", "quadratic_parts"},
+        {"quadratic_pairs"},
+        {"quadratic_pencil"},
+        {"quadratic"},
+        {"quadratic_models"},
+    ],
+    [{"damped", "nonnormal", "spectral"}, {"evaluation", "objectives"}],
+    [
+        {"adjoint_settings", "bordered_matrix", "invariant_subspace"},
+        {"bordered_solver"},
+        {"bordered"},
+    ],
+    [
+        {"completeness", "eps_setup", "equilibration", "right_pairs"},
+        {"definiteness", "rows_beside"},
+        {"eigensolver", "left_vectors"},
+        {"finished_pairs"},
+        {"solve"},
+        {"quadratic_solve"},
+    ],
+    [
+        {"cluster_safety", "cotangent_tangents", "error_estimate", "gauge"},
+        {"adjoint"},
+        {"tangents"},
+        {"sensitivity"},
+        {"hessian", "repeated"},
+    ],
+    [{"tracking"}, {"chain"}],
+    [{"noise"}, {"verification"}, {"operator_checks"}],
+    [{"adapters", "io"}, {"study"}, {"__init__", "cli"}],
 ]
+LAYERS = [layer for group in GROUPS for layer in group]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
@@ -137,6 +126,25 @@ def violations(path: str, source: str) -> list[str]:
 def test_module_imports_only_from_lower_layers(path):
     found = violations(path, (PACKAGE / path).read_text())
     assert not found, "\n".join(found)
+
+
+def test_every_module_has_one_place():
+    placed = [module for layer in LAYERS for module in layer]
+    found = {unit(f"{ROOT}.{path.removesuffix('.py').replace('/', '.')}") for path in MODULES}
+    assert sorted(placed) == sorted(found)
+
+
+def test_table_of_the_readme_has_these_groups():
+    """Rows are groups; within a row no module stands before one that it may import."""
+    text = README.read_text()
+    chapter = text[text.index("## Architecture") : text.index("## Development")]
+    rows = [
+        re.findall(r"`(\w+)`", row.split("|")[2]) for row in chapter.splitlines() if "| `" in row
+    ]
+    assert [set(row) for row in rows] == [set().union(*group) for group in GROUPS]
+    for row in rows:
+        levels = [LEVEL[module] for module in row]
+        assert levels == sorted(levels)
 
 
 @pytest.mark.parametrize(
