@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geneig_adjoint.collective import raise_together
-from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, value_cotangent
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.indices import single_index_error
 
@@ -27,12 +27,6 @@ def _value(pairs: Eigenpairs, pair: int, what: str, *, part: str = "modulus") ->
             "use the Eigenvalue objective, or another pair"
         )
     return lam
-
-
-def _at(pairs: Eigenpairs, pair: int, lam_bar: complex) -> EigenCotangent:
-    values = np.zeros(pairs.count, dtype=complex)
-    values[pair] = lam_bar
-    return EigenCotangent(values=values)
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class DampingRatio:
         """Return the ratio and lam_bar = i Im(lam) lam / |lam|^3."""
         lam = _value(pairs, self.pair, "a damping ratio")
         size = abs(lam)
-        return -lam.real / size, _at(pairs, self.pair, 1j * lam.imag * lam / size**3)
+        return -lam.real / size, value_cotangent(pairs, self.pair, 1j * lam.imag * lam / size**3)
 
     def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
         """Return the derivative of lam_bar along lam_dot."""
@@ -60,7 +54,7 @@ class DampingRatio:
         size = abs(lam)
         growth = (lam.conjugate() * dot).real / size**2  # of log |lam|
         moved = dot.imag * lam + lam.imag * dot - 3 * growth * lam.imag * lam
-        return _at(pairs, self.pair, 1j * moved / size**3)
+        return value_cotangent(pairs, self.pair, 1j * moved / size**3)
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ class DecayRate:
     def __call__(self, pairs: Eigenpairs) -> tuple[float, EigenCotangent]:
         """Return the rate and lam_bar = -1."""
         raise_together(pairs.comm, single_index_error(pairs.count, self.pair))
-        return -float(pairs.values[self.pair].real), _at(pairs, self.pair, -1.0)
+        return -float(pairs.values[self.pair].real), value_cotangent(pairs, self.pair, -1.0)
 
     def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
         """Return zero: lam_bar is constant."""
@@ -104,14 +98,14 @@ class NaturalFrequency:
         """Return the frequency and lam_bar = lam / (2 pi |lam|)."""
         lam = _value(pairs, self.pair, "a natural frequency")
         size = abs(lam)
-        return size / (2 * np.pi), _at(pairs, self.pair, lam / (2 * np.pi * size))
+        return size / (2 * np.pi), value_cotangent(pairs, self.pair, lam / (2 * np.pi * size))
 
     def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
         """Return the derivative of lam_bar along lam_dot."""
         lam, dot = complex(pairs.values[self.pair]), complex(tangent.values[self.pair])
         size = abs(lam)
         growth = (lam.conjugate() * dot).real / size**2
-        return _at(pairs, self.pair, (dot - growth * lam) / (2 * np.pi * size))
+        return value_cotangent(pairs, self.pair, (dot - growth * lam) / (2 * np.pi * size))
 
 
 @dataclass(frozen=True)
@@ -131,7 +125,9 @@ class DampedFrequency:
         """Return the frequency and lam_bar = i sign(Im(lam)) / 2 pi."""
         lam = _value(pairs, self.pair, "a damped frequency", part="imaginary part")
         sign = np.sign(lam.imag)
-        return abs(lam.imag) / (2 * np.pi), _at(pairs, self.pair, 1j * sign / (2 * np.pi))
+        return abs(lam.imag) / (2 * np.pi), value_cotangent(
+            pairs, self.pair, 1j * sign / (2 * np.pi)
+        )
 
     def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
         """Return zero: lam_bar is constant."""

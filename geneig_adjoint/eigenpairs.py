@@ -329,6 +329,13 @@ class EigenTangent:
     left: Block | None = None
 
 
+def value_cotangent(pairs: Eigenpairs, pair: int, lam_bar: complex) -> EigenCotangent:
+    """Return the cotangent of a function of one eigenvalue.  (Not collective.)"""
+    values = np.zeros(pairs.count, dtype=complex)
+    values[pair] = lam_bar
+    return EigenCotangent(values=values)
+
+
 def linear_pairs(pairs: Any) -> Any:
     """Return the pairs of the pencil behind what users see of them.  (Not collective.)
 

@@ -19,7 +19,7 @@ import numpy as np
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.damped import DampedFrequency, DampingRatio, DecayRate, NaturalFrequency
-from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, value_cotangent
 from geneig_adjoint.errors import InputError, TruncationWarning
 from geneig_adjoint.indices import index_error, single_index_error
 from geneig_adjoint.nonnormal import PetermannFactor, StructuralSensitivity
@@ -55,12 +55,6 @@ def _check_pair(pairs: Eigenpairs, pair: int) -> None:
         raise error
 
 
-def _at(pairs: Eigenpairs, pair: int, lam_bar: complex) -> EigenCotangent:
-    values = np.zeros(pairs.count, dtype=complex)
-    values[pair] = lam_bar
-    return EigenCotangent(values=values)
-
-
 def _positive_value(pairs: Eigenpairs, pair: int, what: str) -> float:
     lam = pairs.values[pair]
     if not lam.real > 0 or abs(lam.imag) > 1e-8 * abs(lam):
@@ -94,8 +88,8 @@ class Eigenvalue:
             raise InputError(f'part must be "real" or "imag", got {self.part!r}; choose one')
         lam = complex(pairs.values[self.pair])
         if self.part == "real":
-            return lam.real, _at(pairs, self.pair, 1.0)
-        return lam.imag, _at(pairs, self.pair, 1.0j)
+            return lam.real, value_cotangent(pairs, self.pair, 1.0)
+        return lam.imag, value_cotangent(pairs, self.pair, 1.0j)
 
     def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
         """Return zero: lam_bar is constant."""
@@ -120,14 +114,14 @@ class Frequency:
         """Return the frequency and its derivative 1 / (8 pi^2 f)."""
         _check_pair(pairs, self.pair)
         frequency = np.sqrt(_positive_value(pairs, self.pair, "a frequency")) / (2 * np.pi)
-        return float(frequency), _at(pairs, self.pair, 1.0 / (8 * np.pi**2 * frequency))
+        return float(frequency), value_cotangent(pairs, self.pair, 1.0 / (8 * np.pi**2 * frequency))
 
     def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
         """Return the derivative of 1 / (8 pi^2 f)."""
         frequency, _ = self(pairs)
         slope = 1.0 / (8 * np.pi**2 * frequency)
         moved = slope * tangent.values[self.pair].real
-        return _at(pairs, self.pair, -slope / frequency * moved)
+        return value_cotangent(pairs, self.pair, -slope / frequency * moved)
 
 
 @dataclass(frozen=True)
@@ -147,12 +141,12 @@ class KEffective:
         """Return k and its derivative -k^2."""
         _check_pair(pairs, self.pair)
         k = 1.0 / _positive_value(pairs, self.pair, "a multiplication factor")
-        return k, _at(pairs, self.pair, -k * k)
+        return k, value_cotangent(pairs, self.pair, -k * k)
 
     def tangent(self, pairs: Eigenpairs, tangent: EigenTangent) -> EigenCotangent:
         """Return the derivative of -k^2, for dk = -k^2 dlam."""
         k, _ = self(pairs)
-        return _at(pairs, self.pair, 2 * k**3 * tangent.values[self.pair].real)
+        return value_cotangent(pairs, self.pair, 2 * k**3 * tangent.values[self.pair].real)
 
 
 @dataclass(frozen=True)
