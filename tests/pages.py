@@ -12,6 +12,12 @@ def run_page(name):
     return run_text((DOCS / name).read_text(), name)
 
 
+def promised(name):
+    """Return the lines that a page says it prints, one text per place."""
+    found = re.findall(r"prints\n\n((?:    .*\n)+)", (DOCS / name).read_text())
+    return [re.sub(r"^    ", "", lines, flags=re.MULTILINE) for lines in found]
+
+
 def run_text(text, name):
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert blocks

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import ufl
 from builders import REAL
-from dolfinx import fem
+from dolfinx import fem, jit
 from forms_of_tests import clamped, everywhere, rectangle, scalar, space
 
 import geneig_adjoint as ga
@@ -71,6 +72,30 @@ REFUSED = {
         lambda q: q.model().assemble({"c": np.ones(2)}),
         r"parameter 'c' must have 1 entries",
     ),
+    "twice": (
+        lambda q: q.model(parameters={"c": q.c, "other": q.c}),
+        r"got the same Constant as 'c' and 'other'; give it one name",
+    ),
+    "names": (lambda q: q.model(parameters=[q.c]), r"must map names to Functions .*, got list"),
+    "one condition": (
+        lambda q: q.model(bcs=clamped(q.V, everywhere)),
+        r"bcs must be a list of Dirichlet conditions, got \w*DirichletBC",
+    ),
+    "foreign condition": (
+        lambda q: q.model(bcs=[clamped(space(q.domain, degree=2), everywhere)]),
+        r"bcs\[0\] must be a condition on the space of a and b",
+    ),
+    "no field": (lambda q: q.model().field("d", {}), r"name must be one of \['c'\], got 'd'"),
+    "short field": (
+        lambda q: q.model(a=ufl.inner(q.f * q.u, q.v) * ufl.dx, parameters={"f": q.f}).field(
+            "f", {"f": np.ones(2)}
+        ),
+        r"parameter 'f' must have shape \(9,\), got \(2,\)",
+    ),
+    "short column": (
+        lambda q: q.model().eigenfunction(np.ones(2)),
+        r"column must have shape \(9,\), got \(2,\)",
+    ),
     "out": (
         lambda q: q.model().assemble(
             {"c": np.ones(1)}, out=q.model(b=None).assemble({"c": np.ones(1)})
@@ -86,6 +111,26 @@ def test_what_is_refused(parts, case):
     action, match = REFUSED[case]
     with pytest.raises(ga.InputError, match=match):
         action(parts)
+
+
+def test_form_that_another_process_compiles_is_waited_for(parts, tmp_path, monkeypatch):
+    places = (tmp_path, "where compiled forms are kept")
+    monkeypatch.setitem(jit.DOLFINX_DEFAULT_JIT_PARAMETERS, "cache_dir", places)
+    p = {"c": np.ones(1)}
+    parts.model().assemble(p).close()
+    markers = list(tmp_path.glob("*.cached"))
+    for marker in markers:
+        marker.rename(marker.with_suffix(".not_yet"))
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        for marker in markers[: len(naps) > 20 and None]:
+            marker.with_suffix(".not_yet").rename(marker)
+
+    monkeypatch.setattr(time, "sleep", nap)
+    parts.model().assemble(p).close()
+    assert len(naps) > 20
 
 
 def test_infinite_derivative_names_the_parameter(parts):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import ufl
+from builders import dense
 from dolfinx import fem
 from forms_of_tests import (
     Forms,
@@ -17,7 +18,7 @@ from forms_of_tests import (
     scalar,
     space,
 )
-from pages import run_page
+from pages import promised, run_page
 
 import geneig_adjoint as ga
 from geneig_adjoint.adapters.dolfinx import FormModel
@@ -167,8 +168,26 @@ def test_tensor_constant(comm):
     assert found["D"][1] == pytest.approx(found["D"][2], rel=1e-6)
 
 
-def test_page_runs():
+def test_page_runs(capsys):
     defined = run_page("matrices_from_dolfinx.md")
+    assert promised("matrices_from_dolfinx.md") == [capsys.readouterr().out]
     # P1 on 12 x 12 cells: too stiff by (pi h)^2 / 6
     assert defined["lam"] == pytest.approx(4 * np.pi**2, rel=0.02)
     assert np.abs(defined["nodes"].x.array).max() > 0.1
+
+
+def test_constants_need_no_side_on_interior_facets(comm):
+    """A penalty between the cells: the derivative in it is the energy of the jumps."""
+    domain = rectangle(comm, (3, 3))
+    V = space(domain, "DG", 1)
+    u, v = ufl.TrialFunction(V), ufl.TestFunction(V)
+    penalty = fem.Constant(domain, scalar(7.0))
+    jumps = ufl.inner(ufl.jump(u), ufl.jump(v))
+    a = ufl.inner(u, v) * ufl.dx + penalty**2 * jumps * ufl.dS + penalty("-") * jumps * ufl.dS
+    model = FormModel(a, parameters={"penalty": penalty})
+    whole = fem.petsc.assemble_matrix(fem.form(jumps * ufl.dS))
+    whole.assemble()
+    x = np.linspace(1.0, 2.0, model.rows[1])[:, None] ** 3
+    found = model.contract({"penalty": np.array([7.0])}, x, 0 * x, x)["penalty"]
+    expected = (2 * 7.0 + 1) * (x.T @ dense(whole) @ x).real
+    assert found[0] == pytest.approx(expected[0, 0], rel=1e-12)

@@ -16,7 +16,7 @@ from geneig_adjoint.errors import MissingPackageError
 
 try:
     import ufl
-    from dolfinx import fem
+    from dolfinx import fem, jit
     from dolfinx.fem import petsc as fem_petsc
 except ModuleNotFoundError as error:
     raise MissingPackageError(
@@ -26,6 +26,9 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+COMPILE_SECONDS = 60
+"""How long to wait for a form that another process compiles; ends too if that one was killed."""
+
 Function = fem.Function
 Constant = fem.Constant
 
@@ -34,12 +37,23 @@ def cellwise_constants(mesh: Any) -> Any:
     """Return the space of functions that are constant on every cell.  (Collective.)"""
     # A function since 0.7; before, the class of the spaces was called.
     create = getattr(fem, "functionspace", fem.FunctionSpace)
-    return create(mesh, ("DG", 0))
+    return create(mesh, ("DG", 0), **_patience())
 
 
 def compiled(form: ufl.Form) -> Any:
     """Compile a UFL form for PETSc's scalars.  (Collective.)"""
-    return fem.form(form, dtype=PETSc.ScalarType)
+    return fem.form(form, dtype=PETSc.ScalarType, **_patience())
+
+
+def _patience() -> dict[str, dict[str, Any]]:
+    """Return the option that lets a form wait for another process that is compiling it.
+
+    dolfinx waits for 10 s, which several programs on a busy machine exceed.
+    """
+    # Options were called parameters before 0.6.
+    name = "jit_options" if hasattr(jit, "get_options") else "jit_params"
+    present = jit.get_options() if hasattr(jit, "get_options") else jit.get_parameters()
+    return {name: {"timeout": max(COMPILE_SECONDS, present["timeout"])}}
 
 
 def matrix(form: Any) -> PETSc.Mat:
@@ -68,6 +82,12 @@ def layout(space: Any) -> tuple[int, int]:
     """Return the numbers of entries a rank owns, and of all ranks together.  (Not collective.)"""
     index_map, size = space.dofmap.index_map, space.dofmap.index_map_bs
     return index_map.size_local * size, index_map.size_global * size
+
+
+def conditions_fit(space: Any, condition: Any) -> bool:
+    """Tell whether a Dirichlet condition is one on a space or a part of it.  (Not collective.)"""
+    other = condition.function_space
+    return bool(space._cpp_object.contains(getattr(other, "_cpp_object", other)))
 
 
 def boundary_values(space: Any, bcs: Sequence[Any], start: float) -> Block:

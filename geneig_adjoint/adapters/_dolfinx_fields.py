@@ -12,7 +12,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.adapters import _dolfinx_api as api
 from geneig_adjoint.adapters import _dolfinx_forms as forms
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.parameters import IdAccess
+from geneig_adjoint.parameters import IdAccess, is_distributed, length
 
 
 class Coefficient:
@@ -47,6 +47,40 @@ def parameter_size(given: Any) -> int:
     return int(np.prod(given.ufl_shape, dtype=int))
 
 
+def names_error(parameters: Any, bcs: Any) -> InputError | None:
+    """Return an error unless parameters have names and conditions are in a list."""
+    if not isinstance(parameters, Mapping):
+        return InputError(
+            f"parameters must map names to Functions and Constants, got "
+            f'{type(parameters).__name__}; write parameters={{"thickness": thickness}}'
+        )
+    if not isinstance(bcs, Sequence):
+        return InputError(
+            f"bcs must be a list of Dirichlet conditions, got {type(bcs).__name__}; put it in "
+            "brackets"
+        )
+    return None
+
+
+def condition_error(space: Any, bcs: Sequence[Any]) -> InputError | None:
+    """Return an error unless conditions are on a space or on parts of it.  (Not collective.)"""
+    for i, condition in enumerate(bcs):
+        if not api.conditions_fit(space, condition):
+            return InputError(
+                f"bcs[{i}] must be a condition on the space of a and b, got one on another space; "
+                "make it with the very V of the forms, or with V.sub(i)"
+            )
+    return None
+
+
+def entries_error(what: str, found: Any, size: int) -> InputError | None:
+    """Return an error unless there is one entry for each of a number.  (Not collective.)"""
+    shape = (length(found),) if is_distributed(found) else np.shape(found)
+    if shape == (size,):
+        return None
+    return InputError(f"{what} must have shape ({size},), got {shape}; pass one number for each")
+
+
 def halves(blocks: tuple[Block, Block, Block]) -> list[list[Block]]:
     """Return blocks that PETSc's scalars can hold, with the same sum of Re y^H M x.
 
@@ -71,8 +105,17 @@ def finite_error(
 
 
 def parameter_error(parameters: Mapping[str, Any], given_forms: Sequence[Any]) -> InputError | None:
-    """Return an error unless all parameters are real and in a form.  (Not collective.)"""
+    """Return an error unless all parameters are real, different, and in a form.
+
+    Not collective.
+    """
+    names: dict[int, str] = {}
     for name, given in parameters.items():
+        if names.setdefault(id(given), name) != name:
+            return InputError(
+                f"parameters must be different objects, got the same {type(given).__name__} as "
+                f"{names[id(given)]!r} and {name!r}; give it one name"
+            )
         if not isinstance(given, api.Function | api.Constant):
             return InputError(
                 f"parameter {name!r} must be a dolfinx Function or Constant, got "

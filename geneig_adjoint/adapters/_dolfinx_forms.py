@@ -13,7 +13,7 @@ from ufl.algorithms import (
 )
 from ufl.algorithms.apply_algebra_lowering import apply_algebra_lowering
 from ufl.algorithms.map_integrands import map_integrands
-from ufl.classes import Abs, Condition, Conj, Imag, Label, MultiIndex, Operator, Real
+from ufl.classes import Abs, Condition, Conj, Imag, Label, MultiIndex, Operator, Real, Restricted
 
 from geneig_adjoint import _petsc
 from geneig_adjoint.errors import InputError
@@ -34,8 +34,38 @@ def prepared(form: ufl.Form, copies: Mapping[Any, Any], real: Iterable[Any]) -> 
         Coefficients known to be real.
 
     """
-    form = ufl.replace(with_degrees(form), dict(copies))
+    form = ufl.replace(with_sides(with_degrees(form), set(copies)), dict(copies))
     return form if _petsc.REAL_SCALARS else without_conjugates(form, set(real))
+
+
+def with_sides(form: ufl.Form, replaced: set[Any]) -> ufl.Form:
+    """Return a form in which Constants that are replaced have a side where UFL wants one.
+
+    In integrals over interior facets a Constant needs none, but the function in its place does.
+    """
+    known: dict[Any, Any] = {}
+
+    def sided(expression: Any) -> Any:
+        if expression not in known:
+            if isinstance(expression, Restricted):
+                known[expression] = expression
+            elif isinstance(expression, ufl.Constant) and expression in replaced:
+                known[expression] = expression("+")
+            else:
+                operands = expression.ufl_operands
+                new = tuple(map(sided, operands))
+                same = all(one is other for one, other in zip(operands, new, strict=True))
+                known[expression] = expression if same else expression._ufl_expr_reconstruct_(*new)
+        return known[expression]
+
+    return ufl.Form(
+        [
+            integral.reconstruct(integrand=sided(integral.integrand()))
+            if integral.integral_type() == "interior_facet"
+            else integral
+            for integral in form.integrals()
+        ]
+    )
 
 
 def with_degrees(form: ufl.Form) -> ufl.Form:

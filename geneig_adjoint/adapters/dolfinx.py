@@ -15,8 +15,11 @@ from geneig_adjoint.adapters import _dolfinx_api as api
 from geneig_adjoint.adapters import _dolfinx_forms as forms
 from geneig_adjoint.adapters._dolfinx_fields import (
     Coefficient,
+    condition_error,
+    entries_error,
     finite_error,
     halves,
+    names_error,
     own_entries,
     parameter_error,
     parameter_size,
@@ -66,8 +69,9 @@ class FormModel(CollectiveContext):
     Raises
     ------
     InputError
-        Forms of other arguments than described, parameters that are complex, in no form, or
-        neither Function nor Constant, boundary values other than zero.
+        Forms of other arguments than described, parameters that are complex, in no form, given
+        twice, or neither Function nor Constant, boundary values other than zero, conditions on
+        another space.
 
     """
 
@@ -79,7 +83,7 @@ class FormModel(CollectiveContext):
         parameters: Mapping[str, Any],
         bcs: Sequence[Any] = (),
     ) -> None:
-        error = forms.argument_error("a", a)
+        error = names_error(parameters, bcs) or forms.argument_error("a", a)
         if error is None and b is not None:
             error = forms.argument_error("b", b, a.arguments()[0].ufl_function_space())
         if error is not None:
@@ -88,7 +92,8 @@ class FormModel(CollectiveContext):
         self.comm: MPI.Comm = self.space.mesh.comm
         check_equal_input(self.comm, "the names of parameters", sorted(parameters))
         self._given = dict(sorted(parameters.items()))
-        raise_together(self.comm, parameter_error(self._given, (a, b)))
+        error = parameter_error(self._given, (a, b)) or condition_error(self.space, bcs)
+        raise_together(self.comm, error)
         self._free = self._free_rows(bcs)
         local = len(self._free)
         first = self.comm.scan(local) - local
@@ -131,13 +136,26 @@ class FormModel(CollectiveContext):
         return found
 
     def field(self, name: str, p: Parameters) -> Any:
-        """Return one parameter of p, or of a gradient, as a new Function.  (Collective.)"""
-        given = self._given[name]
+        """Return one parameter of p, or of a gradient, as a new Function.
+
+        Collective.
+
+        Raises
+        ------
+        InputError
+            For an unknown name, a Constant, another number of entries.
+
+        """
+        given = self._given.get(name)
+        if given is None:
+            raise InputError(f"name must be one of {sorted(self._given)}, got {name!r}; correct it")
         if not isinstance(given, api.Function):
             raise InputError(
                 f"parameter {name!r} must be a Function to be a field, got a Constant; its "
                 "entries are the numbers themselves"
             )
+        error = entries_error(f"parameter {name!r}", p[name], self.parameter_sizes[name])
+        raise_together(self.comm, error)
         result = api.Function(given.function_space, name=name)
         access = IdAccess(own_entries(given.function_space))
         api.fill(result, access.gather(p[name]))
@@ -156,9 +174,11 @@ class FormModel(CollectiveContext):
         Raises
         ------
         InputError
-            For complex vectors in the real build: pass ``column.real`` and ``column.imag``.
+            For complex vectors in the real build: pass ``column.real`` and ``column.imag``; for
+            another number of rows.
 
         """
+        raise_together(self.comm, entries_error("column", column, len(self._free)))
         if _petsc.REAL_SCALARS and np.iscomplexobj(column):
             raise _petsc.real_scalar_error("a Function")
         result = api.Function(self.space)
