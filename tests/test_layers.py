@@ -15,7 +15,7 @@ README = PACKAGE.parent / "README.md"
 GROUPS = [
     [{"errors", "_types", "_version"}],
     [{"_petsc", "collective", "exchange"}, {"assembly", "ghosts"}],
-    [{"differentiation", "directions"}],
+    [{"differentiation"}, {"directions"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
     [{"pencil_checks", "preconditioners", "symmetry", "views"}, {"pencil"}],
     [
