@@ -111,18 +111,6 @@ def multiply(mat: PETSc.Mat, block: Block, *, hermitian: bool = False) -> Block:
     return result
 
 
-def solve(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Block:
-    """Return the KSP's solution, or that with its Hermitian transpose, column by column.
-
-    Collective. Same layout rules as `multiply`. The caller checks residuals.
-    """
-    mat = ksp.getOperators()[0]
-    if not hermitian:
-        return columnwise(mat, ksp.solve, block)
-    # Hermitian transpose by conjugation: (K^H)^-1 b = conj(K^-T conj(b)).
-    return columnwise(mat, ksp.solveTranspose, block.conj()).conj()
-
-
 def columnwise(mat: PETSc.Mat, operation: Any, block: Block) -> Block:
     """Return operation(source, target) of every column, half by half if needed.  (Collective.)"""
     source, target = mat.createVecs()

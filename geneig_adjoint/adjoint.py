@@ -19,7 +19,6 @@ import numpy as np
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, Block
 from geneig_adjoint.adjoint_settings import AdjointSettings
-from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import (
     check_differentiable,
     check_not_constrained,
@@ -40,6 +39,7 @@ from geneig_adjoint.errors import InputError
 from geneig_adjoint.gauge import project_cotangent
 from geneig_adjoint.invariant_subspace import Group, explicit_size, near_groups
 from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.pair_systems import Question, Steps, Task, run
 
 
 @dataclass
@@ -99,12 +99,14 @@ def adjoint_vectors(
         if pairs.pencil.definite:
             whole = [part for part in parts if part[0].span is not None]
             others = [part for part in parts if part[0].span is None]
-            _add_group(pairs, tuple(range(pairs.count)), whole, settings)
+            tasks = _group_tasks(pairs, tuple(range(pairs.count)), whole)
             for members in near_groups(pairs):
-                _add_group(pairs, members, others, settings)
+                tasks += _group_tasks(pairs, members, others)
+            run(pairs, tasks, settings)
         else:
-            for j in range(pairs.count):
-                errors[j] = _add_pair(pairs, j, parts, settings)
+            every = range(pairs.count)
+            tasks = [Task(j, (j,), _pair_steps(pairs, j, parts)) for j in every]
+            errors[:] = run(pairs, tasks, settings)
     estimate = ErrorEstimate(pairs, errors, [j for dual in duals for j in dual.touched])
     for cotangent, (dual, result) in zip(cotangents, parts, strict=True):
         if cotangent.matrices is not None:
@@ -160,10 +162,11 @@ def _nonzero_columns(pairs: Eigenpairs, block: Block | None) -> dict[int, Block]
 Part = tuple[_Dual, Contraction]
 
 
-def _add_group(
-    pairs: Eigenpairs, members: tuple[int, ...], parts: Sequence[Part], settings: AdjointSettings
-) -> None:
-    """Add what Hermitian pairs with near values contribute.  (Collective.)"""
+def _group_tasks(pairs: Eigenpairs, members: tuple[int, ...], parts: Sequence[Part]) -> list[Task]:
+    """Add what Hermitian pairs with near values contribute; return what is to be solved for.
+
+    Collective.
+    """
     touched = [part for part in parts if _touches(part[0], members)]
     group = Group(pairs, members) if touched else None
     for dual, result in parts:
@@ -176,13 +179,15 @@ def _add_group(
             X, (P, Q) = pairs.right[:, list(members)], dual.span
             result.add(X @ P, X @ Q, X)
     if group is None:
-        return
+        return []
     outer = [(result, _outer_cotangents(group, dual, result)) for dual, result in touched]
+    tasks = []
     for column, j in enumerate(members):
         used = [(result, block[:, column]) for result, block in outer]
         used = [item for item, keep in zip(used, _nonzero(pairs, used), strict=True) if keep]
         if used:
-            _add_outside(pairs, group, j, used, settings)
+            tasks.append(Task(j, members, _outside_steps(pairs, j, len(members), used)))
+    return tasks
 
 
 def _touches(dual: _Dual, members: tuple[int, ...]) -> bool:
@@ -217,20 +222,16 @@ def _outer_cotangents(group: Group, dual: _Dual, result: Contraction) -> Block:
     return np.where(zero_columns, 0.0, group.outside(block))
 
 
-def _add_outside(
-    pairs: Eigenpairs,
-    group: Group,
-    j: int,
-    used: Sequence[tuple[Contraction, Block]],
-    settings: AdjointSettings,
-) -> None:
+def _outside_steps(
+    pairs: Eigenpairs, j: int, width: int, used: Sequence[tuple[Contraction, Block]]
+) -> Steps:
     check_differentiable(pairs, j)
     rhs = np.column_stack([column for _, column in used])
-    with bordered_system(pairs, j, settings, members=group.members) as system:
-        w, _ = system.solve(rhs, np.zeros((system.width, rhs.shape[1])), hermitian=True)
+    found = yield Question(rhs, np.zeros((width, rhs.shape[1])), hermitian=True)
     for column, (result, _) in enumerate(used):
-        result.accuracy = max(result.accuracy, system.accuracy)
-        result.add(-w[:, column], pairs.values[j].real * w[:, column], pairs.right[:, j])
+        w = found.v[:, column]
+        result.accuracy = max(result.accuracy, found.accuracy)
+        result.add(-w, pairs.values[j].real * w, pairs.right[:, j])
 
 
 def _hermitian_left(pairs: Eigenpairs, j: int) -> Block:
@@ -254,7 +255,7 @@ def _square(pairs: Eigenpairs, x: Block) -> float:
     return float(column_dots(pairs.comm, x[:, None], Bx)[0].real)
 
 
-def _add_pair(pairs: Eigenpairs, j: int, parts: Sequence[Part], settings: AdjointSettings) -> float:
+def _pair_steps(pairs: Eigenpairs, j: int, parts: Sequence[Part]) -> Steps:
     """Add what a pair contributes, and return the error of its eigenvalue.  (Collective.)"""
     vector = [part for part in parts if j in part[0].x_bar or j in part[0].y_bar]
     # The left vector is the adjoint of the eigenvalue.
@@ -269,13 +270,12 @@ def _add_pair(pairs: Eigenpairs, j: int, parts: Sequence[Part], settings: Adjoin
     if pairs.left is not None:
         _add_values(pairs, j, pairs.left[:, j], scalar)
         scalar = []
-    if vector or scalar:
-        with bordered_system(pairs, j, settings) as system:
-            if pairs.left is None:
-                y, error = solved_left(pairs, j, system)
-                _add_values(pairs, j, y, scalar, accuracy=system.accuracy)
-            if vector:
-                _add_solved(pairs, j, system, vector)
+    accuracy = 0.0
+    if pairs.left is None and (vector or scalar):
+        y, error, accuracy = yield from solved_left(pairs, j)
+        _add_values(pairs, j, y, scalar, accuracy=accuracy)
+    if vector:
+        yield from _add_solved(pairs, j, vector, accuracy)
     return error
 
 
@@ -289,8 +289,10 @@ def _add_values(
         result.add(a, -conjugate_value(pairs.values[j], a) * a, pairs.right[:, j])
 
 
-def solved_left(pairs: Eigenpairs, j: int, system: BorderedSystem) -> tuple[Block, float]:
+def solved_left(pairs: Eigenpairs, j: int) -> Steps:
     """Return the left vector with y^H B x = 1 of a pair that has none, and its value's error.
+
+    The third result is the accuracy of the solve.
 
     Collective. Tells what the right vectors alone cannot: how ill-conditioned the value is.
 
@@ -303,7 +305,8 @@ def solved_left(pairs: Eigenpairs, j: int, system: BorderedSystem) -> tuple[Bloc
     pencil, x = pairs.pencil, pairs.right[:, [j]]
     place = (complex(pairs.values[j]), float(pairs.gaps[j]))
     with explained_as_defective(pencil, j, *place):
-        w, _ = system.solve(np.zeros_like(x), -np.ones(1), hermitian=True)
+        solution = yield Question(np.zeros_like(x), -np.ones(1), hermitian=True)
+    w = solution.v
     residual = np.maximum(pairs.residuals[[j]], EPS)  # a smaller one is luck
     found = conditions_and_errors(pencil, pairs.values[[j]], x, -w, residual)
     if pairs.factor is not None and pairs.factor.inverts:
@@ -311,32 +314,31 @@ def solved_left(pairs: Eigenpairs, j: int, system: BorderedSystem) -> tuple[Bloc
     condition, error = (float(item[0]) for item in found)
     check_not_defective(pairs, j, condition)
     warn_of_condition(j, condition, error)
-    return -w[:, 0], error
+    return -w[:, 0], error, solution.accuracy
 
 
-def _add_solved(pairs: Eigenpairs, j: int, system: BorderedSystem, parts: Sequence[Part]) -> None:
+def _add_solved(pairs: Eigenpairs, j: int, parts: Sequence[Part], accuracy: float) -> Steps:
     lam, x = pairs.values[j], pairs.right[:, j]
     projected = []
     for dual, result in parts:
         x_bar = dual.x_bar.get(j, np.zeros_like(x))
         if j in dual.y_bar:
-            x_bar = x_bar + _left_cotangent(pairs, j, system, dual.y_bar[j], result)
+            change, reached = yield from _left_cotangent(pairs, j, dual.y_bar[j], result)
+            x_bar, accuracy = x_bar + change, max(accuracy, reached)
         projected.append(project_cotangent(pairs, j, x_bar))
     rhs = np.column_stack([item.x_eff for item in projected])
     rho = -np.array([dual.lam_bar[j] for dual, _ in parts])
     if rhs.dtype.kind == "f" and pairs.right.dtype.kind == "f":
         rho = rho.real
-    w, _ = system.solve(rhs, rho, hermitian=True)
+    found = yield Question(rhs, rho, hermitian=True)
     for column, (_, result) in enumerate(parts):
-        result.accuracy = max(result.accuracy, system.accuracy)
-        a = -w[:, column]
+        result.accuracy = max(result.accuracy, accuracy, found.accuracy)
+        a = -found.v[:, column]
         result.add(a, -conjugate_value(lam, a) * a + projected[column].left_b, x)
 
 
-def _left_cotangent(
-    pairs: Eigenpairs, j: int, system: BorderedSystem, y_bar: Block, result: Contraction
-) -> Block:
-    """Add the part of y_bar that moves y, and return what it adds to x_bar.
+def _left_cotangent(pairs: Eigenpairs, j: int, y_bar: Block, result: Contraction) -> Steps:
+    """Add the part of y_bar that moves y; return what it adds to x_bar, and the accuracy.
 
     With nu = y^H y_bar and (A - lam B) v = y_bar - nu B x, y^H B v = 0: contract v with
     (-y, conj(lam) y) and x with (0, -conj(nu) y); x_bar loses conj(nu) B^H y.
@@ -345,27 +347,11 @@ def _left_cotangent(
     y, x, lam = pairs.left[:, j], pairs.right[:, j], pairs.values[j]
     Bh_y = pairs.pencil.multiply_b(y[:, None], hermitian=True)[:, 0]
     nu = column_dots(pairs.comm, y[:, None], y_bar[:, None])[0]
-    v = system.solve(y_bar[:, None], np.zeros(1), hermitian=False)[0]
-    v = v[:, 0] - x * column_dots(pairs.comm, Bh_y[:, None], v)[0]
+    found = yield Question(y_bar[:, None], np.zeros(1), hermitian=False)
+    v = found.v[:, 0] - x * column_dots(pairs.comm, Bh_y[:, None], found.v)[0]
     result.add(-y, conjugate_value(lam, y) * y, v)
     result.add(np.zeros_like(y), -np.conj(nu) * y, x)
-    return np.asarray(-np.conj(nu) * Bh_y)
-
-
-def bordered_system(
-    pairs: Eigenpairs, j: int, settings: AdjointSettings, members: tuple[int, ...] | None = None
-) -> BorderedSystem:
-    """Return the system of pair j, with all members of its group in the border.  (Collective.)"""
-    columns = [j] if members is None else list(members)
-    return BorderedSystem(
-        pairs.pencil,
-        complex(pairs.values[j]),
-        pairs.right[:, columns],
-        members=pairs.values[columns],
-        transformation=pairs.factor,
-        settings=settings,
-        name=f"eigenpair {j}",
-    )
+    return -np.conj(nu) * Bh_y, found.accuracy
 
 
 def in_real_where_real(block: Block, pairs: Eigenpairs) -> Block:

@@ -16,6 +16,9 @@ OwnSolver: TypeAlias = Callable[[PETSc.Mat, PETSc.Vec, PETSc.Vec], None]
 Strategy: TypeAlias = str | PETSc.KSP | OwnSolver | None
 
 
+STRATEGIES = ("block-krylov", "direct", "ksp")
+
+
 @dataclass(frozen=True)
 class AdjointSettings:
     """How bordered systems are solved.
@@ -23,13 +26,17 @@ class AdjointSettings:
     Attributes
     ----------
     strategy : str, PETSc.KSP, callable or None
+        "block-krylov": all pairs together by blocked solves with the eigensolver's factor;
         "direct": assembled and factored; "ksp": operator, Krylov method and
         preconditioner from the options; a KSP (its operators are replaced) or a callable
-        ``solve(operator, rhs, solution)`` of the user's own; None: "ksp" where the
-        eigensolver left a factor or nothing can be factored, else "direct". What None
-        has chosen gives way to "direct" where it fails and ``options`` is empty.
+        ``solve(operator, rhs, solution)`` of the user's own; None: "block-krylov" where the
+        eigensolver left a factor (and left vectors, unless the pencil is Hermitian and
+        definite), "ksp" where it left an iterative solver or nothing can be factored, else
+        "direct". What None has chosen gives way to the next where it fails and ``options``
+        is empty.
     rtol : float
-        Bound on the true relative residual.
+        Bound on the true relative residual; of "block-krylov" on the estimated relative
+        error of solutions.
     options : mapping
         PETSc options without prefix, e.g. ``{"ksp_type": "bcgs"}``.
     prefix : str
@@ -52,12 +59,12 @@ def chosen_strategy(
     requested: Any, pencil: Pencil, transformation: SpectralTransformation | None
 ) -> str | PETSc.KSP | OwnSolver:
     """Return the strategy in force: never None.  (Not collective.)"""
-    if requested is None:
+    if requested is None or requested == "block-krylov":  # blocks are solved elsewhere
         return "ksp" if transformation is not None or not pencil.factorable else "direct"
-    if isinstance(requested, str) and requested not in {"direct", "ksp"}:
+    if isinstance(requested, str) and requested not in STRATEGIES:
         raise InputError(
-            f'strategy must be "direct", "ksp", a KSP, a callable or None, got {requested!r}; '
-            "None chooses by what the eigensolver left"
+            'strategy must be "block-krylov", "direct", "ksp", a KSP, a callable or None, got '
+            f"{requested!r}; None chooses by what the eigensolver left"
         )
     if requested == "direct" and pencil.matrix_free:
         raise InputError(

@@ -18,6 +18,7 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
+from geneig_adjoint.block_solves import solve_block
 from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.eigenpairs import RELATIVE_GAP, Completeness
@@ -371,7 +372,7 @@ def purified(eps: SLEPc.EPS, pencil: Pencil, values: Block, right: Block) -> Blo
     if not doubtful.size:
         return right
     block = pencil.multiply_b(right[:, doubtful])
-    pure = _petsc.solve(eps.getST().getKSP(), block)
+    pure = solve_block(eps.getST().getKSP(), block)
     pure = pure / np.maximum(column_norms(pencil.comm, pure), TINY)
     better = backward_errors(pencil, values[doubtful], pure) < errors[doubtful]
     result = np.array(right, order="F")

@@ -11,6 +11,7 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.block_solves import solve_block
 from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.inner_solver import IterativeSolver, account_of, name_of
 from geneig_adjoint.pencil import Pencil
@@ -120,10 +121,10 @@ class SpectralTransformation:
             lambda code: inner_solve_error(ksp, purpose) if code in FAILED_SOLVE else None
         ):
             if self.scaling is None:
-                solution = _petsc.solve(ksp, block, hermitian=hermitian)
+                solution = solve_block(ksp, block, hermitian=hermitian)
             else:  # K^-1 = C (R K C)^-1 R
                 first, last = self.scaling[:: -1 if hermitian else 1]
-                inner = _petsc.solve(ksp, first[:, None] * block, hermitian=hermitian)
+                inner = solve_block(ksp, first[:, None] * block, hermitian=hermitian)
                 solution = last[:, None] * inner
         check_inner_solve(ksp, purpose)
         return solution
@@ -168,6 +169,22 @@ class SpectralTransformation:
         return self.solve(
             multiply(block, hermitian=True), hermitian=True, purpose="the left eigensolve"
         )
+
+    def krylov_basis(self) -> Block | None:
+        """Return the vectors Krylov-Schur has left, this rank's rows (n_local, m), or None.
+
+        Not collective. All but the last span a space whose image under K^-1 M they hold.
+        """
+        if self.scaling is not None or self.eps.getType() != SLEPc.EPS.Type.KRYLOVSCHUR:
+            return None
+        vectors = self.eps.getBV()
+        columns = min(vectors.getSizes()[1], self.eps.getDimensions()[1] + 1)
+        found = np.empty((self.pencil.n_local, columns), dtype=PETSc.ScalarType, order="F")
+        for i in range(columns):
+            column = vectors.getColumn(i)
+            found[:, i] = column.array_r
+            vectors.restoreColumn(i, column)
+        return found
 
     def eigenvalue(self, theta: Any) -> Any:
         """Return the eigenvalues of the pencil that belong to those of K^-1 M."""

@@ -21,13 +21,11 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint import (
     Contraction,
-    bordered_system,
     check_left,
     conjugate_value,
     in_real_where_real,
 )
 from geneig_adjoint.adjoint_settings import AdjointSettings
-from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.collective import column_norms, raise_together
 from geneig_adjoint.cotangent_tangents import (
     Direction,
@@ -43,6 +41,7 @@ from geneig_adjoint.gauge import project_cotangent, project_tangent
 from geneig_adjoint.models import checked_tangent, has_hermitian_tangent
 from geneig_adjoint.moving_rows import with_moving_rows
 from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.pair_systems import Question, Steps, Task, run
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.sensitivity import agreed_settings, check_explicit, check_point
 from geneig_adjoint.structures import rebuilt
@@ -120,8 +119,8 @@ def hessian_vector_product(
     along = job.move(columns)
     second, owned = cotangent_tangent(objective, pairs, along)
     with _petsc.log_stage("adjoint"):
-        for j in columns:
-            _add_pair(job, j, _bars(cotangent, j), _bars(second, j))
+        bars = ((j, _bars(cotangent, j), _bars(second, j)) for j in columns)
+        run(pairs, [Task(item[0], item[:1], _pair_steps(job, *item)) for item in bars], chosen)
     _add_matrices(job, cotangent, second)
     check_explicit(second, p)
     total = _contracted(job)
@@ -220,48 +219,45 @@ def _bars(cotangent: EigenCotangent, j: int) -> _Bars:
     )
 
 
-def _add_pair(job: _Job, j: int, bars: _Bars, dots: _Bars) -> None:
+def _pair_steps(job: _Job, j: int, bars: _Bars, dots: _Bars) -> Steps:
     pairs = job.pairs
     x = pairs.right[:, j]
     lam, lam_dot, x_dot, Bx_dot = job.motion(j)
     x_bar, x_bar_dot = (_filled(part, x) for part in (bars.x, dots.x))
     rho, rho_dot = (in_real_where_real(np.array([-item.lam]), pairs) for item in (bars, dots))
-    with bordered_system(pairs, j, job.settings) as system:
-        y_bar, y_bar_dot = (_filled(part, x) for part in (bars.y, dots.y))
-        if column_norms(pairs.comm, np.column_stack([y_bar, y_bar_dot])).any():
-            changes = _add_left(job, j, system, (y_bar, y_bar_dot))
-            x_bar, x_bar_dot = x_bar + changes[0], x_bar_dot + changes[1]
-        here = project_cotangent(pairs, j, x_bar)
-        dot = project_tangent(pairs, j, (x_bar, x_bar_dot), (x_dot, job.products[1][:, j]))
-        w = _adjoint(job, j, system, (here.x_eff, rho))
-        dAh_w, dBh_w = job.adjoint_products(w)
-        shift, rate = conjugate_value(lam, w), conjugate_value(lam_dot, w)
-        Bh_w = pairs.pencil.multiply_b(w, hermitian=True)
-        rhs = dot.x_eff[:, None] - (dAh_w - shift * dBh_w - rate * Bh_w)
-        rho_dot = rho_dot - column_dots(pairs.comm, Bx_dot[:, None], w)
-        w_dot = system.solve(rhs, rho_dot, hermitian=True)[0][:, 0]
+    y_bar, y_bar_dot = (_filled(part, x) for part in (bars.y, dots.y))
+    if column_norms(pairs.comm, np.column_stack([y_bar, y_bar_dot])).any():
+        changes = yield from _add_left(job, j, (y_bar, y_bar_dot))
+        x_bar, x_bar_dot = x_bar + changes[0], x_bar_dot + changes[1]
+    here = project_cotangent(pairs, j, x_bar)
+    dot = project_tangent(pairs, j, (x_bar, x_bar_dot), (x_dot, job.products[1][:, j]))
+    w = yield from _adjoint(job, j, (here.x_eff, rho))
+    dAh_w, dBh_w = job.adjoint_products(w)
+    shift, rate = conjugate_value(lam, w), conjugate_value(lam_dot, w)
+    Bh_w = pairs.pencil.multiply_b(w, hermitian=True)
+    rhs = dot.x_eff[:, None] - (dAh_w - shift * dBh_w - rate * Bh_w)
+    rho_dot = rho_dot - column_dots(pairs.comm, Bx_dot[:, None], w)
+    w_dot = (yield Question(rhs, rho_dot, hermitian=True)).v[:, 0]
     w = w[:, 0]
     b = shift * w + here.left_b
     b_dot = rate * w + shift * w_dot + dot.left_b
     job.add((-w, b, x), (-w_dot, b_dot, x_dot))
 
 
-def _adjoint(job: _Job, j: int, system: BorderedSystem, rhs: tuple[Block, Block]) -> Block:
+def _adjoint(job: _Job, j: int, rhs: tuple[Block, Block]) -> Steps:
     """Return w, (n_local, 1); for a function of the eigenvalue it is the left vector."""
     x_eff, rho = rhs
     left = job.pairs.left
     if left is not None and not column_norms(job.pairs.comm, x_eff[:, None]).any():
         return np.asarray(rho * left[:, [j]])
-    return system.solve(x_eff[:, None], rho, hermitian=True)[0]
+    return (yield Question(x_eff[:, None], rho, hermitian=True)).v
 
 
 def _filled(part: Block | None, like: Block) -> Block:
     return np.zeros_like(like) if part is None else part
 
 
-def _add_left(
-    job: _Job, j: int, system: BorderedSystem, bars: tuple[Block, Block]
-) -> tuple[Block, Block]:
+def _add_left(job: _Job, j: int, bars: tuple[Block, Block]) -> Steps:
     """Add what moves y (see `adjoint`), and return what x_bar gains, with its derivative."""
     pairs, (y_bar, y_bar_dot) = job.pairs, bars
     check_left(pairs)
@@ -277,18 +273,18 @@ def _add_left(
     )
     nu_dot = nu_1 + nu_2
 
-    def solved(rhs: Block, component: complex) -> Block:
+    def solved(rhs: Block, component: complex) -> Steps:
         """Return v with (A - lam B) v = rhs and y^H B v = component."""
-        v = system.solve(rhs[:, None], np.zeros(1), hermitian=False)[0]
+        v = (yield Question(rhs[:, None], np.zeros(1), hermitian=False)).v
         rest = component - column_dots(pairs.comm, Bh_y[:, None], v)[0]
         return np.asarray(v[:, 0] + rest * x)
 
     Bx = pairs.pencil.multiply_b(x[:, None])[:, 0]
-    v = solved(y_bar - nu * Bx, 0.0)
+    v = yield from solved(y_bar - nu * Bx, 0.0)
     dA_v, dB_v = (item[:, 0] for item in job.moving(v[:, None]))
     moving = dA_v - lam * dB_v - lam_dot * pairs.pencil.multiply_b(v[:, None])[:, 0]
     component = -column_dots(pairs.comm, Bh_y_dot[:, None], v[:, None])[0]
-    v_dot = solved(y_bar_dot - nu_dot * Bx - nu * Bx_dot - moving, component)
+    v_dot = yield from solved(y_bar_dot - nu_dot * Bx - nu * Bx_dot - moving, component)
     shift, rate = conjugate_value(lam, y), conjugate_value(lam_dot, y)
     job.add((-y, shift * y, v), (-y_dot, rate * y + shift * y_dot, v_dot))
     zero = np.zeros_like(y)

@@ -11,6 +11,7 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.block_solves import solve_block
 from geneig_adjoint.collective import column_norms
 from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.pencil import HERMITIAN_TOLERANCE, Pencil
@@ -319,10 +320,10 @@ class IterativeSolver:
         """Return K^-1 block or K^-H block, (n_local, k).  (Collective.)"""
         ksp = self.ksp_for(hermitian=hermitian)
         if not hermitian or self._self_adjoint:
-            return _petsc.solve(ksp, block)
+            return solve_block(ksp, block)
         if self._transposed is None:
-            return _petsc.solve(ksp, block, hermitian=True)
-        return _petsc.solve(ksp, block.conj()).conj()
+            return solve_block(ksp, block, hermitian=True)
+        return solve_block(ksp, block.conj()).conj()
 
     def precondition(self, block: Block, *, hermitian: bool) -> Block:
         """Return what the preconditioner has for K^-1 block or K^-H block.  (Collective.)"""

@@ -12,6 +12,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.block_solves import solve_block
 from geneig_adjoint.collective import PATIENCE, CollectiveContext, column_norms, raise_together
 from geneig_adjoint.errors import ConvergenceError, InputError
 
@@ -132,7 +133,7 @@ class JacobianSolver(CollectiveContext):
 
     def _raw(self, block: Block, transposed: bool) -> Block:
         with _petsc.translated_errors(_factor_error):
-            found = _petsc.solve(self._ksp, block, hermitian=transposed)
+            found = solve_block(self._ksp, block, hermitian=transposed)
         return np.asarray(found.real)
 
     def _times(self, block: Block, transposed: bool) -> Block:

@@ -8,13 +8,13 @@ import numpy as np
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.adjoint import bordered_system, in_real_where_real, solved_left
+from geneig_adjoint.adjoint import in_real_where_real, solved_left
 from geneig_adjoint.adjoint_settings import AdjointSettings
-from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import check_vector_cotangent
 from geneig_adjoint.eigenpairs import Eigenpairs, EigenTangent
 from geneig_adjoint.gauge import complete_tangent
 from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.pair_systems import Question, Steps, Task, run
 
 
 def tangents(
@@ -46,38 +46,52 @@ def tangents(
         None: all.
 
     """
-    dA_x, dB_x = products
     values = np.zeros(pairs.count, dtype=complex)
     right = np.zeros_like(pairs.right)
     left = None if pairs.left is None else np.zeros_like(pairs.left)
     with _petsc.log_stage("adjoint"):
-        for j in range(pairs.count) if columns is None else columns:
+        chosen = range(pairs.count) if columns is None else columns
+        for j in chosen:
             check_vector_cotangent(pairs, j, tangent=True)
-            lam = in_real_where_real(np.array([pairs.values[j]]), pairs)[0]
-            with bordered_system(pairs, j, settings) as system:
-                if pairs.left is None and not pairs.pencil.definite:
-                    solved_left(pairs, j, system)  # for its checks
-                rhs = -(dA_x[:, [j]] - lam * dB_x[:, [j]])
-                v, nu = system.solve(rhs, np.zeros(1), hermitian=False)
-                values[j] = -nu[0]
-                right[:, j] = complete_tangent(pairs, j, v[:, 0], dB_x[:, j])
-                tangent = (values[j], right[:, j], dB_x[:, j])
-                if left is not None and left_products is not None:
-                    left[:, j] = _left_tangent(pairs, j, system, left_products, tangent)
-            if left is not None and pairs.pencil.definite:
-                left[:, j] = _hermitian_left_tangent(pairs, j, tangent)
+        tasks = [Task(j, (j,), _pair_steps(pairs, j, products, left_products)) for j in chosen]
+        for j, found in zip(chosen, run(pairs, tasks, settings), strict=True):
+            values[j], right[:, j] = found[:2]
+            if left is not None and found[2] is not None:
+                left[:, j] = found[2]
     if left_products is None and not pairs.pencil.definite:
         left = None
     return EigenTangent(values, right, left)
 
 
+def _pair_steps(
+    pairs: Eigenpairs,
+    j: int,
+    products: tuple[Block, Block],
+    left_products: tuple[Block, Block] | None,
+) -> Steps:
+    """Return lam_dot, x_dot and y_dot of a pair, None for what is not wanted."""
+    dA_x, dB_x = products
+    lam = in_real_where_real(np.array([pairs.values[j]]), pairs)[0]
+    if pairs.left is None and not pairs.pencil.definite:
+        yield from solved_left(pairs, j)  # for its checks
+    rhs = -(dA_x[:, [j]] - lam * dB_x[:, [j]])
+    found = yield Question(rhs, np.zeros(1), hermitian=False)
+    x_dot = complete_tangent(pairs, j, found.v[:, 0], dB_x[:, j])
+    tangent = (-found.nu[0], x_dot, dB_x[:, j])
+    y_dot = None
+    if pairs.left is not None and pairs.pencil.definite:
+        y_dot = _hermitian_left_tangent(pairs, j, tangent)
+    elif pairs.left is not None and left_products is not None:
+        y_dot = yield from _left_tangent(pairs, j, left_products, tangent)
+    return *tangent[:2], y_dot
+
+
 def _left_tangent(
     pairs: Eigenpairs,
     j: int,
-    system: BorderedSystem,
     left_products: tuple[Block, Block],
     tangent: tuple[complex, Block, Block],
-) -> Block:
+) -> Steps:
     """Differentiate (A - lam B)^H y = 0 and y^H B x = 1."""
     assert pairs.left is not None
     lam_dot, x_dot, dB_x = tangent
@@ -86,7 +100,7 @@ def _left_tangent(
     Bh_y = pairs.pencil.multiply_b(y[:, None], hermitian=True)[:, 0]
     rhs = -(dAh_y - np.conj(lam) * dBh_y - np.conj(lam_dot) * Bh_y)
     # b^H w = 0 makes w^H B x = 0, so that the multiple of y follows from the other terms.
-    w = system.solve(rhs[:, None], np.zeros(1), hermitian=True)[0][:, 0]
+    w = (yield Question(rhs[:, None], np.zeros(1), hermitian=True)).v[:, 0]
     terms = column_dots(
         pairs.comm, np.column_stack([y, Bh_y]), np.column_stack([dB_x, x_dot])
     ).sum()

@@ -14,7 +14,7 @@ README = PACKAGE.parent / "README.md"
 # study are packages: one layer each, free inside.
 GROUPS = [
     [{"errors", "_types", "_version"}],
-    [{"_petsc", "collective", "exchange"}, {"assembly", "ghosts"}],
+    [{"_petsc", "collective", "exchange"}, {"assembly", "block_solves", "ghosts"}],
     [{"differentiation"}, {"directions"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
     [{"pencil_checks", "preconditioners", "symmetry", "views"}, {"pencil"}],
@@ -47,8 +47,9 @@ GROUPS = [
     [{"damped", "nonnormal", "spectral"}, {"evaluation", "objectives"}],
     [
         {"adjoint_settings", "bordered_matrix", "invariant_subspace"},
-        {"bordered_solver"},
-        {"bordered"},
+        {"bordered_solver", "krylov_space"},
+        {"block_krylov", "bordered"},
+        {"pair_systems"},
     ],
     [
         {"completeness", "eps_setup", "equilibration", "right_pairs"},

@@ -87,7 +87,8 @@ def main():
     parser.add_argument("--columns", type=int, default=500)
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--strategy", choices=["ksp", "direct"], default="ksp")
+    strategies = ["block-krylov", "ksp", "direct"]
+    parser.add_argument("--strategy", choices=strategies, default="block-krylov")
     chosen = parser.parse_args()
     comm = MPI.COMM_WORLD
     steps = Steps(comm)

@@ -1,0 +1,59 @@
+"""Solves with a KSP for many right-hand sides: in one sweep through a factor where there is one."""
+
+from __future__ import annotations
+
+import numpy as np
+from petsc4py import PETSc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import Block
+
+
+def solve_block(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Block:
+    """Return the KSP's solutions, or those with its Hermitian transpose.
+
+    Collective. A factor of MUMPS is swept through once for all columns. Same layout rules as
+    `_petsc.multiply`. The caller checks residuals.
+    """
+    mat = ksp.getOperators()[0]
+    if block.shape[1] > 1 and _is_factor(ksp):
+        return _solved_block(ksp.getPC().getFactorMatrix(), block, hermitian=hermitian)
+    if not hermitian:
+        return _petsc.columnwise(mat, ksp.solve, block)
+    # Hermitian transpose by conjugation: (K^H)^-1 b = conj(K^-T conj(b)).
+    return _petsc.columnwise(mat, ksp.solveTranspose, block.conj()).conj()
+
+
+def _is_factor(ksp: PETSc.KSP) -> bool:
+    """Tell whether a KSP is nothing but a MUMPS factor, which solves blocks far faster."""
+    pc = ksp.getPC()
+    return (
+        ksp.getType() == PETSc.KSP.Type.PREONLY
+        and pc.getType() in {PETSc.PC.Type.LU, PETSc.PC.Type.CHOLESKY}
+        and pc.getFactorSolverType() == PETSc.Mat.SolverType.MUMPS
+    )
+
+
+def _solved_block(factor: PETSc.Mat, block: Block, *, hermitian: bool) -> Block:
+    if _petsc.REAL_SCALARS and np.iscomplexobj(block):
+        halves = np.hstack([block.real, block.imag])
+        re, im = np.hsplit(_solved_block(factor, halves, hermitian=hermitian), 2)
+        return np.asarray(re + 1j * im)
+    # The Hermitian transpose by conjugation, as above.
+    right = np.array(block.conj() if hermitian else block, dtype=PETSc.ScalarType, order="F")
+    found = np.empty_like(right)
+    (rows, _), (_, n) = factor.getLocalSize(), factor.getSize()
+    mats = [
+        PETSc.Mat().createDense(((rows, n), (None, right.shape[1])), array=item, comm=factor.comm)
+        for item in (right, found)
+    ]
+    try:
+        if hermitian:
+            factor.setMumpsIcntl(9, 0)
+        try:
+            factor.matSolve(*mats)
+        finally:
+            factor.setMumpsIcntl(9, 1)
+    finally:
+        _petsc.destroy(*mats)
+    return found.conj() if hermitian else found

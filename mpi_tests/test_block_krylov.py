@@ -1,0 +1,13 @@
+"""Blocked solves with the eigensolver's factor, on several ranks."""
+
+from test_block_krylov import (
+    test_all_strategies_give_the_same_gradient,
+    test_columns_that_stall_are_left_to_other_strategies,
+    test_solutions_are_those_of_the_dense_bordered_matrices,
+)
+
+__all__ = [
+    "test_all_strategies_give_the_same_gradient",
+    "test_columns_that_stall_are_left_to_other_strategies",
+    "test_solutions_are_those_of_the_dense_bordered_matrices",
+]
