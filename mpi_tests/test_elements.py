@@ -124,6 +124,19 @@ def test_rank_without_elements_of_one_kind(comm):
     assert_same(everything(model, P), serial(N))
 
 
+def test_elements_of_one_rank_are_complex(comm):
+    factors = [1.0] * (comm.size - 1) + [1.0 + 2.0j]
+    own = shares(N + 1, comm)
+    kernel = ga.ScaledKernel(factors[comm.rank] * BASE)
+    block = ga.ElementBlock("A", chain_dofs(N)[own], kernel, {"k": own})
+    model, p = ga.ElementModel(N, [block], comm=comm), {"k": P["k"]}
+    right = np.arange(*model.rows)[:, None] + 1.0
+    found = model.tangent(p, p, right)[0]
+    assert found.dtype == complex
+    # rounding of a few real in place of complex products
+    np.testing.assert_allclose(found, model.tangent(p, p, right + 0j)[0], rtol=1e-14, atol=1e-14)
+
+
 @pytest.mark.parametrize("names", [("k",), ("k", "m")])
 def test_distributed_parameters(comm, names):
     model = chain(N, comm, own=DISTRIBUTIONS["random"](comm), base=BASE)

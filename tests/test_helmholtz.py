@@ -1,11 +1,15 @@
 """The Helmholtz filter next to solutions of its differential equation, and meshes it refuses."""
 
+import math
+
 import numpy as np
 import pytest
 from maps_of_tests import chain_model
 from meshes import bent, boxes, filter_matrix, line_matrices, lines, simplices
+from petsc4py import PETSc
 
 import geneig_adjoint as ga
+from geneig_adjoint.cells import cell_batches
 
 # -- closed forms --
 
@@ -225,3 +229,29 @@ def test_slender_cells_are_accepted_as_far_as_digits_go():
     match = "constant field must stay constant up to 1e-06, got an error of .* by rounding"
     with pytest.raises(ga.InputError, match=match):
         ga.HelmholtzFilter("p", QUAD, points[QUAD], 1.0)
+
+
+def test_solver_that_stops_too_early_is_found_out(comm):
+    points, cells = lines(np.linspace(0, 1, 31))
+    # A preconditioner that solves exactly would leave nothing to be found.
+    options = {"ga_filter_ksp_rtol": "1e-3", "ga_filter_pc_type": "jacobi"}
+    for name, value in options.items():
+        PETSc.Options().setValue(name, value)
+    try:
+        smooth = ga.HelmholtzFilter("a", cells, points[cells], 0.3, comm=comm)
+    finally:
+        for name in options:
+            PETSc.Options().delValue(name)
+    with pytest.raises(ga.ConvergenceError, match=r"relative residual of 1e-11, got .*CONVERGED"):
+        smooth({"a": np.arange(30.0)})
+    smooth.close()
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_masses_of_simplices(dim):
+    corners = np.vstack([np.zeros(dim), np.eye(dim)])
+    _, found = next(cell_batches(corners[None]))
+    size = 1 / math.factorial(dim)
+    # of degree 2, integrated exactly: size (1 + delta) / ((dim + 1) (dim + 2))
+    expected = size * (1 + np.eye(dim + 1)) / ((dim + 1) * (dim + 2))
+    np.testing.assert_allclose(found.mass[0], expected, rtol=1e-14)

@@ -137,3 +137,18 @@ def test_names_that_are_alike_as_keywords():
     kernel = ga.NumpyKernel(lambda a_b: a_b[:, None, None] * BASE)
     with pytest.raises(ga.InputError, match=r"differ as keywords, got \['a/b', 'a_b'\]"):
         kernel.matrices({"a/b": RHO, "a_b": RHO}, ROWS)
+
+
+def test_only_the_first_derivative_of_its_kind_is_compared_with_differences():
+    calls = []
+
+    def function(rho):
+        calls.append(rho.dtype)
+        return (rho**2)[:, None, None] * BASE
+
+    kernel, counts = ga.NumpyKernel(function), []
+    for _ in range(2):
+        calls.clear()
+        kernel.derivative({"rho": RHO}, {"rho": RHO}, ROWS)
+        counts.append(len(calls))
+    assert counts[0] > counts[1] == 1

@@ -68,3 +68,18 @@ def test_products_with_elements_take_structures(comm):
     right = np.arange(*model.rows)[:, None] + 1.0
     found, _ = model.multiply({"k": {"a": np.ones(N + 1)}}, right)
     assert np.array_equal(found, stiffness(N)[slice(*model.rows)] @ (np.arange(N)[:, None] + 1.0))
+
+
+def test_map_that_changes_a_length_leaves_the_structure(comm):
+    ids = np.arange(N + 1)
+    blocks = [ga.ElementBlock("A", chain_dofs(N), ga.ScaledKernel(K0), {"field": ids})]
+    tied = ga.Tied("field", np.zeros(N + 1, dtype=int))
+    # After the tie, p has the names of a Spring, but is none.
+    squares = ga.JaxMap(lambda p: {"field": p["k"] * p["field"] ** 2})
+    model = ga.Composed(ga.ElementModel(N, blocks, comm=comm), [tied, squares])
+    p = Spring(2.0, np.array([1.5]))
+    with model.assemble(p) as pencil, ga.solve_eigenproblem(pencil, 1, target=0.0) as pairs:
+        g = ga.gradient(model, p, pairs, ga.objectives.Eigenvalue(0))
+        # lam = k field^2 lam_0
+        np.testing.assert_allclose(g.k, pairs.values[0].real / 2.0, rtol=1e-9)
+        np.testing.assert_allclose(g.field, 2 * pairs.values[0].real / 1.5, rtol=1e-9)
