@@ -25,7 +25,7 @@ packages=(
 )
 compilers=(gcc libc6-dev gfortran)
 dolfinx=(python3-dolfinx python3-dolfinx-real python3-dolfinx-complex gcc libc6-dev)
-enzyme=enzyme-ad==0.0.16
+enzyme='enzyme-ad==0.0.16'
 
 fail() {
     echo "setup-debian.sh: $*" >&2
@@ -133,10 +133,11 @@ install_python_packages() {
 
 # Only the shared library of the wheel is used; what it depends on needs numpy 2.
 install_enzyme() {
-    local python=$venv/bin/python
-    if [ "$for_tests" = yes ] && ! "$python" -m pip show --quiet enzyme-ad 2>/dev/null; then
-        "$python" -m pip --disable-pip-version-check install --quiet --no-deps "$enzyme"
-    fi
+    local python=$venv/bin/python present
+    [ "$for_tests" = yes ] || return 0
+    present=$("$python" -m pip --disable-pip-version-check list --format freeze | grep '^enzyme' || true)
+    [ "${present/_/-}" != "$enzyme" ] || return 0
+    "$python" -m pip --disable-pip-version-check install --quiet --no-deps "$enzyme"
 }
 
 install_packages

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 WAIT_SECONDS = 2.0
-"""How long a failed rank waits for the others to fail too."""
+"""How long a failed rank waits for the others to fail too; times `crowding`."""
 PATIENCE = 5.0
 """The same, where the others may still be busy in code of the user."""
 

@@ -151,20 +151,26 @@ def _checked_bilinear(pencil: Pencil, right: Block) -> Normalization:
     return Normalization("bilinear")
 
 
+def own_rows(comm: MPI.Comm, n_local: int, vector: Any) -> Block:
+    """Return the vector of a linear normalization, refused if it has other rows.  (Collective.)"""
+    found = np.asarray(vector)
+    wrong = None
+    if found.shape != (n_local,):
+        wrong = InputError(
+            f"the vector of a linear normalization must hold this rank's {n_local} rows, "
+            f"got shape {found.shape}; cut it to pairs.rows"
+        )
+    raise_together(comm, wrong)
+    return found
+
+
 def _linear(pencil: Pencil, requested: tuple[Any, Any], right: Block) -> Normalization:
     name, argument = requested
     if name == "component":
         functional = _unit_vector(pencil, argument)
         label = f"component {argument}"
     elif name == "linear":
-        functional = np.asarray(argument)
-        wrong = None
-        if functional.shape != (pencil.n_local,):
-            wrong = InputError(
-                f"the vector of a linear normalization must hold this rank's {pencil.n_local} "
-                f"rows, got shape {functional.shape}; cut it to pairs.rows"
-            )
-        raise_together(pencil.comm, wrong)
+        functional = own_rows(pencil.comm, pencil.n_local, argument)
         label = "linear"
     else:
         raise InputError(

@@ -14,13 +14,12 @@ from geneig_adjoint.collective import (
     CollectiveContext,
     column_norms,
     inner,
-    raise_together,
 )
 from geneig_adjoint.companion import LOWER, UPPER, Layout, halves, place_of_left
 from geneig_adjoint.conditioning import ILL_CONDITION
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, SolveInfo
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.normalization import Normalization
+from geneig_adjoint.normalization import Normalization, own_rows
 from geneig_adjoint.views import PlainView
 
 if TYPE_CHECKING:
@@ -124,14 +123,7 @@ class QuadraticView(PlainView):
             local[: layout.n_local] = np.arange(*layout.rows) == argument
             return Normalization("linear", local, f"component {argument}")
         if name == "linear":
-            c = np.asarray(argument)
-            wrong = None
-            if c.shape != (layout.n_local,):
-                wrong = InputError(
-                    f"the vector of a linear normalization must hold this rank's {layout.n_local} "
-                    f"rows, got shape {c.shape}; cut it to pairs.rows"
-                )
-            raise_together(layout.comm, wrong)
+            c = own_rows(layout.comm, layout.n_local, argument)
             return ("linear", np.concatenate([c, np.zeros_like(c)]))
         return (name, argument)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from all_derivatives import everything, objective
 from builders import C0, K0, M0, chain_dofs, chain_parameters, distributed, shares
 from compiled_elements import compiled, spring_kernels
 from pencils import COMPLEX_BUILD
@@ -49,22 +50,6 @@ def chain(comm, stiff, own):
         ga.ElementBlock("B", dofs, ga.ScaledKernel(M0), {"m": own}),
     ]
     return ga.ElementModel(N, blocks, comm=comm)
-
-
-def objective(pairs):
-    return ga.objectives.QuadraticForm(np.arange(*pairs.rows) + 1.0, (0, 1))
-
-
-def everything(model, p, p_dot):
-    """Return gradient, tangents and a Hessian-vector product as arrays."""
-    with model.assemble(p) as pencil, ga.solve_eigenproblem(pencil, 2, target=0.3) as pairs:
-        found = {"values": pairs.values}
-        one = objective(pairs)
-        found |= {f"gradient {k}": v for k, v in ga.gradient(model, p, pairs, one).items()}
-        found["values_dot"] = ga.jvp(model, p, pairs, p_dot).values
-        bends = ga.hessian_vector_product(model, p, pairs, one, p_dot)
-        found |= {f"hessian {k}": v for k, v in bends.items()}
-    return found
 
 
 @pytest.mark.parametrize(("base", "name", "own"), CASES)

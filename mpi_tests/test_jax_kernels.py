@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from all_derivatives import everything, objective
 from builders import C0, K0, M0, chain_dofs, chain_parameters, distributed, shares
 from pencils import COMPLEX_BUILD
 
@@ -39,24 +40,6 @@ def chain(comm, kernels, own):
         ga.ElementBlock("B", dofs, kernels[1], {"m": own}),
     ]
     return ga.ElementModel(N, blocks, comm=comm)
-
-
-def objective(pairs):
-    weight = np.arange(*pairs.rows) + 1.0
-    return ga.objectives.QuadraticForm(weight, (0, 1))
-
-
-def everything(model, p, p_dot):
-    """Return gradient, tangents and a Hessian-vector product as arrays."""
-    found = {}
-    with model.assemble(p) as pencil, ga.solve_eigenproblem(pencil, 2, target=0.3) as pairs:
-        found["values"] = pairs.values
-        one = objective(pairs)
-        found |= {f"gradient {k}": v for k, v in ga.gradient(model, p, pairs, one).items()}
-        found["values_dot"] = ga.jvp(model, p, pairs, p_dot).values
-        bends = ga.hessian_vector_product(model, p, pairs, one, p_dot)
-        found |= {f"hessian {k}": v for k, v in bends.items()}
-    return found
 
 
 @pytest.mark.parametrize("own", OWN)
