@@ -36,6 +36,8 @@ must not hold them up."""
 SUFFICIENT = 1e-4
 """Part of the linear decrease of the residual that a shortened step must bring (Armijo)."""
 HALVINGS = 12
+IMAGINARY = 1e-14
+"""Relative size of imaginary parts that is rounding."""
 
 
 class JacobianSolver(CollectiveContext):
@@ -55,12 +57,16 @@ class JacobianSolver(CollectiveContext):
     ------
     ConvergenceError
         A Jacobian that is exactly singular, or too large to be factored.
+    InputError
+        Complex entries.
 
     """
 
     def __init__(self, mat: PETSc.Mat, prefix: str = "") -> None:
         self.comm: MPI.Comm = mat.comm.tompi4py()
         self._copied = not _petsc.is_shell(mat)
+        if self._copied and not _petsc.REAL_SCALARS:
+            _check_real(mat)
         self._mat = mat.copy() if self._copied else mat
         self._ksp = PETSc.KSP().create(mat.comm)
         try:
@@ -152,6 +158,19 @@ class JacobianSolver(CollectiveContext):
             reason=name,
             iterations=int(self._ksp.getIterationNumber()),
             residual_norm=float(residual),
+        )
+
+
+def _check_real(mat: PETSc.Mat) -> None:
+    """Raise on all ranks unless the entries of a matrix are real.  (Collective.)"""
+    part = mat.copy()
+    part.imagPart()
+    size, whole = part.norm(PETSc.NormType.INFINITY), mat.norm(PETSc.NormType.INFINITY)
+    part.destroy()
+    if size > IMAGINARY * whole:
+        raise InputError(
+            f"the Jacobian of a state must be real, got imaginary parts of {size:.1e} beside "
+            f"{whole:.1e}; split a complex state into its real and imaginary part"
         )
 
 

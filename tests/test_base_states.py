@@ -1,5 +1,7 @@
 """States in front of models: closed forms, and what is kept."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from base_flows import (
@@ -218,3 +220,17 @@ def test_vectors_and_factors_are_freed(comm):
     state.close()
     assert len(made) > 4
     assert not any(vec.handle for vec in made)
+
+
+# A real Jacobian in either build, or the error for a complex one in the complex build.
+ENTRIES = {
+    "real": (2.0, nullcontext()),
+    "complex": (2.0 + 1e-5j, pytest.raises(ga.InputError, match="must be real, got imaginary")),
+}
+
+
+def test_complex_jacobians_are_refused_however_small_their_imaginary_parts(comm, scalar_build):
+    entry, verdict = ENTRIES[scalar_build]
+    model = ga.MatrixModel(matrix(entry * np.eye(4), comm), None, {})
+    with verdict, ga.BaseState.linear(model, np.ones(4)) as state:
+        np.testing.assert_allclose(state({})["state"].array.real, 0.5, rtol=1e-14)
