@@ -298,6 +298,17 @@ def dot(p: Parameters, q: Parameters) -> float:
     )
 
 
+def absolute_dot(p: Parameters, q: Parameters) -> float:
+    """Return sum |p_i q_i|: the size of `dot` before its terms cancel.  (Collective.)"""
+    total = 0.0
+    for name, value in p.items():
+        part = float(np.abs(local_values(value) * local_values(q[name])).sum())
+        if is_distributed(value):
+            part = float(allreduce_same(value.comm.tompi4py(), np.array([part]))[0])
+        total += part
+    return total
+
+
 def moved(p: Parameters, step: float, direction: Parameters) -> Gradient:
     """Return the new parameters p + step * direction.  (Collective for PETSc.Vec.)"""
     result: Gradient = {}

@@ -185,14 +185,15 @@ def verify_gradient(
         cotangent = evaluate(objective, pairs, p)[1]
         used = np.flatnonzero(nonzero_pairs(pairs, cotangent))
         tangent = _tangent(model, p, pairs, direction, {**chosen, "columns": used})
+        terms, noise = terms_and_noise(pairs, value, cotangent)
         dot_error = None
         if tangent is not None:
-            dot_error = _dot_error(pairs, cotangent, tangent, gradient, direction)
+            rounding = min(noise, NOISE * terms)
+            dot_error = _dot_error(pairs, cotangent, tangent, (gradient, direction), rounding)
         tracked = set() if getattr(objective, "symmetric", False) else {int(j) for j in used}
         value_at = _values_along(model, p, objective, (pairs, tracked), solver)
         slope = params.dot(gradient, direction)
         remainders = tuple(abs(value_at(h, direction) - value - h * slope) for h in TAYLOR_STEPS)
-        terms, noise = terms_and_noise(pairs, value, cotangent)
         comparisons = tuple(_comparison(name, gradient, direction, value_at, noise) for name in p)
         left = pairs.info.left_residuals
         residuals = (float(pairs.residuals.max()), float(left.max() if left is not None else 0.0))
@@ -322,18 +323,8 @@ def _difference(
     difference = (8 * inner - outer) / (12 * h)
     derivative = params.dot(gradient, along)
     # |g_i d_i| summed: its parts before they cancel.
-    size = max(abs(derivative), abs(difference), _absolute_dot(gradient, along) * 1e-3)
+    size = max(abs(derivative), abs(difference), params.absolute_dot(gradient, along) * 1e-3)
     return difference, derivative, size if size > 0 else 1.0
-
-
-def _absolute_dot(p: Parameters, q: Parameters) -> float:
-    total = 0.0
-    for name, value in p.items():
-        part = float(np.abs(params.local_values(value) * params.local_values(q[name])).sum())
-        if params.is_distributed(value):
-            part = float(allreduce_same(value.comm.tompi4py(), np.array([part]))[0])
-        total += part
-    return total
 
 
 def _orders(remainders: tuple[float, ...], noise: float) -> tuple[float, ...]:
@@ -348,17 +339,19 @@ def _dot_error(
     pairs: Eigenpairs,
     cotangent: EigenCotangent,
     tangent: EigenTangent,
-    gradient: Gradient,
-    direction: Parameters,
+    slope: tuple[Gradient, Gradient],
+    rounding: float,
 ) -> float | None:
-    """Return |<cotangent, tangent> - <gradient, direction>|, relative.
+    """Return |<cotangent, tangent> - <gradient, direction>| beyond rounding, relative.
 
     Relative to the parts of all sums: where they cancel, nothing but their rounding is left
-    (the real part of an eigenvalue that moves along the imaginary axis).
+    (the real part of an eigenvalue that moves along the imaginary axis). Where all of them
+    are zero (a mode that no parameter bends), they are rounding of the objective.
     """
     if cotangent.matrices is not None or (cotangent.left is not None and tangent.left is None):
         return None
-    terms, sizes = [params.dot(gradient, direction)], [_absolute_dot(gradient, direction)]
+    gradient, direction = slope
+    terms, sizes = [params.dot(gradient, direction)], [params.absolute_dot(gradient, direction)]
     if cotangent.values is not None:
         products = np.conj(cotangent.values) * tangent.values
         terms.append(-float(products.real.sum()))
@@ -373,9 +366,9 @@ def _dot_error(
     if cotangent.parameters is not None:
         explicit = {name: direction[name] for name in cotangent.parameters}
         terms.append(-params.dot(cotangent.parameters, explicit))
-        sizes.append(_absolute_dot(cotangent.parameters, explicit))
-    largest = max(sizes)
-    return abs(sum(terms)) / largest if largest > 0 else 0.0
+        sizes.append(params.absolute_dot(cotangent.parameters, explicit))
+    difference = max(abs(sum(terms)) - rounding, 0.0)
+    return difference / max(sizes) if difference > 0 else 0.0
 
 
 def _failures(
