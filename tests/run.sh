@@ -27,7 +27,7 @@ fail_fast=no
 pytest_arguments=()
 selection=()
 # Only for what no timeout of a single test catches.
-stage_seconds=${STAGE_SECONDS:-600}
+stage_seconds=${STAGE_SECONDS:-1200}
 
 usage_error() {
     echo "tests/run.sh: $*" >&2
