@@ -28,6 +28,8 @@ STEPS = 60
 STALLED = 4
 """Steps without progress after which columns are left to other strategies."""
 CORRECTIONS = 3
+MARGIN = 0.1
+"""The projected problem is solved to this part of the tolerance: it does not know all errors."""
 LARGEST_GROWTH = 1e5
 """Solutions larger than this, relative to those with the factor, hint at a multiple value."""
 
@@ -217,7 +219,7 @@ class BlockKrylov:
             errors = np.abs(shifts) * np.linalg.norm(rho, axis=0)
             history.append(errors / lengths)
             stalled = len(history) > STALLED and history[-1] > 0.5 * history[-1 - STALLED]
-            (open_,) = np.nonzero((errors > 0.5 * self._rtol * lengths) & ~np.asarray(stalled))
+            (open_,) = np.nonzero((errors > MARGIN * self._rtol * lengths) & ~np.asarray(stalled))
             if len(history) == STEPS or not open_.size:
                 break
             if not space.expand(self._halves(rho[:, open_])):

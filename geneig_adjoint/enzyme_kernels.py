@@ -80,8 +80,8 @@ def _wrapped(name: str, values: list[int], data: list[int], entries: int) -> str
     inputs = [f"const double *v{i}" for i in range(len(values))]
     inputs += [f"const double *d{i}" for i in range(len(data))]
     one = ", ".join(["1", *(part.split("*")[1] for part in inputs), "K"])
-    dots = [f"const double *w{i}" for i in range(len(values))]
     bars = [f"double *w{i}" for i in range(len(values))]
+    dots = [f"const {bar}" for bar in bars]
     pairs = "".join(
         f"enzyme_dup, v{i} + {q} * e, w{i} + {q} * e, " for i, q in enumerate(values)
     ) + "".join(f"enzyme_const, d{i} + {q} * e, " for i, q in enumerate(data))

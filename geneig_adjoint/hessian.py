@@ -100,19 +100,7 @@ def hessian_vector_product(
     check_point(pairs, p)
     chosen = agreed_settings(pairs.comm, **settings)
     _check_model(model, pairs)
-    if not callable(objective):
-        raise InputError(
-            f"second derivatives need one objective, got {type(objective).__name__}; call it for "
-            "each of them"
-        )
-    objective = separate_form(objective)
-    cotangent = evaluate(objective, pairs, p)[1]
-    check_explicit(cotangent, p)
-    if cotangent.span is not None:
-        raise InputError(
-            f"second derivatives need the cotangents of single vectors, got span= from "
-            f"{objective_name(objective)}; give right= only, for pairs that are simple"
-        )
+    objective, cotangent = _separate(objective, pairs, p)
     columns = touched_pairs(objective, pairs, p, cotangent)
     pairs = with_moving_rows(model, p, pairs, columns)
     job = _Job(model, p, p_dot, pairs, chosen)
@@ -129,6 +117,24 @@ def hessian_vector_product(
         release(second)
     result: Gradient = rebuilt(as_given, p, total)
     return result
+
+
+def _separate(objective: Any, pairs: Eigenpairs, p: Parameters) -> tuple[Objective, EigenCotangent]:
+    """Return an objective of single vectors, and its cotangent.  (Collective.)"""
+    if not callable(objective):
+        raise InputError(
+            f"second derivatives need one objective, got {type(objective).__name__}; call it for "
+            "each of them"
+        )
+    objective = separate_form(objective)
+    cotangent = evaluate(objective, pairs, p)[1]
+    check_explicit(cotangent, p)
+    if cotangent.span is not None:
+        raise InputError(
+            f"second derivatives need the cotangents of single vectors, got span= from "
+            f"{objective_name(objective)}; give right= only, for pairs that are simple"
+        )
+    return objective, cotangent
 
 
 def separate_form(objective: Any) -> Objective:

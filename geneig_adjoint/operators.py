@@ -124,8 +124,7 @@ class OperatorModel(CollectiveContext):
         self._preconditioners = (preconditioner, preconditioner_b)
         self._a = (apply_a, apply_a_hermitian)
         self._b = None if apply_b is None else (apply_b, apply_b_hermitian)
-        self._vjp = vjp
-        self._vjp_tangent = vjp_tangent
+        self._vjp, self._vjp_tangent = vjp, vjp_tangent
         self._jvp = jvp
         self._jvp_hermitian = jvp_hermitian
         self.has_tangent = jvp is not None

@@ -186,10 +186,8 @@ def verify_gradient(
         used = np.flatnonzero(nonzero_pairs(pairs, cotangent))
         tangent = _tangent(model, p, pairs, direction, {**chosen, "columns": used})
         terms, noise = terms_and_noise(pairs, value, cotangent)
-        dot_error = None
-        if tangent is not None:
-            rounding = min(noise, NOISE * terms)
-            dot_error = _dot_error(pairs, cotangent, tangent, (gradient, direction), rounding)
+        rounding = min(noise, NOISE * terms)
+        dot_error = _dot_error(pairs, cotangent, tangent, (gradient, direction), rounding)
         tracked = set() if getattr(objective, "symmetric", False) else {int(j) for j in used}
         value_at = _values_along(model, p, objective, (pairs, tracked), solver)
         slope = params.dot(gradient, direction)
@@ -338,7 +336,7 @@ def _orders(remainders: tuple[float, ...], noise: float) -> tuple[float, ...]:
 def _dot_error(
     pairs: Eigenpairs,
     cotangent: EigenCotangent,
-    tangent: EigenTangent,
+    tangent: EigenTangent | None,
     slope: tuple[Gradient, Gradient],
     rounding: float,
 ) -> float | None:
@@ -348,7 +346,9 @@ def _dot_error(
     (the real part of an eigenvalue that moves along the imaginary axis). Where all of them
     are zero (a mode that no parameter bends), they are rounding of the objective.
     """
-    if cotangent.matrices is not None or (cotangent.left is not None and tangent.left is None):
+    if tangent is None or cotangent.matrices is not None:
+        return None
+    if cotangent.left is not None and tangent.left is None:
         return None
     gradient, direction = slope
     terms, sizes = [params.dot(gradient, direction)], [params.absolute_dot(gradient, direction)]

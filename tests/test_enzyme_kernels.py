@@ -1,4 +1,4 @@
-"""`enzyme_kernel`: derivatives of C and C++ by Enzyme, where that is installed."""
+"""`enzyme_kernel`: derivatives of C and C++ by Enzyme."""
 
 import importlib.util
 from pathlib import Path
@@ -16,10 +16,6 @@ COUNT = 11
 ROWS = slice(0, COUNT)
 POINT = {"a": np.linspace(0.5, 2.0, COUNT)}
 ONES = np.ones((COUNT, 1, 1))
-
-installed = pytest.mark.skipif(
-    importlib.util.find_spec("enzyme_ad") is None, reason="pip install --no-deps enzyme-ad==0.0.16"
-)
 
 
 def beam(width, height, nodes):
@@ -43,7 +39,6 @@ def kernel(folder, text, **options):
     return ga.enzyme_kernel(path, "f", 1, {"a": 1}, **options)
 
 
-@installed
 def test_the_beam_of_the_examples_agrees_with_numpy():
     nodes = np.random.default_rng(0).normal(size=(COUNT, 2, 2))
     values = {"width": np.linspace(0.1, 0.2, COUNT), "height": np.linspace(0.3, 0.1, COUNT)}
@@ -53,7 +48,6 @@ def test_the_beam_of_the_examples_agrees_with_numpy():
     assert report.passed, str(report)
 
 
-@installed
 @pytest.mark.parametrize("source", ["closed form", "complex step", "jax"])
 def test_all_sources_agree_at_every_element(tmp_path, source):
     values, angle = truss_elements(COUNT)
@@ -66,7 +60,6 @@ def test_all_sources_agree_at_every_element(tmp_path, source):
     assert report.passed, str(report)
 
 
-@installed
 def test_loops_branches_and_the_library_of_cpp(tmp_path):
     text = """
     #include <cmath>
@@ -87,7 +80,6 @@ def test_loops_branches_and_the_library_of_cpp(tmp_path):
     assert report.passed, str(report)
 
 
-@installed
 def test_complex_matrices(tmp_path):
     text = """
     #include <math.h>
@@ -101,7 +93,6 @@ def test_complex_matrices(tmp_path):
     assert report.passed, str(report)
 
 
-@installed
 def test_elements_that_the_routine_cannot_do_are_named(tmp_path):
     text = """int f(int count, const double *a, double *K)
     {
@@ -123,7 +114,6 @@ WRONG = {
 }
 
 
-@installed
 @pytest.mark.parametrize("name", WRONG)
 def test_what_cannot_be_compiled_or_differentiated(tmp_path, name):
     with pytest.raises(ga.InputError, match=r"differentiate '.*element\.cpp' as C\+\+, got "):
