@@ -26,6 +26,8 @@ serial=yes
 fail_fast=no
 pytest_arguments=()
 selection=()
+# Serial tests on several cores; a process takes 1.3 GB, so that more than four may not fit.
+workers=$(($(nproc) < 4 ? $(nproc) : 4))
 # Only for what no timeout of a single test catches.
 stage_seconds=${STAGE_SECONDS:-1200}
 
@@ -102,8 +104,10 @@ last_words() {
 
 # stage TITLE BUILD FOLDER [LAUNCHER...]
 stage() {
-    local title="$1" build="$2" folder="$3"
+    local title="$1" build="$2" folder="$3" spread=()
     shift 3
+    # A file's tests stay in one process: they share what is dear to set up.
+    [ "$folder" = tests ] && spread=(--numprocesses="$workers" --dist=loadfile)
     echo
     echo "=== $title"
     # --foreground: an interrupt from the keyboard shall reach pytest and mpirun.
@@ -115,7 +119,7 @@ stage() {
         export TMPDIR
         exec timeout --foreground --kill-after=10 "$stage_seconds" \
             "$@" python -m pytest --color="$color" "$folder" \
-            "${selection[@]}" "${pytest_arguments[@]}" </dev/null
+            "${spread[@]}" "${selection[@]}" "${pytest_arguments[@]}" </dev/null
     ) 2>&1 | tee "$log"
     local code=${PIPESTATUS[0]} verdict=FAILED closing
     closing=$(closing_line)
