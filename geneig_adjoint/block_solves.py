@@ -8,12 +8,15 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 
+BLOCKWISE = {PETSc.Mat.SolverType.MUMPS, PETSc.Mat.SolverType.CHOLMOD}
+"""Packages that solve for many right-hand sides at once."""
+
 
 def solve_block(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Block:
     """Return the KSP's solutions, or those with its Hermitian transpose.
 
-    Collective. A factor of MUMPS is swept through once for all columns. Same layout rules as
-    `_petsc.multiply`. The caller checks residuals.
+    Collective. A factor of MUMPS or CHOLMOD is swept through once for all columns. Same layout
+    rules as `_petsc.multiply`. The caller checks residuals.
     """
     mat = ksp.getOperators()[0]
     if block.shape[1] > 1 and _is_factor(ksp):
@@ -25,12 +28,12 @@ def solve_block(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Blo
 
 
 def _is_factor(ksp: PETSc.KSP) -> bool:
-    """Tell whether a KSP is nothing but a MUMPS factor, which solves blocks far faster."""
+    """Tell whether a KSP is nothing but a factor that solves blocks far faster."""
     pc = ksp.getPC()
     return (
         ksp.getType() == PETSc.KSP.Type.PREONLY
         and pc.getType() in {PETSc.PC.Type.LU, PETSc.PC.Type.CHOLESKY}
-        and pc.getFactorSolverType() == PETSc.Mat.SolverType.MUMPS
+        and pc.getFactorSolverType() in BLOCKWISE
     )
 
 
@@ -49,7 +52,7 @@ def _solved_block(factor: PETSc.Mat, block: Block, *, hermitian: bool) -> Block:
     ]
     try:
         if hermitian:
-            factor.setMumpsIcntl(9, 0)
+            factor.setMumpsIcntl(9, 0)  # nothing to CHOLMOD, whose matrices are symmetric
         try:
             factor.matSolve(*mats)
         finally:

@@ -19,6 +19,7 @@ from slepc4py import SLEPc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.block_solves import solve_block
+from geneig_adjoint.cholesky import proves_positive
 from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.eigenpairs import RELATIVE_GAP, Completeness
@@ -149,10 +150,11 @@ class Counter:
 
     def _know_factor(self, eps: SLEPc.EPS) -> None:
         pc = eps.getST().getKSP().getPC()
-        if pc.getType() == "cholesky" and pc.getFactorSolverType() == "mumps":
-            self._known[float(np.real(eps.getST().getShift()))] = int(
-                pc.getFactorMatrix().getMumpsInfog(12)
-            )
+        shift = float(np.real(eps.getST().getShift()))
+        if proves_positive(pc, self.wanted):
+            self._known[shift] = 0
+        elif pc.getType() == "cholesky" and pc.getFactorSolverType() == "mumps":
+            self._known[shift] = int(pc.getFactorMatrix().getMumpsInfog(12))
 
     def _below(self, sigma: float) -> int | None:
         """Return the number of negative pivots of A - sigma B, None if it cannot be factored."""
@@ -191,6 +193,7 @@ def negative_pivots_of(mat: PETSc.Mat, prefix: str = "") -> int | None:
         # ScaLAPACK at the root of the elimination tree does not count; null pivots are no error.
         "mat_mumps_icntl_13": 1,
         "mat_mumps_icntl_24": 1,
+        "mat_mumps_icntl_31": 1,  # the factor itself is of no use
     }
     try:
         ksp.setOperators(mat)

@@ -31,16 +31,29 @@ ILL_CONDITION = 1e6
 """Condition number of an eigenvalue beyond which a user is warned."""
 
 
-def backward_errors(pencil: Pencil, values: Block, vectors: Block, *, left: bool = False) -> Block:
-    """Return ||A x - lam B x|| / ((||A|| + |lam| ||B||) ||x||), or the same of y^H.
-
-    Collective. For left vectors A^H y - conj(lam) B^H y is meant.
-    """
+def defects(pencil: Pencil, values: Block, vectors: Block, *, left: bool = False) -> Block:
+    """Return A x - lam B x, or A^H y - conj(lam) B^H y for left vectors.  (Collective.)"""
     shifts = values.conj() if left else values
     if vectors.dtype.kind == "f":
         shifts = shifts.real
-    defect = pencil.multiply_a(vectors, hermitian=left)
-    defect = defect - shifts * pencil.multiply_b(vectors, hermitian=left)
+    product = pencil.multiply_a(vectors, hermitian=left)
+    return np.asarray(product - shifts * pencil.multiply_b(vectors, hermitian=left))
+
+
+def backward_errors(
+    pencil: Pencil,
+    values: Block,
+    vectors: Block,
+    *,
+    left: bool = False,
+    known: Block | None = None,
+) -> Block:
+    """Return ||A x - lam B x|| / ((||A|| + |lam| ||B||) ||x||), or the same of y^H.
+
+    Collective. For left vectors A^H y - conj(lam) B^H y is meant. known: these `defects`, if
+    they were computed before.
+    """
+    defect = defects(pencil, values, vectors, left=left) if known is None else known
     a_norm, b_norm = pencil.norms
     sizes = (a_norm + np.abs(values) * b_norm) * column_norms(pencil.comm, vectors)
     return np.asarray(column_norms(pencil.comm, defect) / np.maximum(sizes, TINY))

@@ -9,8 +9,8 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.completeness import completed, purified
+from geneig_adjoint._types import EPS, TINY
+from geneig_adjoint.completeness import Pool, completed, purified
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.definiteness import (
     contradicts_definiteness,
@@ -162,7 +162,8 @@ def _solved_by(
             check_inner_solve(eps.getST().getKSP(), "the eigensolve")
         if wanted.interval is None:
             transformation = spectral_transformation(pencil, eps, owned=True)
-        found = extracted(eps, pencil, wanted, transformation)
+        pool = _finite_pairs(eps, pencil)
+        found = extracted(eps, pencil, wanted, transformation, pool)
         if wanted.interval is not None:
             found = replace(found, completeness=_counted_interval(eps, wanted))
         elif gated:
@@ -170,9 +171,9 @@ def _solved_by(
             searched = wanted.count_check and found.reason.startswith("CONVERGED")
             enough = min(wanted.count, len(found.values)) if searched else wanted.count
             _raise_problem(found, replace(wanted, count=max(1, enough)), sigma)
-            found, wanted = _with_ties(eps, pencil, wanted, found)
+            found, wanted = _with_ties(pencil, wanted, found, pool)
             if wanted.count_check:
-                found = _complete(eps, pencil, wanted, found)
+                found = _complete(eps, pencil, wanted, found, pool)
         pencil.raise_callback_error()
         check_inner_solve(eps.getST().getKSP(), "the eigensolve")
         if gated:
@@ -231,7 +232,7 @@ def _sliced_again(pencil: Pencil, wanted: Wanted, record: Completeness) -> Right
 
 
 def _with_ties(
-    eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs
+    pencil: Pencil, wanted: Wanted, found: RightPairs, pool: Pool
 ) -> tuple[RightPairs, Wanted]:
     """Return the pairs with all that converged to the same values up to rounding.
 
@@ -245,7 +246,6 @@ def _with_ties(
         through = (found.distances + EPS) * np.abs(found.values - found.sigma)
         rounding = min(rounding, 1e2 * TIES * float(through.max()))
     wanted = replace(wanted, rounding=rounding)
-    pool = _finite_pairs(eps, pencil)
     ordered = pool[0][wanted.order(pool[0])]
     tied = bool((np.abs(np.diff(found.values)) <= rounding).any())
     if tied or len(kept_indices(ordered, wanted)) > len(found.values):
@@ -254,9 +254,10 @@ def _with_ties(
     return found, wanted
 
 
-def _complete(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs) -> RightPairs:
+def _complete(
+    eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs, pool: Pool
+) -> RightPairs:
     """Return the pairs with those the first pass had missed.  (Collective.)"""
-    pool = _finite_pairs(eps, pencil)
     counts = (eps.getIterationNumber(), eps.getConverged())
     errors = backward_errors(pencil, *pool)
     # Pairs nobody asked for have passed no gate yet.
@@ -349,18 +350,23 @@ def extracted(
     pencil: Pencil,
     wanted: Wanted,
     transformation: SpectralTransformation | None,
+    pool: Pool | None = None,
 ) -> RightPairs:
-    """Return the pairs an EPS holds, ordered and cut to those wanted.  (Collective.)"""
+    """Return the pairs an EPS holds, ordered and cut to those wanted.
+
+    Collective. pool: all finite ones, if they were read already.
+    """
     account = (
         _petsc.reason_name(SLEPc.EPS.ConvergedReason, eps.getConvergedReason()),
         eps.getIterationNumber(),
         eps.getConverged(),
         float(eps.getTolerances()[0]),
     )
-    return selected(pencil, wanted, _finite_pairs(eps, pencil), transformation, account)
+    pool = _finite_pairs(eps, pencil) if pool is None else pool
+    return selected(pencil, wanted, pool, transformation, account)
 
 
-def _finite_pairs(eps: SLEPc.EPS, pencil: Pencil) -> tuple[Block, Block]:
+def _finite_pairs(eps: SLEPc.EPS, pencil: Pencil) -> Pool:
     values, right = _petsc.converged_pairs(
         eps, pencil.A, dtype=pencil.block_dtype, inverted=pencil.exchanged_in(eps)
     )

@@ -29,6 +29,7 @@ from geneig_adjoint.element_blocks import (
     orphan_error,
     smallest_lengths,
 )
+from geneig_adjoint.element_signs import sum_is_positive
 from geneig_adjoint.entrance import takes_structures
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import row_ranges
@@ -150,6 +151,7 @@ class ElementModel(CollectiveContext):
             out.verify()
         pencil = Pencil(A, B, owned=True) if out is None else out
         pencil.point = digest(p)
+        pencil.B_proved = sum_is_positive(self, "B", self._all_values(p))
         return pencil
 
     def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Gradient:

@@ -10,6 +10,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
+from geneig_adjoint.cholesky import CHOLMOD_OPTIONS, set_up_cholmod, tries_cholmod
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.inner_solver import (
     check_preconditioner,
@@ -60,10 +61,12 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
         eps.setInitialSpace(vectors)
     prefix = f"{wanted.prefix}ga_"
     eps.setOptionsPrefix(prefix)
+    trying = tries_cholmod(pencil, wanted, sigma)
     iterative = _solves_iteratively(pencil, wanted, sigma)
     defaults = _inner_options(eps, pencil, wanted, sigma) if iterative else None
     if defaults is None:
         defaults = _solver_options(pencil, wanted, sigma)
+        defaults |= CHOLMOD_OPTIONS if trying else {}
     options = wanted.with_inner_tolerance(defaults, DEFAULT_TOLERANCE)
     try:
         with _petsc.inserted_options(prefix, options):
@@ -71,7 +74,7 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
             if iterative:
                 _watch(eps, options, prefix)
             if wanted.interval is None:
-                _set_up(eps, f"{prefix}st_", iterative=iterative)
+                _set_up(eps, f"{prefix}st_", iterative=iterative, trying=trying)
             else:  # spectrum slicing factors in solvers of its own
                 eps.setUp()
     finally:
@@ -191,8 +194,10 @@ def _watch(eps: SLEPc.EPS, options: dict[str, Any], prefix: str) -> None:
     eps.setMonitor(watch(ksp, options, prefix).stop)
 
 
-def _set_up(eps: SLEPc.EPS, prefix: str, *, iterative: bool) -> None:
+def _set_up(eps: SLEPc.EPS, prefix: str, *, iterative: bool, trying: bool) -> None:
     ksp = eps.getST().getKSP()
+    if trying and set_up_cholmod(eps):
+        return
     status = _petsc.set_up_factor(ksp, prefix, eps.setUp)
     if iterative:
         ksp.setErrorIfNotConverged(False)  # SLEPc has set it

@@ -130,7 +130,11 @@ class ScaledKernel:
 
     def matrices(self, values: Mapping[str, Block], rows: slice) -> Block:
         """Return s(rho) K0."""
-        return self._scaled(law_values(self.law, _single(values)), rows)
+        return self._scaled(self.factors(values), rows)
+
+    def factors(self, values: Mapping[str, Block]) -> Block:
+        """Return s(rho) of every element, (batch,)."""
+        return law_values(self.law, _single(values))
 
     def derivative(
         self, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice

@@ -71,6 +71,8 @@ class Pencil(CollectiveContext):
         Fingerprint of the parameters a model assembled this pencil at.
     version : int
         Raised whenever the entries change in place; eigenpairs remember theirs.
+    B_proved : bool
+        Whether the model that assembled B knows that it is positive semidefinite.
 
     Raises
     ------
@@ -96,6 +98,7 @@ class Pencil(CollectiveContext):
         self.B = B
         self.comm: MPI.Comm = A.comm.tompi4py()
         self.version = 0
+        self.B_proved = False
         self.point: dict[str, tuple[int, bytes]] | None = None
         self._declared = problem_type
         self._owned = owned
@@ -183,7 +186,9 @@ class Pencil(CollectiveContext):
         """
         if self.B is None:
             return True
-        return self._declared != "ghiep" and self.B_hermitian and is_positive(self.B)
+        if self._declared == "ghiep" or not self.B_hermitian:
+            return False
+        return self.B_proved or is_positive(self.B)
 
     def exchanged_in(self, eps: Any) -> bool:
         """Whether an EPS holds (B, A) in place of (A, B).  (Not collective.)"""
@@ -236,7 +241,7 @@ class Pencil(CollectiveContext):
         if self.B is None:
             mat.shift(-sigma)
         else:
-            mat.axpy(-sigma, self.B, structure=PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN)
+            mat.axpy(-sigma, self.B, structure=PETSc.Mat.Structure.UNKNOWN_NONZERO_PATTERN)
         return mat
 
     def check_finite(self) -> None:
@@ -262,6 +267,7 @@ class Pencil(CollectiveContext):
     def invalidate(self) -> None:
         """Forget what was measured; eigenpairs of this pencil become stale.  (Not collective.)"""
         self.version += 1
+        self.B_proved = False
         for name in (
             "hermitian",
             "symmetric",

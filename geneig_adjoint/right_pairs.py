@@ -10,7 +10,7 @@ import numpy as np
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.clusters import nearest_gaps
 from geneig_adjoint.collective import column_norms
-from geneig_adjoint.conditioning import backward_errors, residual_limit
+from geneig_adjoint.conditioning import backward_errors, defects, residual_limit
 from geneig_adjoint.constraints import constrained_pairs
 from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.eigenspaces import disentangled
@@ -107,12 +107,13 @@ def selected(
         values, right, gaps = values[again], np.asfortranarray(right[:, again]), gaps[again]
     reason, iterations, converged, tolerance = account
     constrained, notes = constrained_pairs(pencil, values, right)
+    defect = defects(pencil, values, right)
     return RightPairs(
         values=values,
         right=right,
         gaps=gaps,
-        residuals=backward_errors(pencil, values, right),
-        distances=_distances(pencil, values, right, transformation),
+        residuals=backward_errors(pencil, values, right, known=defect),
+        distances=_distances(pencil, defect, right, transformation),
         transformation=transformation,
         sigma=None if transformation is None else transformation.sigma,
         reason=reason,
@@ -126,7 +127,7 @@ def selected(
 
 def _distances(
     pencil: Pencil,
-    values: Block,
+    defect: Block,
     right: Block,
     transformation: SpectralTransformation | None,
 ) -> Block | None:
@@ -134,8 +135,6 @@ def _distances(
     # stiff problem; the residual seen through the factor does.
     if transformation is None or transformation.sigma is None:
         return None
-    shifts = (values.real if right.dtype.kind == "f" else values)[None, :]
-    defect: Block = pencil.multiply_a(right) - shifts * pencil.multiply_b(right)
     solved = transformation.solve(defect, purpose="the residual check of the eigensolve")
     sizes = column_norms(pencil.comm, solved)
     return np.asarray(sizes / np.maximum(column_norms(pencil.comm, right), TINY))

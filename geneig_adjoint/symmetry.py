@@ -198,32 +198,34 @@ def _smallest_ritz(mat: PETSc.Mat, scales: Block | None, steps: int) -> tuple[fl
     S = np.ones((mat.getLocalSize()[0], 1)) if scales is None else scales[:, None]
     v = _petsc.deterministic_block(mat.getOwnershipRange(), 1, seed=4)
     v = v * (S > 0)
-    basis = np.zeros((v.shape[0], 0))
+    basis = np.zeros((v.shape[0], min(steps, n)), dtype=PETSc.ScalarType, order="F")
     diagonal: list[float] = []
     off_diagonal: list[float] = []
     size, scale = 0.0, 0.0
-    for _ in range(min(steps, n)):
+    for step in range(min(steps, n)):
         norm = float(column_norms(comm, v)[0])
         if norm <= 1e-12 * scale or norm == 0:
             break
         if diagonal:
             off_diagonal.append(norm)
-        v = v / norm
-        basis = np.hstack([basis, v])
-        product = _petsc.multiply(mat, S * v)
-        norms = column_norms(comm, np.hstack([product, S * v]))
-        size = max(size, float(norms[0] / norms[1]))
+        basis[:, [step]] = v / norm
+        known = basis[:, : step + 1]
+        scaled = S * known[:, -1:]
+        product = _petsc.multiply(mat, scaled)
         v = S * product
-        scale = max(scale, float(column_norms(comm, v)[0]))
-        # Full orthogonalisation, twice: ghosts of large Ritz values would be harmless,
-        # lost orthogonality would not.
-        coefficients = inner(comm, basis, v)
-        diagonal.append(float(coefficients[-1, 0].real))
-        v = v - basis @ coefficients
-        v = v - basis @ inner(comm, basis, v)
+        norms = column_norms(comm, np.hstack([product, scaled, v]))
+        size = max(size, float(norms[0] / norms[1]))
+        scale = max(scale, float(norms[2]))
+        # By the recurrence first, and then all of it: ghosts of large Ritz values would be
+        # harmless, lost orthogonality would not.
+        diagonal.append(float(inner(comm, known[:, -1:], v)[0, 0].real))
+        v = v - diagonal[-1] * known[:, -1:]
+        if step:
+            v = v - norm * known[:, -2:-1]
+        v = v - known @ inner(comm, known, v)
     if not diagonal:
         return 0.0, 0.0
     values, turns = scipy.linalg.eigh_tridiagonal(np.array(diagonal), np.array(off_diagonal))
-    length = float(column_norms(comm, S * (basis @ turns[:, :1]))[0])
+    length = float(column_norms(comm, S * (basis[:, : len(diagonal)] @ turns[:, :1]))[0])
     ratio = values[0] / max(abs(values[0]), abs(values[-1]), TINY)
     return float(ratio), float(values[0] / max(size * length**2, TINY))

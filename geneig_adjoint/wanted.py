@@ -136,7 +136,7 @@ class Wanted:
         if self.option("st_pc_type", options) not in {"lu", "cholesky"}:
             # The package of the direct factor does not fit another preconditioner.
             for name in set(options) - set(self.options):
-                if name.startswith(("st_pc_factor_", "st_mat_mumps_")):
+                if name.startswith(("st_pc_factor_", "st_mat_mumps_", "st_mat_cholmod_")):
                     del options[name]
         return options
 

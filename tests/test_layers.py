@@ -22,6 +22,7 @@ GROUPS = [
         {"compiled_routines", "jax_support", "kernels"},
         {"compiled_kernels", "differenced_kernels", "jax_kernels"},
         {"element_blocks", "enzyme_kernels", "kernel_checks"},
+        {"element_signs"},
     ],
     [{"matrix_sources"}, {"models"}, {"assembled", "elements", "operators"}],
     [
@@ -52,6 +53,7 @@ GROUPS = [
         {"pair_systems"},
     ],
     [
+        {"cholesky"},
         {"completeness", "eps_setup", "equilibration", "right_pairs"},
         {"definiteness", "rows_beside"},
         {"eigensolver", "left_vectors"},
