@@ -12,23 +12,25 @@ the eigensolver's whole basis where it is at hand, are part of the space from th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.collective import column_norms
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.krylov_space import KrylovSpace
 from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.tall_blocks import add_product, product, sums
 
 STEPS = 60
 """Blocked solves for one right-hand side at most."""
 STALLED = 4
 """Steps without progress after which columns are left to other strategies."""
 CORRECTIONS = 3
-MARGIN = 0.1
+MARGIN = 0.5
 """The projected problem is solved to this part of the tolerance: it does not know all errors."""
 LARGEST_GROWTH = 1e5
 """Solutions larger than this, relative to those with the factor, hint at a multiple value."""
@@ -68,6 +70,37 @@ class Solution:
     accuracy: float
 
 
+@dataclass(eq=False)
+class _Work:
+    """Columns that are being solved, with what is known about them.
+
+    Residuals are ``remaining`` + K ``rest``; w = 0 at first.
+    """
+
+    systems: list[System]
+    rhs: Block
+    w: Block
+    remaining: Block
+    rest: Block
+    lengths: Block
+    limits: Block
+    foreseen: Block
+    along: Block
+    errors: Block
+
+    @classmethod
+    def of(cls, systems: list[System], rhs: Block, dtype: np.dtype[Any]) -> _Work:
+        """Return columns of which nothing is known."""
+        zero, none = np.zeros(rhs.shape, dtype=dtype, order="F"), np.zeros(rhs.shape[1])
+        return cls(systems, rhs, zero, rhs, zero, none, none, none, np.zeros((0, len(none))), none)
+
+    def taken(self, which: Block) -> _Work:
+        """Return some of the columns."""
+        blocks = (getattr(self, item.name) for item in fields(self)[1:])
+        chosen = (np.asfortranarray(block[..., which]) for block in blocks)
+        return _Work([self.systems[i] for i in which], *chosen)
+
+
 class BlockKrylov:
     """The bordered systems of all pairs in one direction.  (Collective.)
 
@@ -87,21 +120,23 @@ class BlockKrylov:
         pencil = pairs.pencil
         weighted = pencil.definite and pencil.B_positive
         self.space = KrylovSpace(pairs.factor, hermitian=hermitian, weighted=weighted)
-        sigma = complex(pairs.factor.sigma)
-        shifts = pairs.values - sigma
+        shifts = pairs.values - complex(pairs.factor.sigma)
         self._shifts = shifts.conj() if hermitian else shifts
-        left = _left(pairs)
+        B_right = pencil.multiply_b(pairs.right)
+        left = _left(pairs, B_right)
         # Null vectors of A - lam B and of its transpose, as this direction sees them.
         self._null, self._dual = (left, pairs.right) if hermitian else (pairs.right, left)
-        B_right = pencil.multiply_b(pairs.right)
         # Border: column beside the matrix, row below it.
         self._column, self._row = (pairs.right, B_right) if hermitian else (B_right, pairs.right)
+        self._upper, self._lower = sums(
+            pairs.comm, (self._dual, self._column), (self._row, self._null)
+        )
         self.space.add_eigenvectors(self._null, 1.0 / self._shifts)
         if weighted:
             recycled = pairs.factor.krylov_basis()
             if recycled is not None:
                 self.space.add_krylov_basis(recycled)
-        self._places = self.space.coordinates(self._null)
+        self._places, self._sizes = self.space.measured(self._null)
 
     def solve(self, systems: Sequence[System]) -> list[Solution]:
         """Solve together; what does not converge is marked by infinite accuracy.
@@ -109,124 +144,149 @@ class BlockKrylov:
         Collective.
         """
         owner = np.repeat(np.arange(len(systems)), [item.rhs.shape[1] for item in systems])
-        parts = [self.project(system, system.rhs) for system in systems]
+        columns = [systems[i] for i in owner]
+        rhs, nu = self._project(columns, np.hstack([item.rhs for item in systems]))
         with np.errstate(all="ignore"):  # what is singular fails the checks
-            w, errors = self._solved(
-                np.hstack([part[0] for part in parts]), [systems[i] for i in owner]
-            )
+            w, errors = self._solved(rhs, columns)
         errors = np.where(errors <= self._rtol, errors, np.inf)
-        return [
-            Solution(
-                self._bordered(system, w[:, owner == i]), parts[i][1], errors[owner == i].max()
-            )
-            for i, system in enumerate(systems)
-        ]
+        v = self._bordered(systems, w)
+        found = []
+        for i, system in enumerate(systems):
+            own = np.flatnonzero(owner == i)
+            below = nu[np.ix_(list(system.members), own)]
+            found.append(Solution(v[:, own], below, errors[own].max()))
+        return found
 
-    def product(self, w: Block, lam: Block) -> Block:
-        """Return (A - lam_j B) w_j, or with its Hermitian transpose.  (Collective.)"""
-        pencil, hermitian = self._pairs.pencil, self._hermitian
-        lam = _real_where_real(lam.conj() if hermitian else lam, w)
-        B_w = pencil.multiply_b(w, hermitian=hermitian)
-        return np.asarray(pencil.multiply_a(w, hermitian=hermitian) - B_w * lam)
+    def _project(self, columns: Sequence[System], block: Block) -> tuple[Block, Block]:
+        """Return what the border leaves of right-hand sides, and its lower unknowns, (k, c).
 
-    def project(self, system: System, block: Block) -> tuple[Block, Block]:
-        """Return what the border leaves of right-hand sides, and its lower unknowns."""
-        comm, members = self._pairs.comm, list(system.members)
-        column, dual = self._column[:, members], self._dual[:, members]
-        sums = inner(comm, dual, np.hstack([column, block]))
-        nu = np.linalg.solve(sums[:, : len(members)], sums[:, len(members) :])
-        return np.asarray(block - column @ nu), nu
+        Collective. Every column has its system, and unknowns for the members of that.
+        """
+        along = sums(self._pairs.comm, (self._dual, block))[0]
+        nu = _each_border(columns, self._upper, along)
+        kind = np.result_type(block, nu, self._column)
+        return add_product(np.array(block, dtype=kind, order="F"), self._column, nu, -1.0), nu
 
-    def _bordered(self, system: System, w: Block) -> Block:
-        """Return solutions with the lower row fulfilled.  (Collective.)"""
-        members = list(system.members)
-        row, null = self._row[:, members], self._null[:, members]
-        sums = inner(self._pairs.comm, row, np.hstack([null, w]))
-        missing = system.rho - sums[:, len(members) :]
-        return np.asarray(w + null @ np.linalg.solve(sums[:, : len(members)], missing))
+    def _bordered(self, systems: Sequence[System], w: Block) -> Block:
+        """Return solutions with the lower rows fulfilled.  (Collective.)"""
+        along = sums(self._pairs.comm, (self._row, w))[0]
+        kind = np.result_type(along, *(system.rho for system in systems))
+        missing, columns = -along.astype(kind), list[System]()
+        for system in systems:
+            own = np.arange(len(columns), len(columns) + system.rhs.shape[1])
+            missing[np.ix_(list(system.members), own)] += system.rho
+            columns += [system] * len(own)
+        return add_product(w, self._null, _each_border(columns, self._lower, missing))
 
     def _solved(self, rhs: Block, systems: Sequence[System]) -> tuple[Block, Block]:
         """Return solutions and their estimated relative errors, column by column."""
-        space, comm = self.space, self._pairs.comm
-        w = np.zeros(rhs.shape, dtype=np.result_type(rhs, self._null))
-        errors = np.full(rhs.shape[1], np.inf)
-        errors[column_norms(comm, rhs) == 0] = 0.0
-        natural = np.zeros(rhs.shape[1])
-        remaining = rhs.astype(w.dtype)
+        w = np.zeros(rhs.shape, dtype=np.result_type(rhs, self._null), order="F")
+        errors = np.where(column_norms(self._pairs.comm, rhs) > 0, np.inf, 0.0)
+        (open_,) = np.nonzero(errors)
+        work = _Work.of([systems[i] for i in open_], np.asfortranarray(rhs[:, open_]), w.dtype)
         for attempt in range(CORRECTIONS):
-            (open_,) = np.nonzero(errors > self._rtol)
             if not open_.size:
                 break
-            chosen = [systems[i] for i in open_]
-            b = space.solve(remaining[:, open_])
-            lengths = space.lengths(b)
-            if attempt:
-                moves = lengths / np.maximum(space.lengths(w[:, open_]), TINY)
-                if np.all(moves <= self._rtol):
-                    w[:, open_] += b
-                    errors[open_] = moves
-                    break
-                lengths = np.maximum(lengths, space.lengths(w[:, open_]))
-            else:
-                natural[open_] = lengths
-            found, rest, foreseen = self._expanded(b, lengths, chosen)
-            w[:, open_] += found
-            remaining[:, open_], unforeseen = self._remaining(
-                rhs[:, open_], w[:, open_], rest, chosen
-            )
-            lengths = np.maximum(space.lengths(w[:, open_]), TINY)
-            errors[open_] = (foreseen + unforeseen) / lengths
-            errors[open_[lengths > LARGEST_GROWTH * natural[open_]]] = np.inf
+            self._improve(work, first=attempt == 0)
+            w[:, open_], errors[open_] = work.w, work.errors
+            again = np.flatnonzero(work.errors > self._rtol)
+            open_, work = open_[again], work.taken(again)
         return w, errors
 
-    def _remaining(
-        self, rhs: Block, w: Block, rest: Block, systems: Sequence[System]
-    ) -> tuple[Block, Block]:
-        """Return true residuals, and what their unforeseen parts do to solutions.
+    def _improve(self, work: _Work, *, first: bool) -> None:
+        """Improve solutions until the space holds them, and estimate their errors.
 
-        Collective. Unforeseen is what the projected problem does not know: rounding, and
-        errors of known eigenvectors. K^-1 of it is estimated: exact along eigenvectors,
-        with the largest known shift elsewhere.
-        """
-        numbers = [system.pair for system in systems]
-        residual = rhs - self.product(w, self._pairs.values[numbers])
-        unforeseen = residual - self.space.times_factor(rest)
-        for i, system in enumerate(systems):
-            both = self.project(system, np.column_stack([residual[:, i], unforeseen[:, i]]))[0]
-            residual[:, i], unforeseen[:, i] = both.T
-        comm, far = self._pairs.comm, np.abs(self._shifts).max()
-        along = inner(comm, self._dual, unforeseen) / self._shifts[:, None]
-        heavy = self.space.lengths(w) / np.maximum(column_norms(comm, w), TINY)
-        across = column_norms(comm, unforeseen) / np.maximum(heavy * far, TINY)
-        sizes = self.space.lengths(self._null)
-        return residual, np.linalg.norm(sizes[:, None] * along, axis=0) + across
-
-    def _expanded(
-        self, b: Block, lengths: Block, systems: Sequence[System]
-    ) -> tuple[Block, Block, Block]:
-        """Return solutions for K w = b by the space, grown until it holds them.
-
-        Collective. Also s W rho, with rho the residuals' coordinates, and its lengths.
+        Collective. Later attempts begin with what the space does not know.
         """
         space = self.space
-        shifts = self._shifts[[system.pair for system in systems]]
-        shifts = _real_where_real(shifts, b)
-        right = self._joined(space.image(self._halves(b)), b)
+        b = space.solve(work.remaining) + work.rest
+        coordinates, sizes = space.measured(b)
+        if first:
+            work.limits = LARGEST_GROWTH * sizes
+        elif np.all(sizes <= self._rtol * work.lengths):
+            work.w, work.errors = work.w + b, sizes / work.lengths
+            return
+        self._expand(work, b, coordinates)
+        self._judge(work)
+        if space.weighted and np.any(work.errors > self._rtol):
+            self._refine(work)
+            self._judge(work)
+        work.errors = np.where(work.lengths > work.limits, np.inf, work.errors)
+
+    def _judge(self, work: _Work) -> None:
+        """Find what is left of residuals without K rest, and estimate errors of solutions.
+
+        Collective. The projected problem does not foresee what is left: rounding, and errors
+        of known eigenvectors. What K^-1 makes of it is known along the known part of the
+        space where S is self-adjoint, (S W E)^H left, and along eigenvectors else. Across
+        them it is estimated by the largest factor that is expected there.
+        """
+        pencil, comm, hermitian = self._pairs.pencil, self._pairs.comm, self._hermitian
+        values = _real_where_real(self._at(self._pairs.values, work.systems), work.w)
+        B_w = pencil.multiply_b(work.w, hermitian=hermitian)
+        left = work.rhs - pencil.multiply_a(work.w + work.rest, hermitian=hermitian)
+        left += B_w * (values.conj() if hermitian else values)
+        sigma = _real_where_real(np.array([complex(self._pairs.factor.sigma)]), left)
+        if sigma.any():
+            B_rest = pencil.multiply_b(work.rest, hermitian=hermitian)
+            left += B_rest * (sigma.conj() if hermitian else sigma)
+        left, _ = self._project(work.systems, left)
+        sizes, plain = column_norms(comm, left), np.maximum(column_norms(comm, work.w), TINY)
+        lengths, far = plain, np.abs(self._shifts).max()
+        if self.space.weighted:
+            lengths = np.maximum(self.space.weighed_lengths(work.w, B_w), TINY)
+            work.along = self.space.factors_of(left)
+            along = np.linalg.norm(work.along, axis=0)
+            far = 1.0 / self.space.reach if self.space.reach else far
+        else:
+            parts = sums(comm, (self._dual, left))[0] / self._shifts[:, None]
+            along = np.linalg.norm(self._sizes[:, None] * parts, axis=0)
+        across = sizes * plain / np.maximum(lengths * far, TINY)
+        work.remaining, work.lengths = left, lengths
+        work.errors = (work.foreseen + along + across) / lengths
+
+    def _refine(self, work: _Work) -> None:
+        """Take what is left along the known part of the space into the solutions.
+
+        Collective. Costs no solve.
+        """
+        space = self.space
+        shifts = _real_where_real(self._at(self._shifts, work.systems), work.along)
+        u, rho = self._projected(space.known @ work.along, shifts, work.systems)
+        work.w = add_product(work.w, space.basis, space.known @ u)
+        work.rest = add_product(work.rest, space.basis, rho)
+
+    def _expand(self, work: _Work, b: Block, coordinates: Block) -> None:
+        """Add solutions for K w = b by the space, grown until it holds them.
+
+        Collective. ``rest`` is then s W rho, with rho the residuals' coordinates.
+        """
+        space, systems = self.space, work.systems
+        shifts = _real_where_real(self._at(self._shifts, systems), b)
+        right = self._joined(space.image(self._halves(b), self._halves(coordinates)), b)
         history: list[Block] = []
         while True:
             right = _padded(right, space.size)
             u, rho = self._projected(right, shifts, systems)
-            errors = np.abs(shifts) * np.linalg.norm(rho, axis=0)
-            history.append(errors / lengths)
-            stalled = len(history) > STALLED and history[-1] > 0.5 * history[-1 - STALLED]
-            (open_,) = np.nonzero((errors > MARGIN * self._rtol * lengths) & ~np.asarray(stalled))
+            if not work.lengths.any():  # needed to a digit only, which is right from here on
+                found = add_product(b.copy(order="F"), space.basis, shifts * (space.known @ u))
+                work.lengths = np.maximum(space.lengths(found), TINY)
+            growth = space.growth(shifts)
+            errors = growth * np.abs(shifts) * np.linalg.norm(rho, axis=0) / work.lengths
+            history.append(errors)
+            stalled = len(history) > STALLED and errors > 0.5 * history[-1 - STALLED]
+            (open_,) = np.nonzero((errors > MARGIN * self._rtol) & ~np.asarray(stalled))
             if len(history) == STEPS or not open_.size:
                 break
-            if not space.expand(self._halves(rho[:, open_])):
+            weights = np.abs(shifts[open_]) / work.lengths[open_]
+            if not space.expand(self._halves(rho[:, open_] * weights)):
                 break
-        rest = shifts * (space.basis @ rho)
-        found = b + shifts * (space.basis @ (space.known @ u))
-        return found, rest, np.abs(shifts) * np.linalg.norm(rho, axis=0)
+        work.foreseen = errors * work.lengths
+        work.rest = product(space.basis, shifts * rho)
+        work.w = work.w + add_product(b, space.basis, shifts * (space.known @ u))
+
+    def _at(self, values: Block, systems: Sequence[System]) -> Block:
+        return np.asarray(values[[system.pair for system in systems]])
 
     def _projected(
         self, right: Block, shifts: Block, systems: Sequence[System]
@@ -271,12 +331,20 @@ def _real_where_real(values: Block, block: Block) -> Block:
     return values if np.iscomplexobj(block) else values.real
 
 
-def _left(pairs: Eigenpairs) -> Block:
+def _left(pairs: Eigenpairs, B_right: Block) -> Block:
     """Return left vectors with y^H B x = 1; those of Hermitian pencils follow from the right."""
     if pairs.left is not None:
         return pairs.left
-    B_right = pairs.pencil.multiply_b(pairs.right)
     return np.asarray(pairs.right / column_dots(pairs.comm, pairs.right, B_right).real)
+
+
+def _each_border(columns: Sequence[System], matrix: Block, right: Block) -> Block:
+    """Return unknowns (k, c) of the small systems that the members of every column make."""
+    found = np.zeros(right.shape, dtype=np.result_type(matrix, right))
+    for i, system in enumerate(columns):
+        members = list(system.members)
+        found[members, i] = np.linalg.solve(matrix[np.ix_(members, members)], right[members, i])
+    return found
 
 
 def _padded(block: Block, rows: int) -> Block:

@@ -15,14 +15,22 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.collective import column_norms
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.tall_blocks import add_product, product, sums
 
 DEPENDENT = 1e-12
 """Directions shorter than this, relative to the vectors they come from, are rounding."""
 INDEPENDENT = 1e-4
-"""Directions this long, relative to others, survive an orthogonalisation by Gram matrices."""
+"""Coordinates of eigenvectors this small, relative to others, are rounding."""
+NEGLIGIBLE = 1e-6
+"""Directions with this part of the largest error are not worth a solve yet."""
+STRONG = 0.7
+"""Directions that keep this part of their length are orthogonal after one pass: errors of
+orthogonality then add up, but do not grow."""
+GROWTH = 5.0
+"""What errors may grow to from residuals, where nothing better is known."""
 PASSES = 4
 ROUNDING = 100 * EPS
 RELATION = 1e-9
@@ -53,6 +61,10 @@ class KrylovSpace:
         E with orthonormal columns and H, (m, d) each, the same on all ranks.
     solved : int
         Columns solved with the factor so far.
+    weighted : bool
+    reach : float
+        Norm of S on the directions learned last, 0 without any: where S is self-adjoint, an
+        estimate of its norm outside of the space.
 
     """
 
@@ -62,12 +74,13 @@ class KrylovSpace:
         self._transformation = transformation
         self.pencil = transformation.pencil
         self.comm = self.pencil.comm
-        self._hermitian, self._weighted = hermitian, weighted
+        self._hermitian, self.weighted = hermitian, weighted
         self._storage = np.zeros((self.pencil.n_local, 32), dtype=PETSc.ScalarType, order="F")
         self.size = 0
         self.known = np.zeros((0, 0), dtype=PETSc.ScalarType)
         self.images = np.zeros((0, 0), dtype=PETSc.ScalarType)
         self.solved = 0
+        self.reach = 0.0
 
     @property
     def basis(self) -> Block:
@@ -85,70 +98,108 @@ class KrylovSpace:
 
     def weigh(self, block: Block) -> Block:
         """Return B block where that is the inner product, else the block.  (Collective.)"""
-        return self.pencil.multiply_b(block) if self._weighted else block
+        return self.pencil.multiply_b(block) if self.weighted else block
 
     def lengths(self, block: Block) -> Block:
         """Return the norms of columns in the inner product.  (Collective.)"""
-        return self._roots(block, self.weigh(block))
+        return self.weighed_lengths(block, self.weigh(block))
 
-    def coordinates(self, block: Block) -> Block:
-        """Return W^H (weighed block), (m, k).  (Collective.)"""
-        return inner(self.comm, self.basis, self.weigh(block))
+    def weighed_lengths(self, block: Block, weighed: Block) -> Block:
+        """Return the lengths of vectors whose weighed ones are known.  (Collective.)"""
+        squares = column_dots(self.comm, block, weighed).real
+        return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
+
+    def measured(self, block: Block) -> tuple[Block, Block]:
+        """Return coordinates W^H (weighed block), (m, k), and lengths.  (Collective.)"""
+        weighed = self.weigh(block)
+        squares = np.einsum("ij,ij->j", block.conj(), weighed).real[None]
+        part, squares = sums(self.comm, (self.basis, weighed), (np.ones((1, 1)), squares))
+        return part, np.sqrt(np.maximum(squares[0].real, 0.0))
+
+    def factors_of(self, residuals: Block) -> Block:
+        """Return the coordinates of K^-1 residuals along W E, where S is self-adjoint.
+
+        Collective.
+        """
+        return np.asarray(self.images.conj().T @ sums(self.comm, (self.basis, residuals))[0])
+
+    def growth(self, shifts: Block) -> Block:
+        """Return how much larger errors are than residuals of (I - s S), outside of the space.
+
+        Not collective. Where S is self-adjoint, the last expansion tells how large it is there.
+        """
+        if not self.weighted or not self.reach:
+            return np.full(len(shifts), GROWTH)
+        return 1.0 / np.maximum(1.0 - np.abs(shifts) * self.reach, 1.0 / GROWTH)
 
     def append(self, block: Block) -> Block:
         """Add vectors to the basis, and return the coordinates of all of them, (m, k).
 
-        Collective. What depends on the basis already adds nothing.
+        Collective. What depends on the basis already adds nothing. Directions that keep most
+        of their length are orthogonal after one pass, the others go through another.
         """
         start, coordinates = self.size, np.zeros((self.size, block.shape[1]))
-        rest, weighed = block, self.weigh(block)
-        sizes = self._roots(rest, weighed)
+        # Always: block = W coordinates + rest mix.
+        rest, mix = np.array(block, dtype=self.basis.dtype, order="F"), np.eye(block.shape[1])
+        sizes = 0.0
         for _ in range(PASSES):
-            part = inner(self.comm, self.basis, weighed)
-            coordinates = coordinates + part
-            rest = rest - self.basis @ part
-            weighed = self.weigh(rest)
-            lengths = self._roots(rest, weighed)
-            long = lengths > np.maximum(DEPENDENT * sizes, self._noise(rest))
+            part, gram, noise = self._measured(rest)
+            lengths = np.sqrt(np.maximum(np.diag(gram).real, 0.0))
+            coordinates = coordinates + part @ mix
+            long = lengths > np.maximum(DEPENDENT * sizes, noise)
             if not long.any():
                 break
-            unit = 1.0 / lengths[long]
-            fresh, weighed_fresh = self._orthonormal(rest[:, long] * unit, weighed[:, long] * unit)
-            part = inner(self.comm, fresh, weighed)
-            coordinates = np.vstack([coordinates, part])
-            self._keep(fresh)
-            rest, weighed = rest - fresh @ part, weighed - weighed_fresh @ part
-            if np.all(self._roots(rest, weighed) <= DEPENDENT * sizes):
+            units, mix = 1.0 / lengths[long], lengths[long, None] * mix[long]
+            part, rest = part[:, long] * units, rest if long.all() else rest[:, long]
+            gram = gram[np.ix_(long, long)] * np.outer(units, units) - part.conj().T @ part
+            values, turn = np.linalg.eigh((gram + gram.conj().T) / 2)
+            sure = values > np.maximum(STRONG, (noise[long] * units) @ np.abs(turn)) ** 2
+            scales = np.where(sure, np.sqrt(np.maximum(values, TINY)), 1.0)
+            turn, mix = turn / scales, scales[:, None] * (turn.conj().T @ mix)
+            rest = product(rest, units[:, None] * turn)
+            rest = add_product(rest, self.basis, part @ turn, -1.0)
+            self._keep(rest[:, sure])
+            coordinates = np.vstack([coordinates, mix[sure]])
+            if sure.all():
                 break
+            # What remains has come from unit vectors, or from shorter ones made as long.
+            sizes = float(np.min(units * sizes)) if sizes else 1.0
+            rest, mix = np.asfortranarray(rest[:, ~sure]), mix[~sure]
         self.known = _padded(self.known, self.size - start)
         self.images = _padded(self.images, self.size - start)
         return coordinates
 
-    def image(self, block: Block) -> Block:
+    def image(self, block: Block, coordinates: Block) -> Block:
         """Add S block to the basis, and return its coordinates, (m, k).
 
         Collective. Only what lies outside of the known part is multiplied: rounding
         along eigenvectors far below the others would be enlarged by the ratio of the shifts.
         """
-        inside = self.known.conj().T @ self.coordinates(block)
-        outside: Block = block - self.basis @ (self.known @ inside)
+        inside = self.known.conj().T @ coordinates
+        outside = add_product(block.copy(order="F"), self.basis, self.known @ inside, -1.0)
         found = self.append(self.apply(outside))
         return np.asarray(found + self.images @ inside)
 
     def expand(self, directions: Block) -> bool:
         """Learn S on W directions, (m, k), by one blocked solve; tell whether that was new.
 
-        Collective. The part of directions that is known already is left out.
+        Collective. The part of directions that is known already is left out; what is short
+        beside the others waits.
         """
-        rest = directions / np.maximum(np.linalg.norm(directions, axis=0), TINY)
+        rest = directions
         for _ in range(2):
             rest = rest - self.known @ (self.known.conj().T @ rest)
         left, values, _ = np.linalg.svd(rest, full_matrices=False)
-        fresh = left[:, values > INDEPENDENT]
+        fresh = left[:, values > NEGLIGIBLE * values.max()]
         if not fresh.shape[1]:
             return False
-        images = self.append(self.apply(self.basis @ fresh))
-        self._learn(_padded(fresh, self.size - len(fresh)), images)
+        # All of the oldest vectors are known: only rounding is along them.
+        first = int(np.argmax(np.abs(fresh).max(axis=1) > DEPENDENT))
+        fresh[:first] = 0.0
+        images = self.append(self.apply(product(self.basis[:, first:], fresh[first:])))
+        fresh = _padded(fresh, self.size - len(fresh))
+        self.reach = float(np.linalg.norm(fresh.conj().T @ images, 2))
+        self._learn(fresh, images)
         return True
 
     def add_eigenvectors(self, vectors: Block, factors: Block) -> None:
@@ -178,28 +229,27 @@ class KrylovSpace:
         inside = self.size
         self.append(vectors[:, -1:])
         if self.size > inside > 0:
-            shifted = self.times_factor(self.basis)
-            gram = inner(self.comm, self.basis, shifted)
+            weighed = self.weigh(self.basis)
+            shifted = self.times_factor(self.basis, weighed)
+            gram = sums(self.comm, (self.basis, shifted))[0]
             lead = np.linalg.inv(gram)[:inside, :inside]
             tail = -(gram[-1:, :inside] @ lead) / gram[-1, -1]
             images = np.vstack([lead, tail])
-            wanted = self.pencil.multiply_b(self.basis[:, :inside])
-            wrong = column_norms(self.comm, wanted - shifted @ images)
-            if np.all(wrong <= RELATION * column_norms(self.comm, wanted)):
+            wrong = weighed[:, :inside] - product(shifted, images)
+            sizes = column_norms(self.comm, weighed[:, :inside])
+            if np.all(column_norms(self.comm, wrong) <= RELATION * sizes):
                 self.known = np.eye(self.size, inside, dtype=self.basis.dtype)
                 self.images = images
                 return True
         self.size, self.known, self.images = before
         return False
 
-    def times_factor(self, block: Block) -> Block:
-        """Return K block, or K^H block.  (Collective.)"""
+    def times_factor(self, block: Block, weighed: Block) -> Block:
+        """Return K block for a Hermitian K, of a block and B times it.  (Collective.)"""
         sigma = self._transformation.sigma
         assert sigma is not None
-        sigma = np.conj(sigma) if self._hermitian else sigma
-        sigma = sigma if np.iscomplexobj(self.basis) else sigma.real
-        A_block = self.pencil.multiply_a(block, hermitian=self._hermitian)
-        return A_block - sigma * self.pencil.multiply_b(block, hermitian=self._hermitian)
+        A_block = self.pencil.multiply_a(block)
+        return A_block - sigma.real * weighed if sigma else A_block
 
     def _learn(self, directions: Block, images: Block) -> None:
         self.known = np.hstack([self.known, directions])
@@ -214,34 +264,22 @@ class KrylovSpace:
         self._storage[:, self.size : end] = fresh
         self.size = end
 
-    def _roots(self, block: Block, weighed: Block) -> Block:
-        """Return the lengths of vectors whose weighed ones are known.  (Collective.)"""
-        squares = column_dots(self.comm, block, weighed).real
-        return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
+    def _measured(self, block: Block) -> tuple[Block, Block, Block]:
+        """Return W^H weighed, block^H weighed, and the lengths that rounding gives columns.
 
-    def _orthonormal(self, block: Block, weighed: Block) -> tuple[Block, Block]:
-        """Return orthonormal columns of the span of unit vectors, but for dependent ones.
-
-        Collective. Vectors come and go with the weighed ones.
+        Collective. Where B is singular there are such lengths.
         """
-        block, weighed = self._normalized(block, weighed, INDEPENDENT)
-        # Short directions have lost orthogonality.
-        block = block - self.basis @ inner(self.comm, self.basis, weighed)
-        return self._normalized(block, self.weigh(block), 0.1)
-
-    def _normalized(self, block: Block, weighed: Block, least: float) -> tuple[Block, Block]:
-        gram = inner(self.comm, block, weighed)
-        values, vectors = np.linalg.eigh((gram + gram.conj().T) / 2)
-        keep = values > least**2 * values.max()
-        turn = vectors[:, keep] / np.sqrt(values[keep])
-        return block @ turn, weighed @ turn
-
-    def _noise(self, block: Block) -> Block:
-        """Return lengths that rounding gives to columns where B is singular.  (Collective.)"""
-        if not self._weighted:
-            return np.zeros(block.shape[1])
+        weighed = self.weigh(block)
+        if not self.weighted:
+            part, gram = sums(self.comm, (self.basis, weighed), (block, weighed))
+            return part, gram, np.zeros(block.shape[1])
+        squares = np.einsum("ij,ij->j", block.conj(), block).real[None]
+        one = np.ones((1, 1))
+        part, gram, squares = sums(
+            self.comm, (self.basis, weighed), (block, weighed), (one, squares)
+        )
         size = np.sqrt(ROUNDING * self.pencil.norms[1])
-        return np.asarray(size * column_norms(self.comm, block))
+        return part, gram, size * np.sqrt(squares[0].real)
 
 
 def _padded(block: Block, rows: int) -> Block:

@@ -225,14 +225,22 @@ class Pencil(CollectiveContext):
     def multiply_a(self, block: Block, *, hermitian: bool = False) -> Block:
         """Return A @ block or A^H @ block.  (Collective.)"""
         self.check_open()
-        return _petsc.multiply(self.A, block, hermitian=hermitian)
+        return _petsc.multiply(self.A, block, hermitian=hermitian and not self._self_adjoint)
 
     def multiply_b(self, block: Block, *, hermitian: bool = False) -> Block:
         """Return B @ block or B^H @ block; the block itself for B = I.  (Collective.)"""
         self.check_open()
         if self.B is None:
             return block
-        return _petsc.multiply(self.B, block, hermitian=hermitian)
+        return _petsc.multiply(self.B, block, hermitian=hermitian and not self._self_adjoint)
+
+    @property
+    def _self_adjoint(self) -> bool:
+        """Whether A and B were measured to be Hermitian, and are taken for it.
+
+        Not collective. Products with transposes need passes of another kind, half as fast.
+        """
+        return bool(self.__dict__.get("definite", False))
 
     def shifted(self, sigma: complex) -> PETSc.Mat:
         """Return a new matrix A - sigma B; the caller destroys it.  (Collective.)"""

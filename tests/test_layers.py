@@ -14,7 +14,7 @@ README = PACKAGE.parent / "README.md"
 # study are packages: one layer each, free inside.
 GROUPS = [
     [{"errors", "_types", "_version"}],
-    [{"_petsc", "collective", "exchange"}, {"assembly", "block_solves", "ghosts"}],
+    [{"_petsc", "collective", "exchange"}, {"assembly", "block_solves", "ghosts", "tall_blocks"}],
     [{"differentiation"}, {"directions"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
     [{"pencil_checks", "preconditioners", "symmetry", "views"}, {"pencil"}],
