@@ -32,6 +32,10 @@ STALLED = 4
 CORRECTIONS = 3
 MARGIN = 0.5
 """The projected problem is solved to this part of the tolerance: it does not know all errors."""
+KEPT = 160
+"""Vectors of a space that is kept for later systems of the same pairs, at most."""
+HELD = 1e-10
+"""Part of an eigenvector's squared length that a space may lack and still be said to hold it."""
 LARGEST_GROWTH = 1e5
 """Solutions larger than this, relative to those with the factor, hint at a multiple value."""
 
@@ -118,8 +122,6 @@ class BlockKrylov:
     def __init__(self, pairs: Eigenpairs, *, hermitian: bool, rtol: float) -> None:
         self._pairs, self._hermitian, self._rtol = pairs, hermitian, rtol
         pencil = pairs.pencil
-        weighted = pencil.definite and pencil.B_positive
-        self.space = KrylovSpace(pairs.factor, hermitian=hermitian, weighted=weighted)
         shifts = pairs.values - complex(pairs.factor.sigma)
         self._shifts = shifts.conj() if hermitian else shifts
         B_right = pencil.multiply_b(pairs.right)
@@ -131,12 +133,45 @@ class BlockKrylov:
         self._upper, self._lower = sums(
             pairs.comm, (self._dual, self._column), (self._row, self._null)
         )
-        self.space.add_eigenvectors(self._null, 1.0 / self._shifts)
-        if weighted:
-            recycled = pairs.factor.krylov_basis()
-            if recycled is not None:
-                self.space.add_krylov_basis(recycled)
-        self._places, self._sizes = self.space.measured(self._null)
+        self.space, self._places, self._sizes = self._continued() or self._begun()
+
+    def _continued(self) -> tuple[KrylovSpace, Block, Block] | None:
+        """Return the space that earlier solves with the factor have left, if it serves these.
+
+        Collective. With the coordinates and lengths of null vectors, which it must hold.
+        """
+        space: KrylovSpace | None = self._pairs.factor.spaces.get(self._key)
+        if space is None or space.size > KEPT:
+            return None
+        places, sizes = space.measured(self._null)
+        inside = np.linalg.norm(space.known.conj().T @ places, axis=0)
+        return (space, places, sizes) if np.all(inside >= (1 - HELD) * sizes) else None
+
+    def _begun(self) -> tuple[KrylovSpace, Block, Block]:
+        """Return a space of eigenvectors, and of all the eigensolver has left.  (Collective.)"""
+        pencil, factor = self._pairs.pencil, self._pairs.factor
+        weighted = pencil.definite and pencil.B_positive
+        # One space serves both directions of Hermitian pencils.
+        hermitian = self._hermitian and not pencil.definite
+        space = KrylovSpace(factor, hermitian=hermitian, weighted=weighted)
+        space.add_eigenvectors(self._null, 1.0 / self._shifts)
+        recycled = factor.krylov_basis() if weighted else None
+        if recycled is not None:
+            space.add_krylov_basis(recycled)
+        factor.spaces[self._key] = space
+        return space, *space.measured(self._null)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        """What a space belongs to: matrices, shift, direction, inner product."""
+        pencil = self._pairs.pencil
+        direction = self._hermitian and not pencil.definite
+        return pencil.version, self._pairs.factor.sigma, direction, pencil.B_positive
+
+    def release(self) -> None:
+        """Free the space unless it is small enough to be continued later.  (Not collective.)"""
+        if self.space.size > KEPT:
+            self._pairs.factor.spaces.pop(self._key, None)
 
     def solve(self, systems: Sequence[System]) -> list[Solution]:
         """Solve together; what does not converge is marked by infinite accuracy.
@@ -153,7 +188,7 @@ class BlockKrylov:
         found = []
         for i, system in enumerate(systems):
             own = np.flatnonzero(owner == i)
-            below = nu[np.ix_(list(system.members), own)]
+            below = nu[np.ix_(np.array(system.members), own)]
             found.append(Solution(v[:, own], below, errors[own].max()))
         return found
 
@@ -174,7 +209,7 @@ class BlockKrylov:
         missing, columns = -along.astype(kind), list[System]()
         for system in systems:
             own = np.arange(len(columns), len(columns) + system.rhs.shape[1])
-            missing[np.ix_(list(system.members), own)] += system.rho
+            missing[np.ix_(np.array(system.members), own)] += system.rho
             columns += [system] * len(own)
         return add_product(w, self._null, _each_border(columns, self._lower, missing))
 
@@ -219,7 +254,8 @@ class BlockKrylov:
         Collective. The projected problem does not foresee what is left: rounding, and errors
         of known eigenvectors. What K^-1 makes of it is known along the known part of the
         space where S is self-adjoint, (S W E)^H left, and along eigenvectors else. Across
-        them it is estimated by the largest factor that is expected there.
+        them it is estimated by the norm of S: rounding has few parts along what neither
+        eigenvectors nor the space hold, as few as it has along the space.
         """
         pencil, comm, hermitian = self._pairs.pencil, self._pairs.comm, self._hermitian
         values = _real_where_real(self._at(self._pairs.values, work.systems), work.w)
@@ -232,16 +268,17 @@ class BlockKrylov:
             left += B_rest * (sigma.conj() if hermitian else sigma)
         left, _ = self._project(work.systems, left)
         sizes, plain = column_norms(comm, left), np.maximum(column_norms(comm, work.w), TINY)
-        lengths, far = plain, np.abs(self._shifts).max()
+        lengths, factor = plain, 1.0 / np.abs(self._shifts).max()
         if self.space.weighted:
             lengths = np.maximum(self.space.weighed_lengths(work.w, B_w), TINY)
             work.along = self.space.factors_of(left)
             along = np.linalg.norm(work.along, axis=0)
-            far = 1.0 / self.space.reach if self.space.reach else far
+            if self.space.reach:
+                factor = self.space.reach + factor * np.sqrt(self.space.size / pencil.n)
         else:
             parts = sums(comm, (self._dual, left))[0] / self._shifts[:, None]
             along = np.linalg.norm(self._sizes[:, None] * parts, axis=0)
-        across = sizes * plain / np.maximum(lengths * far, TINY)
+        across = sizes * factor * plain / lengths
         work.remaining, work.lengths = left, lengths
         work.errors = (work.foreseen + along + across) / lengths
 
@@ -255,6 +292,7 @@ class BlockKrylov:
         u, rho = self._projected(space.known @ work.along, shifts, work.systems)
         work.w = add_product(work.w, space.basis, space.known @ u)
         work.rest = add_product(work.rest, space.basis, rho)
+        work.foreseen = work.foreseen + space.growth(shifts) * np.linalg.norm(rho, axis=0)
 
     def _expand(self, work: _Work, b: Block, coordinates: Block) -> None:
         """Add solutions for K w = b by the space, grown until it holds them.

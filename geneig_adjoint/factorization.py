@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,8 @@ class SpectralTransformation:
     owned : bool
     scaling : tuple of ndarray or None
         (R, C), this rank's part (n_local,) each, when the factor is that of R K C.
+    spaces : dict
+        What solves with the factor have built and later ones continue (`block_krylov`).
 
     """
 
@@ -85,6 +87,7 @@ class SpectralTransformation:
     sigma: complex | None
     owned: bool = True
     scaling: tuple[Block, Block] | None = None
+    spaces: dict[Any, Any] = field(default_factory=dict)
     _closed: bool = False
     _iterations: IterativeSolver | None = None
 
@@ -195,6 +198,7 @@ class SpectralTransformation:
         if self._iterations is not None:
             self._iterations.close()
             self._iterations = None
+        self.spaces.clear()
         if self.owned and not self._closed:
             _petsc.destroy(self.eps)
         self._closed = True

@@ -11,6 +11,8 @@ behind belong to it from the start.
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 from petsc4py import PETSc
 
@@ -71,7 +73,8 @@ class KrylovSpace:
     def __init__(
         self, transformation: SpectralTransformation, *, hermitian: bool, weighted: bool
     ) -> None:
-        self._transformation = transformation
+        # The factor may keep this space: no cycle, which would live on after the last use.
+        self._transformation = weakref.ref(transformation)
         self.pencil = transformation.pencil
         self.comm = self.pencil.comm
         self._hermitian, self.weighted = hermitian, weighted
@@ -83,6 +86,12 @@ class KrylovSpace:
         self.reach = 0.0
 
     @property
+    def _factor(self) -> SpectralTransformation:
+        factor = self._transformation()
+        assert factor is not None
+        return factor
+
+    @property
     def basis(self) -> Block:
         """W, this rank's rows (n_local, m).  (Not collective.)"""
         return self._storage[:, : self.size]
@@ -90,7 +99,7 @@ class KrylovSpace:
     def solve(self, block: Block) -> Block:
         """Return K^-1 block, or K^-H block.  (Collective.)"""
         self.solved += block.shape[1]
-        return self._transformation.solve(block, hermitian=self._hermitian)
+        return self._factor.solve(block, hermitian=self._hermitian)
 
     def apply(self, block: Block) -> Block:
         """Return S block.  (Collective.)"""
@@ -246,7 +255,7 @@ class KrylovSpace:
 
     def times_factor(self, block: Block, weighed: Block) -> Block:
         """Return K block for a Hermitian K, of a block and B times it.  (Collective.)"""
-        sigma = self._transformation.sigma
+        sigma = self._factor.sigma
         assert sigma is not None
         A_block = self.pencil.multiply_a(block)
         return A_block - sigma.real * weighed if sigma else A_block

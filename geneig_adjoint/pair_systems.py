@@ -113,6 +113,8 @@ def _run_together(pairs: Eigenpairs, tasks: list[Task], settings: AdjointSetting
                     solvers[hermitian] = BlockKrylov(pairs, hermitian=hermitian, rtol=settings.rtol)
                 answers |= _solved(pairs, asked, solvers[hermitian], settings)
         questions = {task: _next(task, answers[task]) for task in waiting}
+    for solver in solvers.values():
+        solver.release()
 
 
 def _solved(
