@@ -158,6 +158,8 @@ class BlockKrylov:
         recycled = factor.krylov_basis() if weighted else None
         if recycled is not None:
             space.add_krylov_basis(recycled)
+        for key in [key for key in factor.spaces if key[:2] != self._key[:2]]:
+            del factor.spaces[key]  # of other matrices, or of another shift
         factor.spaces[self._key] = space
         return space, *space.measured(self._null)
 

@@ -25,7 +25,7 @@ from geneig_adjoint.tall_blocks import add_product, product, sums
 DEPENDENT = 1e-12
 """Directions shorter than this, relative to the vectors they come from, are rounding."""
 INDEPENDENT = 1e-4
-"""Coordinates of eigenvectors this small, relative to others, are rounding."""
+"""Parts of directions this short, relative to what they come from, are nothing new."""
 NEGLIGIBLE = 1e-6
 """Directions with this part of the largest error are not worth a solve yet."""
 STRONG = 0.7
@@ -199,9 +199,9 @@ class KrylovSpace:
         for _ in range(2):
             rest = rest - self.known @ (self.known.conj().T @ rest)
         left, values, _ = np.linalg.svd(rest, full_matrices=False)
-        fresh = left[:, values > NEGLIGIBLE * values.max()]
-        if not fresh.shape[1]:
+        if values.max() <= INDEPENDENT * np.linalg.norm(directions, axis=0).max():
             return False
+        fresh = left[:, values > NEGLIGIBLE * values.max()]
         # All of the oldest vectors are known: only rounding is along them.
         first = int(np.argmax(np.abs(fresh).max(axis=1) > DEPENDENT))
         fresh[:first] = 0.0
