@@ -1,11 +1,12 @@
 """What blocked adjoints cost: columns, sweeps, products, reductions, and what later ones save."""
 
+from copy import deepcopy
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from builders import mass, matrix, own_rows, stiffness, whole
-from test_block_krylov import N, motion, right_sides, solved
+from test_block_krylov import KINDS, N, motion, right_sides, solved
 
 import geneig_adjoint as ga
 from geneig_adjoint import _petsc, block_krylov, tall_blocks
@@ -171,3 +172,32 @@ def test_vectors_that_depend_on_others_keep_the_basis_orthonormal(comm, weighted
             assert error <= 1e-11 * np.abs(part).max(initial=1.0)  # DEPENDENT, times a few
         gram = pairs.inner(space.basis, space.weigh(space.basis))
         assert np.abs(gram - np.eye(5)).max() <= 1e-13  # rounding: two passes
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["forward", "transposed"])
+@pytest.mark.parametrize("kind", ["interior shift", "nonsymmetric"])
+def test_residuals_are_what_remains_and_what_the_space_foresees(
+    comm, monkeypatch, kind, transposed
+):
+    judged, judge = [], BlockKrylov._judge
+    monkeypatch.setattr(block_krylov, "STEPS", 1)  # much is left then
+    monkeypatch.setattr(
+        BlockKrylov, "_judge", lambda self, work: (judge(self, work), judged.append(deepcopy(work)))
+    )
+    pencil, pairs = solved(kind, comm)
+    with pencil, pairs:
+        _, own = right_sides(comm, 3, 1, pairs.right)
+        solver = BlockKrylov(pairs, hermitian=transposed, rtol=1e-10)
+        solver.solve([System(1, (1,), own, np.zeros((1, 1)))])
+        work = judged[0]
+        A, B, _ = KINDS[kind]
+        lam, sigma = pairs.values[1], complex(pairs.factor.sigma)
+        systems = (A - lam * B, A - sigma * B)
+        M, K = (item.conj().T if transposed else item for item in systems)
+        parts = (whole(pairs, item) for item in (work.rhs, work.w, work.rest, work.remaining))
+        rhs, w, rest, remaining = parts
+        expected = rhs - M @ w - K @ rest
+        left = whole(pairs, solver._project(work.systems, expected[slice(*pairs.rows)])[0])
+    assert np.linalg.norm(rest) > 1e-6 * np.linalg.norm(w)
+    # Rounding of products of the size of the right-hand side.
+    assert np.linalg.norm(remaining - left) <= 1e-10 * np.linalg.norm(rhs)
