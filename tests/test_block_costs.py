@@ -174,30 +174,50 @@ def test_vectors_that_depend_on_others_keep_the_basis_orthonormal(comm, weighted
         assert np.abs(gram - np.eye(5)).max() <= 1e-13  # rounding: two passes
 
 
+def recorded(monkeypatch):
+    """Record the columns after each judgement, and what each expansion begins with."""
+    judged, begun = [], []
+    judge, expand = BlockKrylov._judge, BlockKrylov._expand
+
+    def judging(self, work):
+        judge(self, work)
+        judged.append(deepcopy(work))
+
+    def expanding(self, work, b, coordinates):
+        begun.append((len(judged), b.copy()))
+        expand(self, work, b, coordinates)
+
+    monkeypatch.setattr(BlockKrylov, "_judge", judging)
+    monkeypatch.setattr(BlockKrylov, "_expand", expanding)
+    monkeypatch.setattr(block_krylov, "STEPS", 1)  # much is left then
+    return judged, begun
+
+
 @pytest.mark.parametrize("transposed", [False, True], ids=["forward", "transposed"])
 @pytest.mark.parametrize("kind", ["interior shift", "nonsymmetric"])
 def test_residuals_are_what_remains_and_what_the_space_foresees(
     comm, monkeypatch, kind, transposed
 ):
-    judged, judge = [], BlockKrylov._judge
-    monkeypatch.setattr(block_krylov, "STEPS", 1)  # much is left then
-    monkeypatch.setattr(
-        BlockKrylov, "_judge", lambda self, work: (judge(self, work), judged.append(deepcopy(work)))
-    )
+    judged, begun = recorded(monkeypatch)
     pencil, pairs = solved(kind, comm)
+    A, B, _ = KINDS[kind]
     with pencil, pairs:
         _, own = right_sides(comm, 3, 1, pairs.right)
         solver = BlockKrylov(pairs, hermitian=transposed, rtol=1e-10)
         solver.solve([System(1, (1,), own, np.zeros((1, 1)))])
-        work = judged[0]
-        A, B, _ = KINDS[kind]
-        lam, sigma = pairs.values[1], complex(pairs.factor.sigma)
-        systems = (A - lam * B, A - sigma * B)
+        count, b = begun[1]
+        work = judged[count - 1]
+        systems = (A - pairs.values[1] * B, A - complex(pairs.factor.sigma) * B)
         M, K = (item.conj().T if transposed else item for item in systems)
-        parts = (whole(pairs, item) for item in (work.rhs, work.w, work.rest, work.remaining))
-        rhs, w, rest, remaining = parts
-        expected = rhs - M @ w - K @ rest
-        left = whole(pairs, solver._project(work.systems, expected[slice(*pairs.rows)])[0])
-    assert np.linalg.norm(rest) > 1e-6 * np.linalg.norm(w)
+        blocks = (work.rhs, work.w, work.rest, work.remaining, b)
+        rhs, w, rest, remaining, b = (whole(pairs, item) for item in blocks)
+
+        def projected(block):
+            own = block[slice(*pairs.rows)]
+            return whole(pairs, solver._project(work.systems, own)[0])
+
+        left, residual = projected(rhs - M @ w - K @ rest), rhs - M @ w
+    assert np.linalg.norm(K @ rest) > 1e-6 * np.linalg.norm(rhs)
     # Rounding of products of the size of the right-hand side.
     assert np.linalg.norm(remaining - left) <= 1e-10 * np.linalg.norm(rhs)
+    assert np.linalg.norm(projected(K @ b - residual)) <= 1e-10 * np.linalg.norm(rhs)
