@@ -13,6 +13,7 @@ import numpy as np
 from geneig_adjoint._types import Block
 from geneig_adjoint.compiled_routines import Routine, find_address, load_library
 from geneig_adjoint.directions import check_derivatives, partials, standing_still
+from geneig_adjoint.energies import outer_products
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.kernels import differenced_vjp
 
@@ -159,12 +160,10 @@ class CompiledKernel:
 
     def _cotangent(self, left: Block, right: Block) -> Block:
         """Return K_bar, as doubles: Re sum_j left_j^H K right_j = sum of K_bar times K."""
-        dtype = np.result_type(left, right, float)
-        left, right = (np.ascontiguousarray(side, dtype=dtype) for side in (left, right))
         if self.dtype is complex:
-            return _doubles(np.asarray(left @ right.conj().transpose(0, 2, 1), dtype=complex))
-        # Re conj(a) b: the product of the pairs (Re a, Im a) and (Re b, Im b)
-        return np.asarray(left.view(float) @ right.view(float).transpose(0, 2, 1))
+            found = outer_products(left, right, real=False).conj()
+            return _doubles(np.asarray(found, dtype=complex))
+        return outer_products(left, right, real=True)
 
     def _entries(self, inputs: list[Block], slopes: list[Block], rows: slice) -> Block:
         """Return the derivative along slopes, entry by entry from the vjp."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.differentiation import STEP, scale
+from geneig_adjoint.energies import outer_products
 from geneig_adjoint.errors import InputError
 
 
@@ -62,15 +63,16 @@ def partials(
     right: Block,
 ) -> dict[str, Block]:
     """Return Re sum_j left_j^H slope(unit direction, values) right_j, value by value."""
-    outer = left.conj() @ right.transpose(0, 2, 1)
-    real = np.ascontiguousarray(outer.real)
+    real, imaginary = outer_products(left, right, real=True), None
     bars = {name: np.zeros(value.shape) for name, value in values.items()}
     for name, value in values.items():
-        columns = value.reshape(len(outer), -1)
+        columns = value.reshape(len(real), -1)
         found = bars[name].reshape(columns.shape)
         for column in range(columns.shape[1]):
             matrices = slope(unit_directions(values, name, column), columns[:, column])
             found[:, column] = np.einsum("edf,edf->e", real, matrices.real)
             if np.iscomplexobj(matrices):
-                found[:, column] -= np.einsum("edf,edf->e", outer.imag, matrices.imag)
+                if imaginary is None:
+                    imaginary = outer_products(left, right, real=False).imag
+                found[:, column] -= np.einsum("edf,edf->e", imaginary, matrices.imag)
     return bars

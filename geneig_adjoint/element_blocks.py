@@ -228,9 +228,9 @@ def dof_pairs(dofs: Block) -> tuple[Block, Block]:
     return np.broadcast_to(dofs[:, :, None], shape), np.broadcast_to(dofs[:, None, :], shape)
 
 
-def batches(dofs: Block, columns: int = 0) -> Iterator[slice]:
+def batches(shape: tuple[int, ...], columns: int = 0) -> Iterator[slice]:
     """Yield slices of elements with at most BATCH_ENTRIES entries of matrices or of vectors."""
-    count, nd = dofs.shape
+    count, nd = shape
     step = max(1, BATCH_ENTRIES // max(nd * max(nd, columns), 1))
     for first in range(0, count, step):
         yield slice(first, min(first + step, count))
@@ -286,7 +286,7 @@ def column_products(
     Not collective. ``local`` holds x at the dofs of the elements, (n_elements, nd).
     """
     products = np.zeros(block.dofs.shape, dtype=np.result_type(local.dtype, PETSc.ScalarType))
-    for rows in batches(block.dofs):
+    for rows in batches(block.dofs.shape):
         here = cut(values, rows)
         derivative = block.kernel.derivative(here, unit_directions(here, *one), rows)
         products[rows] = np.einsum("edf,ef->ed", derivative, local[rows])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from petsc4py import PETSc
 
-from geneig_adjoint import _petsc
+from geneig_adjoint import _petsc, contraction
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import Pattern, equal_layout, own_rows
 from geneig_adjoint.collective import CollectiveContext, check_equal_input, guard, raise_together
@@ -31,9 +31,9 @@ from geneig_adjoint.element_blocks import (
 )
 from geneig_adjoint.element_signs import sum_is_positive
 from geneig_adjoint.entrance import takes_structures
-from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import row_ranges
 from geneig_adjoint.ghosts import Ghosts
+from geneig_adjoint.kernels import Kernel
 from geneig_adjoint.parameters import (
     Gradient,
     Parameters,
@@ -113,7 +113,7 @@ class ElementModel(CollectiveContext):
             [dof_pairs(dofs) for dofs in self._meshes],
             with_diagonal=True,
         )
-        raise_together(self.comm, self._orphan_error())
+        raise_together(self.comm, orphan_error(self.rows, self._pattern.touched_rows))
 
     def assemble(self, p: Parameters, out: Pencil | None = None) -> Pencil:
         """Return the pencil at p, or refill ``out`` with it.
@@ -175,8 +175,10 @@ class ElementModel(CollectiveContext):
         """
         check_parameters(self.comm, p, self.parameter_sizes)
 
-        def contracted(index: int, left: Block, right: Block, rows: slice) -> Gradient:
-            return self.blocks[index].kernel.vjp(cut(values[index], rows), left, right, rows)
+        def contracted(index: int, rows: slice, *vectors: Block) -> Gradient:
+            return contraction.vjp(
+                self.blocks[index].kernel, cut(values[index], rows), vectors, rows
+            )
 
         with _petsc.log_stage("contract"):
             values = self._all_values(p)
@@ -212,10 +214,9 @@ class ElementModel(CollectiveContext):
         check_parameters(self.comm, p_dot, self.parameter_sizes)
         raise_together(self.comm, first_order_error(self.blocks))
 
-        def contracted(index: int, left: Block, right: Block, rows: slice) -> Gradient:
+        def contracted(index: int, rows: slice, *vectors: Block) -> Gradient:
             here, there = cut(values[index], rows), cut(dots[index], rows)
-            kernel: Any = self.blocks[index].kernel
-            return dict(kernel.vjp_tangent(here, there, left, right, rows))
+            return contraction.vjp_tangent(self.blocks[index].kernel, (here, there), vectors, rows)
 
         with _petsc.log_stage("contract"):
             values, dots = self._all_values(p), self._all_values(p_dot)
@@ -246,8 +247,9 @@ class ElementModel(CollectiveContext):
         check_parameters(self.comm, p_dot, self.parameter_sizes)
         dots = self._all_values(p_dot)
 
-        def changes(index: int, values: dict[str, Block], rows: slice) -> Block:
-            return self.blocks[index].kernel.derivative(values, cut(dots[index], rows), rows)
+        def changes(index: int, values: Mapping[str, Block], rows: slice) -> Block:
+            there = cut(dots[index], rows)
+            return contraction.derivative(self.blocks[index].kernel, values, there, rows)
 
         return self._products(p, right, changes, hermitian=hermitian)
 
@@ -270,7 +272,9 @@ class ElementModel(CollectiveContext):
 
         """
         check_parameters(self.comm, p, self.parameter_sizes)
-        return self._products(p, right, lambda i, *at: self.blocks[i].kernel.matrices(*at))
+        return self._products(
+            p, right, lambda i, *at: contraction.matrices(self.blocks[i].kernel, *at)
+        )
 
     def derivative_products(
         self, p: Parameters, x: Block, name: str, indices: Block | None = None
@@ -296,9 +300,6 @@ class ElementModel(CollectiveContext):
             result.append(matrix_of_products(self, columns, chosen))
         return result[0], result[1]
 
-    def _orphan_error(self) -> InputError | None:
-        return orphan_error(self.rows, self._pattern.touched_rows)
-
     def close(self) -> None:
         """Release what the model holds; it holds no PETSc objects.  (Collective.)"""
 
@@ -306,52 +307,52 @@ class ElementModel(CollectiveContext):
         self,
         p: Parameters,
         right: Block,
-        matrices: Callable[[int, dict[str, Block], slice], Block],
+        factors: Callable[[int, Mapping[str, Block], slice], Block],
         *,
         hermitian: bool = False,
     ) -> tuple[Block, Block]:
-        """Multiply with the sums of element matrices, those of A and those of B."""
-        tables = [ghosts.table(right) for ghosts in self._ghosts]
-        values, dtype = self._all_values(p), np.result_type(right.dtype, float)
-        results = [np.zeros((*block.dofs.shape, right.shape[1]), dtype) for block in self.blocks]
+        """Multiply with the sums of element matrices; ``factors`` of `element_products`."""
+        tables, values = [ghosts.table(right) for ghosts in self._ghosts], self._all_values(p)
+
+        def of_block(index: int, rows: slice) -> Block:
+            return factors(index, cut(values[index], rows), rows)
+
         with guard(self.comm):
-            for index, rows in self._batches(right.shape[1]):
-                mesh = self._mesh_of[index]
-                factor = matrices(index, cut(values[index], rows), rows)
-                if hermitian:
-                    factor = factor.conj().transpose(0, 2, 1)
-                if np.iscomplexobj(factor):
-                    results[index] = results[index].astype(complex, copy=False)
-                results[index][rows] = factor @ self._ghosts[mesh].at(tables[mesh], rows)
-        # One rank's elements may be complex, those of another one real.
-        if self.comm.allreduce(int(any(map(np.iscomplexobj, results)))):
-            dtype = np.dtype(complex)
-        products = np.zeros((2, *right.shape), dtype=dtype)
-        for block, mesh, found in zip(self.blocks, self._mesh_of, results, strict=True):
-            self._ghosts[mesh].add(found, products["AB".index(block.matrix)])
-        return np.asfortranarray(products[0]), np.asfortranarray(products[1])
+            found = [
+                contraction.element_products(*at, self._of_mesh(mesh), of_block, hermitian)
+                for mesh, at in enumerate(zip(self._ghosts, tables, strict=True))
+            ]
+        dtype = contraction.products_dtype(self.comm, right, found)
+        products = [np.zeros(right.shape, dtype=dtype, order="F") for _ in "AB"]
+        for ghosts, of_mesh in zip(self._ghosts, found, strict=True):
+            for matrix in sorted(of_mesh):
+                ghosts.add(of_mesh.pop(matrix), products["AB".index(matrix)])
+        return products[0], products[1]
+
+    def _of_mesh(self, mesh: int) -> list[tuple[int, str, Kernel]]:
+        """Return number, matrix and kernel of the blocks of a mesh."""
+        chosen = [i for i, other in enumerate(self._mesh_of) if other == mesh]
+        return [(i, self.blocks[i].matrix, self.blocks[i].kernel) for i in chosen]
 
     def _summed(
         self,
         p: Parameters,
         vectors: tuple[Block, Block, Block],
-        contracted: Callable[[int, Block, Block, slice], Gradient],
+        contracted: Callable[..., Gradient],
     ) -> Gradient:
-        """Sum what every batch of elements contributes to the values of its parameters."""
-        total = zeros_like(p)
-        tables = [ghosts.table(np.hstack(vectors)) for ghosts in self._ghosts]
+        """Sum what batches contribute: ``contracted(index, rows, *vectors)`` of one of them."""
+        total, columns = zeros_like(p), 3 * vectors[2].shape[1]
+        reduced = contraction.sides(self.comm, *vectors)
         sums = [
             {name: np.zeros(ids.shape) for name, ids in access.items()} for access in self._access
         ]
-        with guard(self.comm):
-            for index, rows in self._batches(3 * vectors[2].shape[1]):
-                mesh = self._mesh_of[index]
-                left_a, left_b, right = np.split(
-                    self._ghosts[mesh].at(tables[mesh], rows), 3, axis=2
-                )
-                left = left_a if self.blocks[index].matrix == "A" else left_b
-                for name, part in contracted(index, left, right, rows).items():
-                    sums[index][name][rows] = part
+        for mesh, ghosts in enumerate(self._ghosts):
+            blocks = self._of_mesh(mesh)
+            local = reduced.at_elements(ghosts, {matrix for _, matrix, _ in blocks})
+            with guard(self.comm):
+                for index, rows, *arrays in local.contracted_with(blocks, columns):
+                    for name, part in contracted(index, rows, *arrays).items():
+                        sums[index][name][rows] = part
         for access, found in zip(self._access, sums, strict=True):
             for name, ids in access.items():
                 ids.add(total[name], found[name])
@@ -397,5 +398,5 @@ class ElementModel(CollectiveContext):
 
     def _batches(self, columns: int = 0) -> Iterator[tuple[int, slice]]:
         for index, block in enumerate(self.blocks):
-            for rows in batches(block.dofs, columns):
+            for rows in batches(block.dofs.shape, columns):
                 yield index, rows

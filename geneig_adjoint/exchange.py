@@ -67,3 +67,13 @@ class Exchange:
 def row_ranges(comm: MPI.Comm, rows: tuple[int, int]) -> Block:
     """Return the first row of every rank and, last, the global size.  (Collective.)"""
     return np.array([0, *comm.allgather(rows[1])], dtype=np.int64)
+
+
+def as_range(rows: Block) -> Block | slice:
+    """Return increasing, distinct numbers as a slice if none between them is missing.
+
+    Not collective. What a slice selects is copied without reading an index for every number.
+    """
+    if rows.size and int(rows[-1]) - int(rows[0]) == rows.size - 1:
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ import scipy.sparse
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.exchange import Exchange, row_ranges
+from geneig_adjoint.exchange import Exchange, as_range, row_ranges
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -69,6 +70,7 @@ class Ghosts:
             needed[self._bounds[rank] : self._bounds[rank + 1]] for rank in range(self.comm.size)
         ]
         self._own = requests[self.comm.rank] - self.rows[0]
+        self._own_rows = as_range(self._own)
         self._exchange = Exchange(self.comm, requests)
         self._collect: scipy.sparse.csr_matrix | None = None
 
@@ -77,16 +79,37 @@ class Ghosts:
 
         Collective. One message per neighbour, whatever the number of columns.
         """
-        result = np.zeros((self._size + 1, *block.shape[1:]), dtype=block.dtype)
-        result[self._slice(self.comm.rank)] = block[self._own]
-        owned = {rank: block[rows - self.rows[0]] for rank, rows in self._exchange.answers.items()}
-        for rank, values in self._exchange.forward(owned, block).items():
-            result[self._slice(rank)] = values
+        return self.tables([block])[0]
+
+    def tables(self, blocks: Sequence[Block]) -> list[Block]:
+        """Return the `table` of each of several blocks of one type.
+
+        Collective. One message per neighbour, whatever the number of blocks.
+        """
+        found = [self._own_table(block) for block in blocks]
+        shapes = [block.shape[1:] for block in blocks]
+        widths = [math.prod(shape) for shape in shapes]
+        owned = {
+            rank: np.hstack([block[rows - self.rows[0]].reshape(rows.size, -1) for block in blocks])
+            for rank, rows in self._exchange.answers.items()
+        }
+        like = np.empty((0, sum(widths)), dtype=np.result_type(*blocks))
+        for rank, values in self._exchange.forward(owned, like).items():
+            parts = np.split(values, np.cumsum(widths)[:-1], axis=1)
+            for table, shape, part in zip(found, shapes, parts, strict=True):
+                table[self._slice(rank)] = part.reshape(len(part), *shape)
+        return found
+
+    def _own_table(self, block: Block) -> Block:
+        """Return a table with the rows that this rank owns; those of others are not filled."""
+        result = np.empty((self._size + 1, *block.shape[1:]), dtype=block.dtype)
+        result[-1] = 0
+        result[self._slice(self.comm.rank)] = block[self._own_rows]
         return result
 
     def at(self, table: Block, rows: slice) -> Block:
         """Return the values of a `table` at ``dofs[rows]``.  (Not collective.)"""
-        return np.asarray(table[self._index[rows]])
+        return np.take(table, self._index[rows], axis=0)
 
     def gather(self, block: Block) -> Block:
         """Return a row block's values at the dofs, (*dofs.shape, k).  (Collective.)"""
@@ -97,11 +120,14 @@ class Ghosts:
 
         Collective. ``block`` (n_local, k) is changed in place.
         """
-        flat = values.reshape(self._index.size, math.prod(block.shape[1:]))
-        sums = self._collector() @ flat
+        flat = np.ascontiguousarray(values).reshape(self._index.size, math.prod(block.shape[1:]))
+        if np.iscomplexobj(flat):  # sums of complex numbers are those of their parts
+            sums = (self._collector() @ flat.view(float)).view(flat.dtype)
+        else:
+            sums = self._collector() @ flat
         sums = sums.reshape(self._size, *block.shape[1:]).astype(block.dtype, copy=False)
         asked = {rank: sums[self._slice(rank)] for rank in self._exchange.asked}
-        block[self._own] += sums[self._slice(self.comm.rank)]
+        block[self._own_rows] += sums[self._slice(self.comm.rank)]
         for rank, part in self._exchange.reverse(asked, block).items():
             block[self._exchange.answers[rank] - self.rows[0]] += part
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.energies import outer_products
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.jax_support import (
     check_precision,
@@ -113,12 +114,9 @@ class JaxKernel:
         Re sum_j left_j^H K right_j is the real part of the sum of its entries times those of K:
         what is compiled does not depend on the number of vectors.
         """
-        dtype = np.result_type(left, right, float)
-        left, right = (np.ascontiguousarray(side, dtype=dtype) for side in (left, right))
         plan = self._plan("matrices", self._operands(values, rows))
-        if not np.issubdtype(plan.shapes.dtype, np.complexfloating):
-            left, right = left.view(float), right.view(float)
-        return np.asarray(left.conj() @ right.transpose(0, 2, 1))
+        real = not np.issubdtype(plan.shapes.dtype, np.complexfloating)
+        return outer_products(left, right, real=real)
 
     def _operands(self, values: Mapping[str, Block], rows: slice, *others: Any) -> tuple[Any, ...]:
         data = {name: _wide(np.asarray(array)[rows]) for name, array in self.data.items()}

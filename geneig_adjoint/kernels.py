@@ -19,7 +19,6 @@ from geneig_adjoint.differentiation import (
     check_complex_step,
     check_curvature,
     check_real,
-    complex_step,
     difference,
     imaginary_parts,
     law_values,
@@ -34,10 +33,10 @@ from geneig_adjoint.directions import (
     partials,
     standing_still,
 )
+from geneig_adjoint.energies import energies
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.laws import Law, Linear, slope
 from geneig_adjoint.structures import keywords
-
-Law = Callable[[Block], Block]
 
 
 class Kernel(Protocol):
@@ -68,45 +67,6 @@ class Kernel(Protocol):
 
 
 @dataclass(frozen=True)
-class Linear:
-    """The law s(rho) = rho."""
-
-    def __call__(self, rho: Block) -> Block:
-        """Return rho."""
-        return rho
-
-    def curvature(self, rho: Block) -> Block:
-        """Return s'' = 0."""
-        return np.zeros_like(rho)
-
-
-@dataclass(frozen=True)
-class PowerLaw:
-    """The law s(rho) = floor + rho^p (SIMP with an additive floor).
-
-    Parameters
-    ----------
-    p
-        Exponent.
-    floor
-        Value at rho = 0; keeps a void element's matrix from vanishing.
-
-    """
-
-    p: float
-    floor: float = 0.0
-
-    def __call__(self, rho: Block) -> Block:
-        """Return floor + rho^p."""
-        return np.asarray(self.floor + rho**self.p)
-
-    def curvature(self, rho: Block) -> Block:
-        """Return s'' = p (p - 1) rho^(p - 2)."""
-        factor = self.p * (self.p - 1)
-        return np.zeros_like(rho) if factor == 0 else np.asarray(factor * rho ** (self.p - 2))
-
-
-@dataclass(frozen=True)
 class ScaledKernel:
     """Element matrices K_e = s(rho_e) K0, with one scalar parameter per element.
 
@@ -130,23 +90,27 @@ class ScaledKernel:
 
     def matrices(self, values: Mapping[str, Block], rows: slice) -> Block:
         """Return s(rho) K0."""
-        return self._scaled(self.factors(values), rows)
-
-    def factors(self, values: Mapping[str, Block]) -> Block:
-        """Return s(rho) of every element, (batch,)."""
-        return law_values(self.law, _single(values))
+        return np.asarray(self.factors(values)[:, None, None] * self.base_of(rows))
 
     def derivative(
         self, values: Mapping[str, Block], dots: Mapping[str, Block], rows: slice
     ) -> Block:
         """Return s'(rho) rho_dot K0."""
-        return self._scaled(self._slope(values) * _single(dots), rows)
+        return np.asarray(self.slopes(values, dots)[:, None, None] * self.base_of(rows))
+
+    def factors(self, values: Mapping[str, Block]) -> Block:
+        """Return s(rho), (batch,)."""
+        return law_values(self.law, _single(values))
+
+    def slopes(self, values: Mapping[str, Block], dots: Mapping[str, Block]) -> Block:
+        """Return s'(rho) rho_dot, (batch,)."""
+        return np.asarray(slope(self.law, _single(values)) * _single(dots))
 
     def vjp(
         self, values: Mapping[str, Block], left: Block, right: Block, rows: slice
     ) -> dict[str, Block]:
         """Return s'(rho) Re sum_j left_j^H K0 right_j."""
-        return {next(iter(values)): self._slope(values) * self._energy(left, right, rows)}
+        return self.vjp_of_energies(values, energies(self.base_of(rows), left, right))
 
     def vjp_tangent(
         self,
@@ -157,6 +121,17 @@ class ScaledKernel:
         rows: slice,
     ) -> dict[str, Block]:
         """Return s''(rho) rho_dot Re sum_j left_j^H K0 right_j."""
+        energy = energies(self.base_of(rows), left, right)
+        return self.vjp_tangent_of_energies(values, dots, energy)
+
+    def vjp_of_energies(self, values: Mapping[str, Block], energy: Block) -> dict[str, Block]:
+        """Return `vjp` from energies Re sum_j left_j^H K0 right_j, (batch,)."""
+        return {next(iter(values)): slope(self.law, _single(values)) * energy}
+
+    def vjp_tangent_of_energies(
+        self, values: Mapping[str, Block], dots: Mapping[str, Block], energy: Block
+    ) -> dict[str, Block]:
+        """Return `vjp_tangent` from energies Re sum_j left_j^H K0 right_j, (batch,)."""
         rho, rho_dot = _single(values), _single(dots)
         moving = rho_dot != 0
         bend: Block = np.zeros(rho.shape)
@@ -164,7 +139,7 @@ class ScaledKernel:
             # What stands still stays, even where there is no curvature: rho^1.5 at 0.
             at = np.where(moving, rho, rho[np.argmax(moving)])
             bend = self._curvature(at) * rho_dot
-        return {next(iter(values)): bend * self._energy(left, right, rows)}
+        return {next(iter(values)): bend * energy}
 
     def _curvature(self, rho: Block) -> Block:
         own = getattr(self.law, "curvature", None)
@@ -175,23 +150,9 @@ class ScaledKernel:
         check_curvature(rho, np.isfinite(found))
         return found
 
-    def _energy(self, left: Block, right: Block, rows: slice) -> Block:
-        base = self._base(rows)
-        if base.ndim == 2:  # one GEMM for the whole batch
-            product = np.tensordot(right, base, axes=(1, 1)).transpose(0, 2, 1)
-        else:
-            product = base @ right
-        return np.asarray(np.einsum("edk,edk->e", left.conj(), product).real)
-
-    def _slope(self, values: Mapping[str, Block]) -> Block:
-        rho = _single(values)
-        return complex_step(self.law, rho, np.ones_like(rho))
-
-    def _base(self, rows: slice) -> Block:
+    def base_of(self, rows: slice) -> Block:
+        """Return K0 of some elements."""
         return self.base if self.base.ndim == 2 else self.base[rows]
-
-    def _scaled(self, factors: Block, rows: slice) -> Block:
-        return np.asarray(factors[:, None, None] * self._base(rows))
 
 
 def _single(values: Mapping[str, Block]) -> Block:

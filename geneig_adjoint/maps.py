@@ -16,7 +16,7 @@ from geneig_adjoint.differentiation import (
     second_derivative,
 )
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.kernels import Law
+from geneig_adjoint.laws import Law
 from geneig_adjoint.parameters import (
     Gradient,
     Parameters,

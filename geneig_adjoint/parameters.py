@@ -12,6 +12,7 @@ from petsc4py import PETSc
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import allreduce_same, raise_together
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.exchange import as_range
 from geneig_adjoint.structures import SEPARATOR, Flat, carried
 
 if TYPE_CHECKING:
@@ -184,6 +185,9 @@ class IdAccess:
         self.shape = ids.shape
         self.unique, inverse = np.unique(ids, return_inverse=True)
         self.inverse = inverse.reshape(ids.shape)
+        # Ids in their order, as of one parameter per element, need no sums and no index.
+        self._in_order = np.array_equal(inverse.ravel(), np.arange(self.unique.size))
+        self._entries = as_range(self.unique)
 
     @property
     def smallest_length(self) -> int:
@@ -193,7 +197,7 @@ class IdAccess:
     def gather(self, value: Any) -> Block:
         """Return the entries at the ids, in their shape.  (Collective for a PETSc.Vec.)"""
         if not is_distributed(value):
-            return np.asarray(np.asarray(value, dtype=float)[self.unique][self.inverse])
+            return self._spread(np.array(np.asarray(value)[self._entries], dtype=float))
         wanted = PETSc.IS().createGeneral(self.unique.astype(PETSc.IntType), comm=PETSc.COMM_SELF)
         target = PETSc.Vec().createSeq(self.unique.size)
         scatter = PETSc.Scatter().create(value, wanted, target, None)
@@ -201,20 +205,24 @@ class IdAccess:
         entries = target.array_r.real.copy()
         for item in (scatter, target, wanted):
             item.destroy()
-        return np.asarray(entries[self.inverse])
+        return self._spread(entries)
+
+    def _spread(self, entries: Block) -> Block:
+        """Return distinct entries, an array that nobody else has, at the ids."""
+        return entries.reshape(self.shape) if self._in_order else np.asarray(entries[self.inverse])
 
     def add(self, total: Any, contributions: Block) -> None:
         """Add contributions (shape of the ids) to a gradient entry.  (Not collective.)
 
         The sum is finished by `finish`.
         """
-        sums = np.bincount(
-            self.inverse.ravel(), weights=contributions.ravel(), minlength=self.unique.size
-        )
+        sums = contributions.ravel()
+        if not self._in_order:
+            sums = np.bincount(self.inverse.ravel(), weights=sums, minlength=self.unique.size)
         if is_distributed(total):
             total.setValues(self.unique.astype(PETSc.IntType), sums, addv=PETSc.InsertMode.ADD)
         else:
-            total[self.unique] += sums
+            total[self._entries] += sums
 
 
 def structure_error(what: str, p: Parameters, result: Mapping[str, Any]) -> InputError | None:

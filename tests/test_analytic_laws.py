@@ -6,7 +6,7 @@ from builders import K0, M0, chain_dofs
 
 import geneig_adjoint as ga
 from geneig_adjoint import objectives as obj
-from geneig_adjoint.kernels import complex_step
+from geneig_adjoint.differentiation import complex_step
 
 N = 6
 P = {"k": np.linspace(0.5, 1.5, N + 1)}

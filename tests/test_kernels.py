@@ -7,7 +7,7 @@ import pytest
 from numpy.exceptions import ComplexWarning
 
 import geneig_adjoint as ga
-from geneig_adjoint.kernels import complex_step
+from geneig_adjoint.differentiation import complex_step
 
 COUNT, ND, K = 5, 3, 2
 RNG = np.random.default_rng(7)

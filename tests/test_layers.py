@@ -15,14 +15,14 @@ README = PACKAGE.parent / "README.md"
 GROUPS = [
     [{"errors", "_types", "_version"}],
     [{"_petsc", "collective", "exchange"}, {"assembly", "block_solves", "ghosts", "tall_blocks"}],
-    [{"differentiation"}, {"directions"}],
+    [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
     [{"pencil_checks", "preconditioners", "symmetry", "views"}, {"pencil"}],
     [
         {"compiled_routines", "jax_support", "kernels"},
         {"compiled_kernels", "differenced_kernels", "jax_kernels"},
         {"element_blocks", "enzyme_kernels", "kernel_checks"},
-        {"element_signs"},
+        {"contraction", "element_signs"},
     ],
     [{"matrix_sources"}, {"models"}, {"assembled", "elements", "operators"}],
     [

@@ -29,7 +29,8 @@ from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io.mesh import Mesh
 from geneig_adjoint.io.results import atomic_path
-from geneig_adjoint.kernels import Law, Linear, PowerLaw, ScaledKernel
+from geneig_adjoint.kernels import ScaledKernel
+from geneig_adjoint.laws import Law, Linear, PowerLaw
 
 if TYPE_CHECKING:
     from mpi4py import MPI
