@@ -56,13 +56,18 @@ class Pattern:
         self._local_size = local.size
         bounds = np.searchsorted(local, row_ranges * columns[1])
         self._parts = [slice(int(bounds[r]), int(bounds[r + 1])) for r in range(comm.size)]
-        self._exchange = Exchange(comm, [local[part] for part in self._parts])
+        requests = [local[part] for part in self._parts]
+        requests[comm.rank] = requests[comm.rank][:0]
+        self._exchange = Exchange(comm, requests)
         own = [local[self._parts[comm.rank]], *self._exchange.answers.values()]
-        self.touched_rows = np.unique(np.concatenate(own) // columns[1])
+        touched = np.zeros(self._last - self._first, dtype=bool)
+        for part in own:
+            touched[part // columns[1] - self._first] = True
+        self.touched_rows = self._first + np.flatnonzero(touched)
         if with_diagonal:
             rows = np.arange(self._first, self._last, dtype=np.int64)
             own.append(rows * columns[1] + rows)
-        final = np.unique(np.concatenate(own))
+        final = _distinct(np.concatenate(own))
         self._own = np.searchsorted(final, local[self._parts[comm.rank]])
         self._received = {
             rank: np.searchsorted(final, keys) for rank, keys in self._exchange.answers.items()
@@ -77,18 +82,25 @@ class Pattern:
 
     def sums(self, dtype: np.dtype[np.generic] | type = np.float64) -> Block:
         """Return zeros to collect contributions in with `collect`.  (Not collective.)"""
-        # The last slot swallows contributions of dropped indices.
-        return np.zeros(self._local_size + 1, dtype=dtype)
+        return np.zeros(self._local_size, dtype=dtype)
 
     def collect(self, sums: Block, group: int, rows: slice, values: Block) -> None:
         """Add values of ``indices[group][rows]`` to this rank's sums.  (Not collective.)"""
         slots = self._slots[group][rows].ravel()
-        flat = values.ravel()
+        last = int(slots.max(initial=-1))
+        if last < 0:
+            return  # nothing, or dropped indices (-1) only
+        # Elements of a batch are mostly neighbours: only their part of the sums is touched. The
+        # first bin swallows contributions of dropped indices.
+        first = int(slots.view(f"u{slots.itemsize}").min())
+        bins = np.subtract(slots, first - 1, dtype=np.intp)
+        np.maximum(bins, 0, out=bins)
+        part, flat = sums[first : last + 1], values.ravel()
         if np.iscomplexobj(sums):
-            sums.real += np.bincount(slots, weights=flat.real, minlength=sums.size)
-            sums.imag += np.bincount(slots, weights=flat.imag, minlength=sums.size)
+            part.real += np.bincount(bins, weights=flat.real, minlength=part.size + 1)[1:]
+            part.imag += np.bincount(bins, weights=flat.imag, minlength=part.size + 1)[1:]
         else:
-            sums += np.bincount(slots, weights=flat, minlength=sums.size)
+            part += np.bincount(bins, weights=flat, minlength=part.size + 1)[1:]
 
     def matrix(self, sums: Block, out: PETSc.Mat | None = None) -> PETSc.Mat:
         """Return the assembled matrix of collected sums, or fill ``out`` with it.
@@ -100,7 +112,7 @@ class Pattern:
         asked = {rank: sums[self._parts[rank]] for rank in self._exchange.asked}
         for rank, part in self._exchange.reverse(asked, data).items():
             data[self._received[rank]] += part
-        csr = (*self._csr, data.astype(PETSc.ScalarType))
+        csr = (*self._csr, data.astype(PETSc.ScalarType, copy=False))
         if out is None:
             out = PETSc.Mat().createAIJ((self._rows, self.columns), csr=csr, comm=self.comm)
         else:
@@ -110,23 +122,34 @@ class Pattern:
 
 
 def _keys(rows: Block, columns: Block, width: int) -> Block:
-    keys = rows.astype(np.int64) * width + columns
+    keys = np.multiply(rows, width, dtype=np.int64)
+    keys += columns
     keys[(rows < 0) | (columns < 0)] = -1
     return np.asarray(keys)
 
 
 def _unique_slots(keys: list[Block]) -> tuple[Block, list[Block]]:
-    """Return the sorted distinct keys >= 0 and, per group, the place of each key among them."""
-    flat = [part.ravel() for part in keys]
-    joined = np.concatenate(flat) if flat else np.zeros(0, dtype=np.int64)
-    unique = np.unique(joined)
+    """Return the sorted distinct keys >= 0 and, per group, the place of each key among them.
+
+    Negative keys have the place -1.
+    """
+    unique = _distinct(np.concatenate([np.zeros(0, np.int64), *(part.ravel() for part in keys)]))
     unique = unique[np.searchsorted(unique, 0) :]
     slots = []
     for part in keys:
         place = np.searchsorted(unique, part)
-        place[part < 0] = unique.size
-        slots.append(place.astype(np.int32 if unique.size < 2**31 - 1 else np.int64))
+        place = place.astype(np.int32 if unique.size < 2**31 - 1 else np.int64)
+        place[part < 0] = -1
+        slots.append(place)
     return unique, slots
+
+
+def _distinct(keys: Block) -> Block:
+    """Return the sorted distinct ones of some keys, which are sorted in place."""
+    keys.sort()
+    new = np.ones(keys.size, dtype=bool)
+    np.not_equal(keys[1:], keys[:-1], out=new[1:])
+    return np.asarray(keys[new])
 
 
 def matrix_of_columns(

@@ -30,6 +30,7 @@ from geneig_adjoint.state_problems import (
 )
 from geneig_adjoint.state_solver import (
     JacobianSolver,
+    KeptJacobian,
     Newton,
     asked,
     local_rows,
@@ -84,9 +85,10 @@ class BaseState(CollectiveContext):
         \dot u = -J^{-1} \frac{\partial r}{\partial p} \dot p, \qquad
         \bar p = -\Bigl(\frac{\partial r}{\partial p}\Bigr)^T J^{-T} \bar u :
 
-    one transposed solve per objective, whatever the number of parameters. The last state and
-    the factor of its Jacobian are kept until p changes, which is seen by its contents, or until
-    `close`: that is the memory of one factor. Options of the solves: ``ga_state_``.
+    one transposed solve per objective, whatever the number of parameters. The last state is kept
+    until p changes, which is seen by its contents, or until `close`; so is the factor of its
+    Jacobian, whose ordering and memory serve the next Jacobian of the same pattern. Options of the
+    solves: ``ga_state_``, read when the first one is factored.
 
     Parameters
     ----------
@@ -134,7 +136,7 @@ class BaseState(CollectiveContext):
         self.problem: Any = problem
         self.comm: MPI.Comm = problem.comm
         self.rows = problem.rows
-        self.output, self.drop, self._prefix = output, tuple(drop), prefix
+        self.output, self.drop = output, tuple(drop)
         self.counts = Counts()
         self._calls = Calls(problem)
         n_local = self._calls.n_local
@@ -145,7 +147,8 @@ class BaseState(CollectiveContext):
                 if raised is not None:
                     raise raised
         self._guess: Block = np.zeros(n_local) if guess is None else local_rows(guess)
-        self._newton = Newton(**{"rtol": 1e-10, "max_it": 30, **(newton or {})}, prefix=prefix)
+        self._newton = Newton(**{"rtol": 1e-10, "max_it": 30, **(newton or {})})
+        self._jacobian = KeptJacobian(prefix)
         self._point: _Point | None = None
         self._owned = False
 
@@ -262,6 +265,7 @@ class BaseState(CollectiveContext):
         The map can be used again, and solves anew then.
         """
         self._forget()
+        self._jacobian.close()
         if self._owned:
             self.problem.close()
 
@@ -299,26 +303,22 @@ class BaseState(CollectiveContext):
         if getattr(self.problem, "linear", False):
             u.set(0.0)
             solver = self._factored(u, own)
-            try:
-                u.array[:] = -solver.solve(self._calls.residual(u, own))
-            except BaseException:
-                solver.close()
-                raise
+            u.array[:] = -solver.solve(self._calls.residual(u, own))
             return solver
         if hasattr(self.problem, "solve"):
             u.array[:] = self._calls.solve(own)
             return None
         calls = self._calls
         self._newton.solve(
-            u, lambda at: calls.residual(at, own), lambda at: calls.jacobian(at, own)
+            u,
+            lambda at: calls.residual(at, own),
+            lambda at: self._jacobian.factored(calls.jacobian(at, own)),
         )
         return None
 
     def _forget(self) -> None:
         if self._point is not None:
             self._point.u.destroy()
-            if self._point.solver is not None:
-                self._point.solver.close()
         self._point = None
 
     # -- solves with the Jacobian --
@@ -337,7 +337,7 @@ class BaseState(CollectiveContext):
 
     def _factored(self, u: PETSc.Vec, own: Parameters) -> JacobianSolver:
         self.counts.factors += 1
-        return JacobianSolver(self._calls.jacobian(u, own), self._prefix)
+        return self._jacobian.factored(self._calls.jacobian(u, own))
 
     def _check_solved(self, point: _Point, own: Parameters) -> None:
         """Raise unless a user's state solves its equations: one more Newton step is small."""

@@ -15,6 +15,7 @@ from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import ConvergenceError, InputError, ModeTrackingError
 from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
+from geneig_adjoint.kept_factors import KeptFactor
 from geneig_adjoint.models import Model, refills
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.pencil import Pencil
@@ -199,6 +200,8 @@ class ValueAndGradient:
             pencil: Pencil = model.assemble(p)
             return pencil
         self._pencil = model.assemble(p, out=self._pencil)
+        if self._pencil.kept is None and self._solver.get("keep_factor", True):
+            self._pencil.kept = KeptFactor(self._pencil.comm)
         return self._pencil
 
 

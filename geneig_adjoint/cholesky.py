@@ -43,6 +43,8 @@ def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool
     package = wanted.option(PACKAGE, wanted.options)
     if package is not None:
         return bool(package == PETSc.Mat.SolverType.CHOLMOD)
+    if pencil.kept is not None and pencil.kept.indefinite:
+        return False
     named = (wanted.option(name, wanted.options) for name in ("st_pc_type", "st_ksp_type"))
     if np.real(sigma) > 0 or any(name is not None for name in named):
         return False

@@ -20,6 +20,7 @@ from geneig_adjoint.inner_solver import (
     method_options,
     watch,
 )
+from geneig_adjoint.kept_factors import KeptFactor
 from geneig_adjoint.pencil import HERMITIAN_TOLERANCE, Pencil
 from geneig_adjoint.symmetry import hermitian_defect, is_positive
 from geneig_adjoint.wanted import WHICH, Wanted
@@ -47,6 +48,13 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
     """
     # Nearest to 0 is largest in 1 / lam; elsewhere the two orders differ.
     inverted = sigma == 0 and pencil.definite_by_a
+    iterative = _solves_iteratively(pencil, wanted, sigma)
+    trying = tries_cholmod(pencil, wanted, sigma)
+    defaults = None if iterative else _solver_options(pencil, wanted, sigma, trying=trying)
+    if pencil.kept is not None and wanted.interval is None:
+        moved = sigma != wanted.target  # a shift that was set once stays set
+        how = (inverted, sigma is None, moved, defaults, wanted.options, wanted.prefix)
+        pencil.kept.give_to(eps, how)
     eps.setOperators(*((pencil.B, pencil.A) if inverted else (pencil.A, pencil.B)))
     eps.setProblemType(_slepc_type(pencil, wanted, inverted=inverted))
     eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
@@ -61,12 +69,8 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
         eps.setInitialSpace(vectors)
     prefix = f"{wanted.prefix}ga_"
     eps.setOptionsPrefix(prefix)
-    trying = tries_cholmod(pencil, wanted, sigma)
-    iterative = _solves_iteratively(pencil, wanted, sigma)
-    defaults = _inner_options(eps, pencil, wanted, sigma) if iterative else None
     if defaults is None:
-        defaults = _solver_options(pencil, wanted, sigma)
-        defaults |= CHOLMOD_OPTIONS if trying else {}
+        defaults = _inner_options(eps, pencil, wanted, sigma)
     options = wanted.with_inner_tolerance(defaults, DEFAULT_TOLERANCE)
     try:
         with _petsc.inserted_options(prefix, options):
@@ -74,7 +78,7 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
             if iterative:
                 _watch(eps, options, prefix)
             if wanted.interval is None:
-                _set_up(eps, f"{prefix}st_", iterative=iterative, trying=trying)
+                _set_up(eps, f"{prefix}st_", pencil.kept, iterative=iterative, trying=trying)
             else:  # spectrum slicing factors in solvers of its own
                 eps.setUp()
     finally:
@@ -128,7 +132,9 @@ def _slepc_type(pencil: Pencil, wanted: Wanted, *, inverted: bool) -> int:
     return int(getattr(SLEPc.EPS.ProblemType, name))
 
 
-def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> dict[str, Any]:
+def _solver_options(
+    pencil: Pencil, wanted: Wanted, sigma: complex | None, *, trying: bool
+) -> dict[str, Any]:
     if sigma is None and wanted.interval is None and pencil.B is None:
         return {}
     symmetric = _petsc.REAL_SCALARS and pencil.definite
@@ -141,7 +147,7 @@ def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> di
         options["st_mat_mumps_icntl_13"] = 1  # ScaLAPACK does not count negative pivots
     if wanted.interval is not None:
         options |= {"st_mat_mumps_icntl_13": 1, "st_mat_mumps_icntl_24": 1}
-    return options
+    return options | CHOLMOD_OPTIONS if trying else options
 
 
 def _solves_iteratively(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool:
@@ -194,10 +200,15 @@ def _watch(eps: SLEPc.EPS, options: dict[str, Any], prefix: str) -> None:
     eps.setMonitor(watch(ksp, options, prefix).stop)
 
 
-def _set_up(eps: SLEPc.EPS, prefix: str, *, iterative: bool, trying: bool) -> None:
+def _set_up(
+    eps: SLEPc.EPS, prefix: str, kept: KeptFactor | None, *, iterative: bool, trying: bool
+) -> None:
     ksp = eps.getST().getKSP()
-    if trying and set_up_cholmod(eps):
-        return
+    if trying:
+        if set_up_cholmod(eps):
+            return
+        if kept is not None:
+            kept.refuse(eps)
     status = _petsc.set_up_factor(ksp, prefix, eps.setUp)
     if iterative:
         ksp.setErrorIfNotConverged(False)  # SLEPc has set it

@@ -194,11 +194,16 @@ class SpectralTransformation:
         return theta if self.sigma is None else self.sigma + 1.0 / theta
 
     def close(self) -> None:
-        """Destroy the eigensolver and its factor if owned.  (Collective.)"""
+        """Destroy the eigensolver if owned, and its factor unless the pencil keeps it.
+
+        Collective.
+        """
         if self._iterations is not None:
             self._iterations.close()
             self._iterations = None
         self.spaces.clear()
         if self.owned and not self._closed:
+            if self.pencil.kept is not None and self.scaling is None:
+                self.pencil.kept.take_from(self.eps)
             _petsc.destroy(self.eps)
         self._closed = True

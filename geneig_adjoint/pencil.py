@@ -16,6 +16,7 @@ from geneig_adjoint.collective import (
     raise_together,
 )
 from geneig_adjoint.errors import InputError, StaleError
+from geneig_adjoint.kept_factors import KeptFactor
 from geneig_adjoint.pencil_checks import entries_error, layout_error, type_error
 from geneig_adjoint.preconditioners import PreconditionerSource, check_source
 from geneig_adjoint.symmetry import (
@@ -69,6 +70,9 @@ class Pencil(CollectiveContext):
         First row of this rank and one past its last.
     point : dict or None
         Fingerprint of the parameters a model assembled this pencil at.
+    kept : KeptFactor or None
+        Where closed pairs leave their factor for the next solve: in loops that refill the
+        pencil; None: closing pairs frees it.
     version : int
         Raised whenever the entries change in place; eigenpairs remember theirs.
     B_proved : bool
@@ -99,6 +103,7 @@ class Pencil(CollectiveContext):
         self.comm: MPI.Comm = A.comm.tompi4py()
         self.version = 0
         self.B_proved = False
+        self.kept: KeptFactor | None = None
         self.point: dict[str, tuple[int, bytes]] | None = None
         self._declared = problem_type
         self._owned = owned
@@ -343,7 +348,10 @@ class Pencil(CollectiveContext):
             )
 
     def close(self) -> None:
-        """Destroy the matrices if the pencil owns them.  (Collective.)"""
+        """Destroy the matrices if the pencil owns them, and a kept factor.  (Collective.)"""
+        if self.kept is not None:
+            self.kept.close()
+            self.kept = None
         if self._open and self._owned:
             _petsc.destroy(self.A, self.B)
         self._open = False

@@ -68,12 +68,47 @@ class JacobianSolver(CollectiveContext):
         if self._copied and not _petsc.REAL_SCALARS:
             _check_real(mat)
         self._mat = mat.copy() if self._copied else mat
+        if self._copied:
+            # PETSc numbers the pattern of a distributed copy anew when it is first assembled.
+            self._mat.assemble()
+        self._prefix = f"{prefix}ga_state_"
         self._ksp = PETSc.KSP().create(mat.comm)
         try:
-            self._configure(f"{prefix}ga_state_")
+            self._configure()
         except BaseException:
             _petsc.destroy_quietly(self._ksp, *[self._mat] * self._copied)
             raise
+
+    def refill(self, mat: PETSc.Mat) -> bool:
+        """Factor another Jacobian of the same pattern in place of this one, if it has it.
+
+        Collective. PETSc then repeats only the numeric part of a factorisation.
+
+        Returns
+        -------
+        bool
+            False, and nothing is changed, where the pattern or the kind is another one.
+
+        Raises
+        ------
+        ConvergenceError, InputError
+            As at creation; the solver is of no use then.
+
+        """
+        own = self._mat if self._copied else None
+        same = own is not None and mat.getType() == own.getType() in {"seqaij", "mpiaij"}
+        if self.comm.allreduce(int(not same)) or own is None:
+            return False
+        if not _petsc.REAL_SCALARS:
+            _check_real(mat)
+        csr, known = mat.getValuesCSR(), own.getValuesCSR()
+        same = all(np.array_equal(*pair) for pair in zip(csr[:2], known[:2], strict=True))
+        if self.comm.allreduce(int(not same)):
+            return False
+        own.setValuesCSR(*csr)
+        own.assemble()
+        self._factor()
+        return True
 
     def solve(self, rhs: Block, *, transposed: bool = False) -> Block:
         """Return J^-1 rhs or J^-T rhs, refined once where a factor makes that cheap.
@@ -119,15 +154,16 @@ class JacobianSolver(CollectiveContext):
         factored = self._ksp.getPC().getType() in {PETSc.PC.Type.LU, PETSc.PC.Type.CHOLESKY}
         return factored and self._ksp.getType() == PETSc.KSP.Type.PREONLY
 
-    def _configure(self, prefix: str) -> None:
-        self._ksp.setOptionsPrefix(prefix)
-        self._ksp.setOperators(self._mat)
-        with (
-            _petsc.inserted_options(prefix, OPTIONS),
-            _petsc.translated_errors(_factor_error),
-        ):
+    def _configure(self) -> None:
+        self._ksp.setOptionsPrefix(self._prefix)
+        with _petsc.inserted_options(self._prefix, OPTIONS):
             self._ksp.setFromOptions()
-            status = _petsc.set_up_factor(self._ksp, prefix)
+            self._factor()
+
+    def _factor(self) -> None:
+        self._ksp.setOperators(self._mat)
+        with _petsc.translated_errors(_factor_error):
+            status = _petsc.set_up_factor(self._ksp, self._prefix)
         if status in _petsc.MUMPS_SINGULAR:
             raise singular_error(_petsc.mumps_trouble(status))
         if status < 0:
@@ -159,6 +195,42 @@ class JacobianSolver(CollectiveContext):
             iterations=int(self._ksp.getIterationNumber()),
             residual_norm=float(residual),
         )
+
+
+class KeptJacobian:
+    """The solver of the last Jacobian: the next one goes on with its ordering where it can.
+
+    Parameters
+    ----------
+    prefix
+        As of `JacobianSolver`.
+
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._solver: JacobianSolver | None = None
+
+    def factored(self, mat: PETSc.Mat) -> JacobianSolver:
+        """Return the solver of a Jacobian; it is valid until the next one is factored.
+
+        Collective. Raises what `JacobianSolver` does.
+        """
+        try:
+            if self._solver is not None and self._solver.refill(mat):
+                return self._solver
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+        self._solver = JacobianSolver(mat, self._prefix)
+        return self._solver
+
+    def close(self) -> None:
+        """Destroy the factor.  (Collective.)"""
+        if self._solver is not None:
+            self._solver.close()
+        self._solver = None
 
 
 def _check_real(mat: PETSc.Mat) -> None:
@@ -198,14 +270,11 @@ class Newton:
         Bound on the last step, relative to the state; the error left is of the order of its
         square.
     max_it : int
-    prefix : str
-        Of the options of the linear solves.
 
     """
 
     rtol: float
     max_it: int
-    prefix: str
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -219,7 +288,7 @@ class Newton:
         self,
         u: PETSc.Vec,
         residual: Callable[[PETSc.Vec], Block],
-        jacobian: Callable[[PETSc.Vec], PETSc.Mat],
+        solver_at: Callable[[PETSc.Vec], JacobianSolver],
     ) -> None:
         """Improve u in place until it solves r(u) = 0.
 
@@ -240,8 +309,7 @@ class Newton:
                 raise self._error("a residual that is not finite", iteration, size)
             if size == 0:
                 return
-            with JacobianSolver(jacobian(u), self.prefix) as solver:
-                step = -solver.solve(r)
+            step = -solver_at(u).solve(r)
             length = rows_norm(comm, step)
             bound = max(start, rows_norm(comm, local_rows(u) + step))
             if length <= SURE * bound:

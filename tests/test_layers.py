@@ -17,7 +17,7 @@ GROUPS = [
     [{"_petsc", "collective", "exchange"}, {"assembly", "block_solves", "ghosts", "tall_blocks"}],
     [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
-    [{"pencil_checks", "preconditioners", "symmetry", "views"}, {"pencil"}],
+    [{"kept_factors", "pencil_checks", "preconditioners", "symmetry", "views"}, {"pencil"}],
     [
         {"compiled_routines", "jax_support", "kernels"},
         {"compiled_kernels", "differenced_kernels", "jax_kernels"},
