@@ -16,7 +16,9 @@ OwnSolver: TypeAlias = Callable[[PETSc.Mat, PETSc.Vec, PETSc.Vec], None]
 Strategy: TypeAlias = str | PETSc.KSP | OwnSolver | None
 
 
-STRATEGIES = ("block-krylov", "direct", "ksp")
+STRATEGIES = ("block-krylov", "deflated-cg", "direct", "ksp")
+TOGETHER = ("block-krylov", "deflated-cg")
+"""Those that solve the systems of all pairs at once."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class AdjointSettings:
     ----------
     strategy : str, PETSc.KSP, callable or None
         "block-krylov": all pairs together by blocked solves with the eigensolver's factor;
+        "deflated-cg": all pairs together by conjugate gradients with the eigensolver's
+        preconditioner, where that has no factor and the pencil is Hermitian and definite;
         "direct": assembled and factored; "ksp": operator, Krylov method and
         preconditioner from the options; a KSP (its operators are replaced) or a callable
         ``solve(operator, rhs, solution)`` of the user's own; None: "block-krylov" where the
@@ -59,12 +63,12 @@ def chosen_strategy(
     requested: Any, pencil: Pencil, transformation: SpectralTransformation | None
 ) -> str | PETSc.KSP | OwnSolver:
     """Return the strategy in force: never None.  (Not collective.)"""
-    if requested is None or requested == "block-krylov":  # blocks are solved elsewhere
+    if requested is None or requested in TOGETHER:  # blocks are solved elsewhere
         return "ksp" if transformation is not None or not pencil.factorable else "direct"
     if isinstance(requested, str) and requested not in STRATEGIES:
         raise InputError(
-            'strategy must be "block-krylov", "direct", "ksp", a KSP, a callable or None, got '
-            f"{requested!r}; None chooses by what the eigensolver left"
+            'strategy must be "block-krylov", "deflated-cg", "direct", "ksp", a KSP, a callable or '
+            f"None, got {requested!r}; None chooses by what the eigensolver left"
         )
     if requested == "direct" and pencil.matrix_free:
         raise InputError(

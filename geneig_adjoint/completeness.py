@@ -24,8 +24,9 @@ from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.eigenpairs import RELATIVE_GAP, Completeness
 from geneig_adjoint.eigenspaces import DEPENDENT, disentangled, orthonormal
+from geneig_adjoint.factorization import loosened
 from geneig_adjoint.pencil import Pencil
-from geneig_adjoint.wanted import Wanted, kept_indices
+from geneig_adjoint.wanted import INNER_SHARE, Wanted, kept_indices
 
 ROUNDS = 64
 """Searches in the complement; each finds at least one copy more, or is the last."""
@@ -227,7 +228,8 @@ def _search(
     tolerance, max_it = eps.getTolerances()
     if not sure:
         coarse = max(COARSE if eps.isHermitian() else COARSE_NONSYMMETRIC, tolerance)
-        values, _ = _deflated(eps, pencil, pool, (1, room), (coarse, max_it))
+        with loosened(eps.getST().getKSP(), INNER_SHARE * coarse):
+            values, _ = _deflated(eps, pencil, pool, (1, room), (coarse, max_it))
         transformed = eps.getST().getType() == SLEPc.ST.Type.SINVERT
         sigma = eps.getST().getShift() if transformed else 0.0
         inexact = coarse * np.abs(values - sigma)

@@ -34,6 +34,7 @@ from geneig_adjoint.inner_solver import (
     singular_error,
 )
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.preconditioned_pairs import FOUND, lowest_pairs
 from geneig_adjoint.right_pairs import (
     RightPairs,
     convergence_problem,
@@ -157,7 +158,10 @@ def _solved_by(
     try:
         with _petsc.log_stage("eigensolve"), _explained(eps, pencil, sigma, wanted):
             wanted = set_up(eps, pencil, wanted, sigma)
-            eps.solve()
+            lowest = lowest_pairs(eps, pencil, wanted)
+            eps.setAttr(FOUND, lowest)
+            if lowest is None:
+                eps.solve()
             pencil.raise_callback_error()
             check_inner_solve(eps.getST().getKSP(), "the eigensolve")
         if wanted.interval is None:
@@ -178,7 +182,11 @@ def _solved_by(
         check_inner_solve(eps.getST().getKSP(), "the eigensolve")
         if gated:
             _raise_problem(found, wanted, sigma)
-        found = replace(found, notes=(*found.notes, *inner_notes(eps.getST().getKSP(), pencil)))
+        eps.setAttr(FOUND, None)
+        how = () if lowest is None else (lowest.note,)
+        found = replace(
+            found, notes=(*found.notes, *inner_notes(eps.getST().getKSP(), pencil), *how)
+        )
     except BaseException:
         _petsc.destroy_quietly(eps)
         raise
@@ -356,17 +364,23 @@ def extracted(
 
     Collective. pool: all finite ones, if they were read already.
     """
-    account = (
+    reason, iterations, converged = (
         _petsc.reason_name(SLEPc.EPS.ConvergedReason, eps.getConvergedReason()),
         eps.getIterationNumber(),
         eps.getConverged(),
-        float(eps.getTolerances()[0]),
     )
+    lowest = eps.getAttr(FOUND)
+    if lowest is not None:
+        reason, iterations, converged = "CONVERGED_TOL", lowest.iterations, lowest.converged
+    account = (reason, iterations, converged, float(eps.getTolerances()[0]))
     pool = _finite_pairs(eps, pencil) if pool is None else pool
     return selected(pencil, wanted, pool, transformation, account)
 
 
 def _finite_pairs(eps: SLEPc.EPS, pencil: Pencil) -> Pool:
+    lowest = eps.getAttr(FOUND)
+    if lowest is not None:
+        return lowest.values, lowest.right
     values, right = _petsc.converged_pairs(
         eps, pencil.A, dtype=pencil.block_dtype, inverted=pencil.exchanged_in(eps)
     )

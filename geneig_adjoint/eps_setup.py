@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from geneig_adjoint import _petsc
 from geneig_adjoint.cholesky import CHOLMOD_OPTIONS, set_up_cholmod, tries_cholmod
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.inner_solver import (
+    FACTORS,
     check_preconditioner,
     inner_matrix,
     isolate,
@@ -171,20 +174,38 @@ def _inner_options(
     found = inner_matrix(pencil, sigma, wanted_b=wanted_b)
     mat = None if found is None else found[0]
     try:
+        kind = {} if pencil.near_null_space is None or wanted_b else {"st_pc_type": "gamg"}
         options = method_options(wanted.inner or method_for(pencil, sigma, mat, wanted_b=wanted_b))
         if mat is None:
             return {**options, "st_ksp_max_it": 10_000, "st_pc_type": "none"}
         symmetric = _petsc.REAL_SCALARS and hermitian_defect(mat) <= HERMITIAN_TOLERANCE
         if symmetric:
             mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
-            factored = wanted.option("st_pc_type", wanted.options) in {None, "lu", "cholesky"}
-            if not factored and is_positive(mat, strictly=True):
-                mat.setOption(PETSc.Mat.Option.SPD, True)  # GAMG's smoothers are bad without it
+            factored = wanted.option("st_pc_type", {**kind, **wanted.options}) in {
+                None,
+                *FACTORS,
+            }
+            if not factored:
+                known = pencil.A_positive if mat is pencil.A else is_positive(mat, strictly=True)
+                mat.setOption(PETSc.Mat.Option.SPD, known)  # GAMG's smoothers are bad without it
         st.setPreconditionerMat(mat)
-        return {**_factor_options("st_", symmetric), **options}
+        return {**_factor_options("st_", symmetric), **options, **kind}
     finally:
         if found is not None and found[1]:
             found[0].destroy()  # the ST keeps a reference
+
+
+_ALIVE: list[weakref.ref[SLEPc.EPS]] = []
+
+
+# Pairs that nobody has closed would take their preconditioner, which calls Python, past the end
+# of Python: a crash.
+@atexit.register
+def _forget_preconditioners() -> None:
+    for reference in _ALIVE:
+        eps = reference()
+        if eps is not None and eps.handle:
+            eps.getST().getKSP().getPC().setType(PETSc.PC.Type.NONE)
 
 
 def _watch(eps: SLEPc.EPS, options: dict[str, Any], prefix: str) -> None:
@@ -197,6 +218,8 @@ def _watch(eps: SLEPc.EPS, options: dict[str, Any], prefix: str) -> None:
         )
     if mat is not None and mat.handle:
         isolate(ksp.getPC(), mat, f"{prefix}st_")
+        _ALIVE[:] = [item for item in _ALIVE if item() is not None]
+        _ALIVE.append(weakref.ref(eps))
     eps.setMonitor(watch(ksp, options, prefix).stop)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +18,8 @@ from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.inner_solver import IterativeSolver, account_of, name_of
 from geneig_adjoint.pencil import Pencil
 
+ESTIMATE = 1e-3
+"""Tolerance of iterative solves that only measure how large something is."""
 FAILED_SOLVE = {91}
 """PETSc's code for a KSP that did not converge inside another solver."""
 
@@ -60,6 +64,26 @@ def inner_solve_error(
     )
 
 
+@contextmanager
+def loosened(ksp: PETSc.KSP, rtol: float) -> Iterator[None]:
+    """Let the iterative solves of a block go to rtol only; factors take no notice.
+
+    Collective. A failure inside is not lost: `Account.check` finds it afterwards.
+    """
+    account = account_of(ksp)
+    before = ksp.getTolerances()[0]
+    if account is None or rtol <= before:
+        yield
+        return
+    account.end_solve(ksp)
+    ksp.setTolerances(rtol=rtol)
+    try:
+        yield
+    finally:
+        account.end_solve(ksp)
+        ksp.setTolerances(rtol=before)
+
+
 @dataclass(eq=False)
 class SpectralTransformation:
     """The operator of an eigensolve: K^-1 M with a factor of K.
@@ -101,6 +125,11 @@ class SpectralTransformation:
         """Tolerance of iterative solves with K; None for a direct factor."""
         ksp = self.eps.getST().getKSP()
         return None if ksp.getType() == PETSc.KSP.Type.PREONLY else float(ksp.getTolerances()[0])
+
+    def estimate(self, block: Block, *, purpose: str) -> Block:
+        """Return K^-1 block, or some digits of it where that takes iterations.  (Collective.)"""
+        with loosened(self.eps.getST().getKSP(), ESTIMATE):
+            return self.solve(block, purpose=purpose)
 
     def solve(
         self, block: Block, *, hermitian: bool = False, purpose: str = "an adjoint solve"

@@ -14,6 +14,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import solve_block
 from geneig_adjoint.collective import column_norms
 from geneig_adjoint.errors import ConvergenceError
+from geneig_adjoint.near_null_space import attach
 from geneig_adjoint.pencil import HERMITIAN_TOLERANCE, Pencil
 from geneig_adjoint.preconditioners import made
 from geneig_adjoint.symmetry import hermitian_defect
@@ -52,7 +53,7 @@ class Account:
     def __call__(self, ksp: PETSc.KSP, iteration: int, norm: float) -> None:
         """Note one iteration.  (Not collective; norms are the same on all ranks.)"""
         if iteration == 0:
-            self._close_solve(ksp)
+            self.end_solve(ksp)
             self.solves += 1
             self._norms = (norm, norm)
             self._rhs = ksp.getRhs().array_r.copy()
@@ -70,7 +71,7 @@ class Account:
 
         Collective. None: all have converged.
         """
-        self._close_solve(ksp)
+        self.end_solve(ksp)
         if self._failed is None:
             return None
         rhs, max_it = self._failed
@@ -84,7 +85,8 @@ class Account:
             ksp.getIterationNumber()
         )
 
-    def _close_solve(self, ksp: PETSc.KSP) -> None:
+    def end_solve(self, ksp: PETSc.KSP) -> None:
+        """Judge the last solve by the tolerance it was meant for.  (Not collective.)"""
         rtol, atol, _, max_it = ksp.getTolerances()
         first, last = self._norms
         if self._rhs is not None and self._failed is None and not last <= max(rtol * first, atol):
@@ -133,8 +135,16 @@ def inner_matrix(
         return None
     assert sigma is not None
     shift = complex(sigma)
-    at = (shift if shift.imag else shift.real,)
-    return made(pencil.A, pencil.preconditioner, at, "preconditioner")
+    space, itself = pencil.near_null_space, pencil.preconditioner is pencil.A
+    if space is not None and itself and shift.real < 0 and not shift.imag:
+        # Nearer than A, which may be singular; above 0 A is definite where A - sigma B is not.
+        found = pencil.shifted(shift.real), True
+    else:
+        at = (shift if shift.imag else shift.real,)
+        found = made(pencil.A, pencil.preconditioner, at, "preconditioner")
+    if space is not None and found[0] is not pencil.A:
+        attach(found[0], space)
+    return found
 
 
 def method_for(

@@ -18,6 +18,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint_settings import AdjointSettings, remedy_of
 from geneig_adjoint.block_krylov import BlockKrylov, System
 from geneig_adjoint.bordered import BorderedSystem
+from geneig_adjoint.deflated_cg import DeflatedCG
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.errors import ConvergenceError, InputError
 
@@ -67,27 +68,58 @@ def run(pairs: Eigenpairs, tasks: Iterable[Task], settings: AdjointSettings) -> 
 
     """
     tasks = list(tasks)
-    if _together(pairs, settings):
-        _run_together(pairs, tasks, settings)
+    solver = _solver_of_all(pairs, settings)
+    if solver is not None:
+        _run_together(pairs, tasks, settings, solver)
     else:
         for task in tasks:
             _run_alone(pairs, task, settings)
     return [task.result for task in tasks]
 
 
-def _together(pairs: Eigenpairs, settings: AdjointSettings) -> bool:
-    """Tell whether systems are solved in blocks.  (Not collective.)"""
-    factor = pairs.factor
-    lack = None
-    if factor is None or not factor.inverts or factor.inner_rtol is not None:
-        lack = "a factor of A - sigma B, kept by pairs solved with target="
-    elif pairs.left is None and not pairs.pencil.definite:
-        lack = "left vectors: solve with left=True"
-    if settings.strategy == "block-krylov":
+SolverOfAll: TypeAlias = type[BlockKrylov] | type[DeflatedCG]
+
+
+def _solver_of_all(pairs: Eigenpairs, settings: AdjointSettings) -> SolverOfAll | None:
+    """Return what solves the systems of all pairs together, None: each alone.  (Collective.)"""
+    lacks: dict[str, tuple[SolverOfAll, str | None]] = {
+        "block-krylov": (BlockKrylov, _lack_of_factor(pairs)),
+        "deflated-cg": (DeflatedCG, _lack_of_definiteness(pairs)),
+    }
+    asked = settings.strategy
+    if isinstance(asked, str) and asked in lacks:
+        solver, lack = lacks[asked]
         if lack is not None:
-            raise InputError(f'strategy "block-krylov" needs {lack}; or leave strategy out')
-        return True
-    return settings.strategy is None and not settings.options and lack is None
+            raise InputError(f'strategy "{asked}" needs {lack}; or leave strategy out')
+        return solver
+    if asked is not None or settings.options:
+        return None
+    return next((solver for solver, lack in lacks.values() if lack is None), None)
+
+
+def _lack_of_factor(pairs: Eigenpairs) -> str | None:
+    factor = pairs.factor
+    if factor is None or not factor.inverts or factor.inner_rtol is not None:
+        return "a factor of A - sigma B, kept by pairs solved with target="
+    if pairs.left is None and not pairs.pencil.definite:
+        return "left vectors: solve with left=True"
+    return None
+
+
+def _lack_of_definiteness(pairs: Eigenpairs) -> str | None:
+    factor = pairs.factor
+    if factor is None or not factor.inverts or not factor.iterative:
+        return (
+            "the preconditioner of an eigensolve without a factor: give solve_eigenproblem a "
+            "near_null_space="
+        )
+    pencil = pairs.pencil
+    if not (pencil.definite and pencil.B_positive):
+        return "a Hermitian pencil with B positive definite"
+    # Below the shift there may be values that nobody knows.
+    if np.real(factor.sigma or 0.0) > pairs.values.real.min():
+        return "the lowest pairs of the pencil: a target below all eigenvalues"
+    return None
 
 
 def _run_alone(pairs: Eigenpairs, task: Task, settings: AdjointSettings) -> None:
@@ -101,8 +133,10 @@ def _run_alone(pairs: Eigenpairs, task: Task, settings: AdjointSettings) -> None
             question = _next(task, _answer(system, question))
 
 
-def _run_together(pairs: Eigenpairs, tasks: list[Task], settings: AdjointSettings) -> None:
-    solvers: dict[bool, BlockKrylov] = {}
+def _run_together(
+    pairs: Eigenpairs, tasks: list[Task], settings: AdjointSettings, solver_of: SolverOfAll
+) -> None:
+    solvers: dict[bool, BlockKrylov | DeflatedCG] = {}
     questions = {task: _next(task, None) for task in tasks}
     while waiting := {task: item for task, item in questions.items() if item is not None}:
         answers: dict[Task, Answer | ConvergenceError] = {}
@@ -110,7 +144,7 @@ def _run_together(pairs: Eigenpairs, tasks: list[Task], settings: AdjointSetting
             asked = {task: item for task, item in waiting.items() if item.hermitian == hermitian}
             if asked:
                 if hermitian not in solvers:
-                    solvers[hermitian] = BlockKrylov(pairs, hermitian=hermitian, rtol=settings.rtol)
+                    solvers[hermitian] = solver_of(pairs, hermitian=hermitian, rtol=settings.rtol)
                 answers |= _solved(pairs, asked, solvers[hermitian], settings)
         questions = {task: _next(task, answers[task]) for task in waiting}
     for solver in solvers.values():
@@ -120,7 +154,7 @@ def _run_together(pairs: Eigenpairs, tasks: list[Task], settings: AdjointSetting
 def _solved(
     pairs: Eigenpairs,
     asked: dict[Task, Question],
-    solver: BlockKrylov,
+    solver: BlockKrylov | DeflatedCG,
     settings: AdjointSettings,
 ) -> dict[Task, Answer | ConvergenceError]:
     systems = [
@@ -164,9 +198,14 @@ def _next(task: Task, answer: Answer | ConvergenceError | None) -> Question | No
 
 
 def _refused(pair: int, settings: AdjointSettings) -> ConvergenceError:
+    strategy = str(settings.strategy)
+    means = {
+        "block-krylov": "blocked solves with the eigensolver's factor",
+        "deflated-cg": "conjugate gradients with the eigensolver's preconditioner",
+    }
     return ConvergenceError(
-        f"the adjoint solve of eigenpair {pair} must reach rtol {settings.rtol:.1e}, but blocked "
-        f"solves with the eigensolver's factor do not; {remedy_of('block-krylov', assembled=True)}",
+        f"the adjoint solve of eigenpair {pair} must reach rtol {settings.rtol:.1e}, but "
+        f"{means[strategy]} do not; {remedy_of(strategy, assembled=True)}",
         reason="stalled",
     )
 

@@ -17,6 +17,12 @@ from geneig_adjoint.collective import (
 )
 from geneig_adjoint.errors import InputError, StaleError
 from geneig_adjoint.kept_factors import KeptFactor
+from geneig_adjoint.near_null_space import (
+    NearNullSpace,
+    attach,
+    check_near_null_space,
+    no_entries_error,
+)
 from geneig_adjoint.pencil_checks import entries_error, layout_error, type_error
 from geneig_adjoint.preconditioners import PreconditionerSource, check_source
 from geneig_adjoint.symmetry import (
@@ -114,6 +120,7 @@ class Pencil(CollectiveContext):
         self.preconditioner, self.preconditioner_b = preconditioner, preconditioner_b
         check_source(A, preconditioner, "preconditioner")
         check_source(A, preconditioner_b, "preconditioner_b")
+        self.near_null_space: NearNullSpace | None = None
         self.check_finite()
         self._check_declaration()
 
@@ -256,6 +263,26 @@ class Pencil(CollectiveContext):
         else:
             mat.axpy(-sigma, self.B, structure=PETSc.Mat.Structure.UNKNOWN_NONZERO_PATTERN)
         return mat
+
+    def set_near_null_space(self, space: NearNullSpace) -> None:
+        """Have A - sigma B preconditioned by multigrid, and not factored, from now on.
+
+        Collective. A itself gets the vectors, unless there is a ``preconditioner``.
+
+        Raises
+        ------
+        InputError
+            Vectors that do not fit the rows, or an operator without entries to precondition.
+
+        """
+        if space is self.near_null_space:
+            return
+        check_near_null_space(self.comm, self.rows, space)
+        if self.preconditioner is None:
+            raise_together(self.comm, no_entries_error(self.matrix_free))
+            attach(self.A, space)
+            self.preconditioner = self.A
+        self.near_null_space = space
 
     def check_finite(self) -> None:
         """Raise on all ranks when A or B has NaN or Inf entries, or B none.  (Collective.)"""

@@ -135,7 +135,7 @@ def _distances(
     # stiff problem; the residual seen through the factor does.
     if transformation is None or transformation.sigma is None:
         return None
-    solved = transformation.solve(defect, purpose="the residual check of the eigensolve")
+    solved = transformation.estimate(defect, purpose="the residual check of the eigensolve")
     sizes = column_norms(pencil.comm, solved)
     return np.asarray(sizes / np.maximum(column_norms(pencil.comm, right), TINY))
 

@@ -15,6 +15,7 @@ from geneig_adjoint.eigensolver import extracted, solve_right, spectral_transfor
 from geneig_adjoint.equilibration import Equilibration, equilibration
 from geneig_adjoint.errors import ConvergenceError, InputError
 from geneig_adjoint.finished_pairs import finished, in_units, partial, with_left_vectors
+from geneig_adjoint.near_null_space import NearNullSpace
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs, convergence_problem
 from geneig_adjoint.wanted import WHICH, Wanted
@@ -35,6 +36,7 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
     keep_factor: bool = True,
     count_check: str = "inertia",
     options_prefix: str = "",
+    near_null_space: NearNullSpace | None = None,
 ) -> Eigenpairs:
     """Return eigenpairs of ``A x = lam B x`` with left vectors and error measures.
 
@@ -79,6 +81,10 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
         which). "off": trust the first solve.
     options_prefix
         In front of ``ga_``.
+    near_null_space
+        For matrices too large to factor: the pencil is solved without a factor from now on,
+        preconditioned by algebraic multigrid (GAMG) whose coarse levels hold these vectors;
+        of elasticity ``rigid_body_modes(coordinates)``.
 
     Returns
     -------
@@ -97,8 +103,11 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
     """
     options = dict(solver_parameters or {})
     request = (count, target, which, interval, phase, left, options, keep_factor, options_prefix)
-    _check_request(pencil, (*request, count_check), normalization, like)
+    others = (count_check, near_null_space is None)
+    _check_request(pencil, (*request, *others), normalization, like)
     _check_words(phase, left)
+    if near_null_space is not None:
+        pencil.set_near_null_space(near_null_space)
     if count_check not in {"inertia", "off"}:
         raise InputError(
             f'count_check must be "inertia" or "off", got {count_check!r}; "every:10" is for '

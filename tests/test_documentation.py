@@ -14,6 +14,7 @@ PAGES = [
     "base_states.md",
     "element_in_jax.md",
     "element_in_numpy.md",
+    "large_problems.md",
     "parameters_as_dataclass.md",
     "shapes.md",
 ]

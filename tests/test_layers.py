@@ -17,7 +17,10 @@ GROUPS = [
     [{"_petsc", "collective", "exchange"}, {"assembly", "block_solves", "ghosts", "tall_blocks"}],
     [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
-    [{"kept_factors", "pencil_checks", "preconditioners", "symmetry", "views"}, {"pencil"}],
+    [
+        {"kept_factors", "near_null_space", "pencil_checks", "preconditioners", "symmetry", "views"},
+        {"pencil"},
+    ],
     [
         {"compiled_routines", "jax_support", "kernels"},
         {"compiled_kernels", "differenced_kernels", "jax_kernels"},
@@ -50,11 +53,12 @@ GROUPS = [
         {"adjoint_settings", "bordered_matrix", "invariant_subspace"},
         {"bordered_solver", "krylov_space"},
         {"block_krylov", "bordered"},
+        {"deflated_cg"},
         {"pair_systems"},
     ],
     [
         {"cholesky"},
-        {"completeness", "eps_setup", "equilibration", "right_pairs"},
+        {"completeness", "eps_setup", "equilibration", "preconditioned_pairs", "right_pairs"},
         {"definiteness", "rows_beside"},
         {"eigensolver", "left_vectors"},
         {"finished_pairs"},

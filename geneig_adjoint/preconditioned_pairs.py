@@ -1,0 +1,212 @@
+r"""The lowest pairs of a definite pencil by a block method that never solves with A.
+
+Krylov-Schur needs A^-1 to as many digits as its pairs are to have: without a factor, some
+thirty products with a preconditioner for each of its steps. A block Davidson method needs one.
+The basis grows by the preconditioned residuals of all pairs that have not converged, and is
+cut back to the pairs and their last directions, which keeps the pace of conjugate gradients
+(LOBPCG: A. V. Knyazev, SIAM J. Sci. Comput. 23(2), 2001).
+
+With M the preconditioner, the error of a pair is measured by |r|_{M^-1} / |x|_A: in the energy
+norm, whatever the units of A and B are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from slepc4py import SLEPc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import EPS, TINY, Block
+from geneig_adjoint.collective import inner
+from geneig_adjoint.inner_solver import account_of
+from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.symmetry import is_positive
+from geneig_adjoint.wanted import Wanted
+
+FOUND = "ga_pairs"
+CHOICES = ("eps_type", "eps_ncv", "st_ksp_type", "st_ksp_rtol", "st_ksp_max_it")
+"""Options that ask for Krylov-Schur with inner solves."""
+ITERATIONS = 300
+STALLED = 30
+"""Iterations without progress after which other methods have to do it."""
+GUARDS = 0.25
+"""Pairs beyond those wanted, relative to their number: they make the last ones come as fast."""
+LEAST_GUARDS = 2
+ROOM = 5
+"""Blocks in the basis when it is cut back."""
+ROUNDING = 30 * EPS
+TIED = 1e-5
+"""Guards as near to the last wanted value, relatively, belong to it."""
+SEEN = 1e-3
+"""Guards with errors below this tell where the next value is."""
+DEPENDENT = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class LowestPairs:
+    """Values (m,) and this rank's rows of vectors (n_local, m), and what they took."""
+
+    values: Block
+    right: Block
+    iterations: int
+    converged: int
+    applied: int
+
+    @property
+    def note(self) -> str:
+        """What users are told."""
+        return (
+            f"lowest pairs by block Davidson: {self.iterations} iterations, {self.applied} vectors "
+            "preconditioned"
+        )
+
+
+def lowest_pairs(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted) -> LowestPairs | None:
+    """Return the lowest pairs where they are what is wanted; None: by other methods.
+
+    Collective. For Hermitian definite pencils without a factor, a target below all values
+    and a preconditioner that is definite, unless the user has chosen how Krylov-Schur and its
+    inner solves are to do it. Also None where the method stalls.
+
+    Parameters
+    ----------
+    eps
+        Set up: its preconditioner and its tolerance are used.
+    pencil, wanted
+        What is to be solved.
+
+    """
+    chosen = any(wanted.option(name, wanted.options) is not None for name in CHOICES)
+    if account_of(eps.getST().getKSP()) is None or chosen or wanted.target is None:
+        return None
+    width = wanted.count + max(LEAST_GUARDS, int(np.ceil(GUARDS * wanted.count)))
+    if 2 * width > pencil.n or not _is_below(pencil, float(np.real(wanted.target))):
+        return None
+    return _Davidson(eps, pencil, wanted, width).run()
+
+
+def _is_below(pencil: Pencil, target: float) -> bool:
+    """Tell whether a definite pencil has no values below a target.  (Collective.)"""
+    if target > 0 or not (pencil.definite and pencil.B_positive):
+        return False
+    return pencil.A_positive if target == 0 else is_positive(pencil.A)
+
+
+class _Davidson:
+    """A basis V with V^H B V = I, products with A and B, and the Ritz pairs in it."""
+
+    def __init__(self, eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, width: int) -> None:
+        self._pc, self._pencil, self._comm = eps.getST().getKSP().getPC(), pencil, pencil.comm
+        self._tolerance, self._count, self._width = eps.getTolerances()[0], wanted.count, width
+        self._sigma = float(np.real(wanted.target or 0.0))
+        empty = np.zeros((pencil.n_local, 0), dtype=pencil.block_dtype)
+        if not _petsc.REAL_SCALARS:
+            empty = empty.astype(complex)
+        self._V, self._AV, self._BV = empty, empty, empty
+        self._turn, self._applied = np.zeros((0, 0)), 0
+        room = width
+        if wanted.start is not None:
+            known = wanted.start.real if empty.dtype.kind == "f" else wanted.start
+            self._add(known.astype(empty.dtype))
+            room = max(width - known.shape[1], LEAST_GUARDS)  # what is new must be seen, too
+        start = _petsc.deterministic_block(pencil.rows, room, seed=5).astype(empty.dtype)
+        self._add(self._preconditioned(pencil.multiply_b(start)))
+
+    def run(self) -> LowestPairs | None:
+        """Iterate; None: it stalls.  (Collective.)"""
+        best, since = np.inf, 0
+        errors = np.full(self._width, np.inf)
+        for iteration in range(ITERATIONS):
+            theta, turn = self._ritz()
+            if len(theta) < self._width or not theta[0] > self._sigma:
+                return None
+            open_ = np.flatnonzero(errors > self._limit(theta))
+            part = turn[:, open_]
+            rest: Block = self._AV @ part - (self._BV @ part) * theta[open_]
+            z = self._preconditioned(rest)
+            squares = column_dots(self._comm, rest, z).real
+            if not np.all(squares >= 0):  # not definite, or not finite
+                return None
+            errors[open_] = np.sqrt(squares / (theta[open_] - self._sigma))
+            needed = self._needed(theta)
+            ahead = errors[needed] > self._limit(theta)[needed]
+            if not ahead.any():
+                return self._found(theta, turn, errors, iteration)
+            worst = float(np.log(errors[needed]).sum())
+            best, since = (worst, 0) if worst < best - 0.7 else (best, since + 1)
+            if since > STALLED:
+                return None
+            self._restart(turn)
+            self._add(z)
+        return None
+
+    def _limit(self, theta: Block) -> Block:
+        """Return the errors to reach: what is asked for, or what rounding leaves."""
+        a_norm, b_norm = self._pencil.norms
+        rounding = ROUNDING * np.sqrt(a_norm / (b_norm * (theta - self._sigma)))
+        return np.maximum(self._tolerance, np.minimum(rounding, 1e-8))
+
+    def _needed(self, theta: Block) -> Block:
+        """Return which pairs must converge: those wanted, and copies of the last one."""
+        last = theta[self._count - 1]
+        return np.flatnonzero(theta <= last + TIED * (last - self._sigma))
+
+    def _ritz(self) -> tuple[Block, Block]:
+        """Return the lowest Ritz values and the coordinates of their vectors.  (Collective.)"""
+        H = inner(self._comm, self._V, self._AV)
+        found = None
+        if self._comm.rank == 0:
+            found = np.linalg.eigh((H + H.conj().T) / 2)
+        values, vectors = self._comm.bcast(found, root=0)
+        return values[: self._width], vectors[:, : self._width]
+
+    def _restart(self, turn: Block) -> None:
+        """Cut the basis back to Ritz vectors and those before, when it is full."""
+        size = self._V.shape[1]
+        before = np.zeros((size, self._turn.shape[1]), dtype=turn.dtype)
+        before[: len(self._turn)] = self._turn
+        if size + self._width > ROOM * self._width:
+            kept = self._comm.bcast(np.linalg.qr(np.hstack([turn, before]))[0], root=0)
+            vectors, self._V = self._V @ turn, self._V @ kept
+            self._measure()
+            turn = inner(self._comm, self._BV, vectors)
+        self._turn = turn
+
+    def _measure(self) -> None:
+        """Multiply with A and B, and make the basis orthonormal once more.  (Collective.)"""
+        V, self._V = self._V, self._V[:, :0]
+        self._AV, self._BV = self._AV[:, :0], self._BV[:, :0]
+        self._add(V)
+
+    def _add(self, block: Block) -> None:
+        """Add directions to the basis, but for those that depend on it.  (Collective.)"""
+        comm, pencil = self._comm, self._pencil
+        block = block / np.maximum(np.sqrt(column_dots(comm, block, block).real), TINY)
+        for _ in range(3):
+            block = block - self._V @ inner(comm, self._BV, block)
+            weighed = pencil.multiply_b(block)
+            found = None
+            gram = inner(comm, block, weighed)
+            if comm.rank == 0:
+                scale = 1.0 / np.sqrt(np.maximum(np.diag(gram).real, TINY))
+                found = np.linalg.eigh(scale[:, None] * (gram + gram.conj().T) / 2 * scale), scale
+            (values, turn), scale = comm.bcast(found, root=0)
+            keep = values > DEPENDENT * max(values.max(initial=0.0), TINY)
+            block = block @ (scale[:, None] * turn[:, keep] / np.sqrt(values[keep]))
+        self._V = np.hstack([self._V, block])
+        self._AV = np.hstack([self._AV, pencil.multiply_a(block)])
+        self._BV = np.hstack([self._BV, pencil.multiply_b(block)])
+
+    def _preconditioned(self, block: Block) -> Block:
+        self._applied += block.shape[1]
+        return _petsc.columnwise(self._pencil.A, self._pc.apply, block)
+
+    def _found(self, theta: Block, turn: Block, errors: Block, iterations: int) -> LowestPairs:
+        # Guards that are nearly there tell how far away the next value is.
+        keep = np.flatnonzero(errors <= SEEN)
+        keep = np.union1d(keep, self._needed(theta))
+        values, right = theta[keep].astype(complex), np.asfortranarray(self._V @ turn[:, keep])
+        return LowestPairs(values, right, iterations, len(keep), self._applied)
