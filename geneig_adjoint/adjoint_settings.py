@@ -35,8 +35,9 @@ class AdjointSettings:
         preconditioner from the options; a KSP (its operators are replaced) or a callable
         ``solve(operator, rhs, solution)`` of the user's own; None: "block-krylov" where the
         eigensolver left a factor (and left vectors, unless the pencil is Hermitian and
-        definite), "ksp" where it left an iterative solver or nothing can be factored, else
-        "direct". What None has chosen gives way to the next where it fails and ``options``
+        definite) and factors of bordered matrices for the pairs of nonsymmetric pencils where
+        they are kept or cheaper (`near_factors`), "deflated-cg" where that is possible, "ksp"
+        where it left an iterative solver or nothing can be factored, else "direct". What None has chosen gives way to the next where it fails and ``options``
         is empty.
     rtol : float
         Bound on the true relative residual; of "block-krylov" on the estimated relative

@@ -219,6 +219,10 @@ class BorderedSystem(CollectiveContext):
             mu = np.full(self.width, np.nan)
         return u - column @ mu, mu
 
+    def factor(self) -> None:
+        """Do the work that comes before the first solve.  (Collective.)"""
+        self._solver(hermitian=True)
+
     def close(self) -> None:
         """Destroy solvers and matrices.  (Collective.)"""
         for solver in self._solvers.values():

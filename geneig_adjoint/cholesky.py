@@ -7,6 +7,7 @@ positive definite ones have such a factor: whether this one is, the factorisatio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool
     package = wanted.option(PACKAGE, wanted.options)
     if package is not None:
         return bool(package == PETSc.Mat.SolverType.CHOLMOD)
-    if pencil.kept is not None and pencil.kept.indefinite:
+    if pencil.kept is not None and pencil.kept.refused:
         return False
     named = (wanted.option(name, wanted.options) for name in ("st_pc_type", "st_ksp_type"))
     if np.real(sigma) > 0 or any(name is not None for name in named):
@@ -67,8 +68,8 @@ def proves_positive(pc: PETSc.PC, wanted: Wanted) -> bool:
     return bool(made and kind == CHOLMOD_OPTIONS[KIND])
 
 
-def set_up_cholmod(eps: SLEPc.EPS) -> bool:
-    """Set an EPS up with CHOLMOD's factor, or prepare it for that of MUMPS; tell which.
+def set_up_cholmod(eps: SLEPc.EPS) -> Callable[[], object] | None:
+    """Factor by CHOLMOD; return what is left to do by MUMPS if there is no such factor.
 
     Collective. Its options are in force. A matrix that is not positive definite has no
     Cholesky factor, and one too large for CHOLMOD's integers none of this package.
@@ -80,10 +81,11 @@ def set_up_cholmod(eps: SLEPc.EPS) -> bool:
         if int(error.ierr) not in REFUSALS:
             raise
     else:
-        return True
+        return None
     ksp = eps.getST().getKSP()
     operators = ksp.getOperators()
     ksp.getPC().reset()
     ksp.getPC().setFactorSolverType(PETSc.Mat.SolverType.MUMPS)
     ksp.setOperators(*operators)
-    return False
+    left: Callable[[], object] = eps.setUp
+    return left

@@ -63,6 +63,9 @@ class DeflatedCG:
         self._column, self._row = (self._X, self._BX) if hermitian else (self._BX, self._X)
         self.applied = 0
 
+    def release(self) -> None:
+        """Free what no later solve needs: nothing is kept anyway.  (Not collective.)"""
+
     def solve(self, systems: Sequence[System]) -> list[Solution]:
         """Solve together; what does not converge is marked by infinite accuracy.
 

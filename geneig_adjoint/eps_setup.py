@@ -23,8 +23,8 @@ from geneig_adjoint.inner_solver import (
     method_options,
     watch,
 )
-from geneig_adjoint.kept_factors import KeptFactor
 from geneig_adjoint.pencil import HERMITIAN_TOLERANCE, Pencil
+from geneig_adjoint.sparse_lu import PACKAGE, QUICK_OPTIONS, is_flat, set_up_quick
 from geneig_adjoint.symmetry import hermitian_defect, is_positive
 from geneig_adjoint.wanted import WHICH, Wanted
 
@@ -52,8 +52,7 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
     # Nearest to 0 is largest in 1 / lam; elsewhere the two orders differ.
     inverted = sigma == 0 and pencil.definite_by_a
     iterative = _solves_iteratively(pencil, wanted, sigma)
-    trying = tries_cholmod(pencil, wanted, sigma)
-    defaults = None if iterative else _solver_options(pencil, wanted, sigma, trying=trying)
+    defaults = None if iterative else _solver_options(pencil, wanted, sigma)
     if pencil.kept is not None and wanted.interval is None:
         moved = sigma != wanted.target  # a shift that was set once stays set
         how = (inverted, sigma is None, moved, defaults, wanted.options, wanted.prefix)
@@ -81,7 +80,7 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
             if iterative:
                 _watch(eps, options, prefix)
             if wanted.interval is None:
-                _set_up(eps, f"{prefix}st_", pencil.kept, iterative=iterative, trying=trying)
+                _set_up(eps, pencil, prefix, defaults, iterative=iterative)
             else:  # spectrum slicing factors in solvers of its own
                 eps.setUp()
     finally:
@@ -135,9 +134,7 @@ def _slepc_type(pencil: Pencil, wanted: Wanted, *, inverted: bool) -> int:
     return int(getattr(SLEPc.EPS.ProblemType, name))
 
 
-def _solver_options(
-    pencil: Pencil, wanted: Wanted, sigma: complex | None, *, trying: bool
-) -> dict[str, Any]:
+def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> dict[str, Any]:
     if sigma is None and wanted.interval is None and pencil.B is None:
         return {}
     symmetric = _petsc.REAL_SCALARS and pencil.definite
@@ -150,7 +147,20 @@ def _solver_options(
         options["st_mat_mumps_icntl_13"] = 1  # ScaLAPACK does not count negative pivots
     if wanted.interval is not None:
         options |= {"st_mat_mumps_icntl_13": 1, "st_mat_mumps_icntl_24": 1}
-    return options | CHOLMOD_OPTIONS if trying else options
+    if tries_cholmod(pencil, wanted, sigma):
+        options |= CHOLMOD_OPTIONS
+    elif not symmetric and sigma is not None and _takes_quick_lu(pencil, wanted, sigma):
+        options |= {f"st_{name}": value for name, value in QUICK_OPTIONS.items()}
+    return options
+
+
+def _takes_quick_lu(pencil: Pencil, wanted: Wanted, sigma: complex) -> bool:
+    """Tell whether PETSc's own LU is to be tried: the user has chosen nothing else."""
+    names = ("st_ksp_type", "st_pc_type", f"st_{PACKAGE}")
+    chosen = any(wanted.option(name, wanted.options) is not None for name in names)
+    chosen = chosen or any(name.startswith("st_mat_mumps_") for name in wanted.options)
+    chosen = chosen or (pencil.kept is not None and pencil.kept.refused)
+    return not chosen and not pencil.definite and is_flat(pencil, sigma)
 
 
 def _solves_iteratively(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool:
@@ -224,15 +234,17 @@ def _watch(eps: SLEPc.EPS, options: dict[str, Any], prefix: str) -> None:
 
 
 def _set_up(
-    eps: SLEPc.EPS, prefix: str, kept: KeptFactor | None, *, iterative: bool, trying: bool
+    eps: SLEPc.EPS, pencil: Pencil, prefix: str, defaults: dict[str, Any], *, iterative: bool
 ) -> None:
-    ksp = eps.getST().getKSP()
-    if trying:
-        if set_up_cholmod(eps):
+    ksp, action, package = eps.getST().getKSP(), eps.setUp, defaults.get(f"st_{PACKAGE}")
+    trials = {PETSc.Mat.SolverType.CHOLMOD: set_up_cholmod, QUICK_OPTIONS[PACKAGE]: set_up_quick}
+    if package in trials:
+        action = trials[package](eps)
+        if action is None:
             return
-        if kept is not None:
-            kept.refuse(eps)
-    status = _petsc.set_up_factor(ksp, prefix, eps.setUp)
+        if pencil.kept is not None:
+            pencil.kept.refuse(eps)
+    status = _petsc.set_up_factor(ksp, f"{prefix}st_", action)
     if iterative:
         ksp.setErrorIfNotConverged(False)  # SLEPc has set it
         check_preconditioner(ksp, status)

@@ -58,9 +58,10 @@ class Equilibration:
     def undone(
         self, pencil: Pencil, transformation: SpectralTransformation | None
     ) -> SpectralTransformation | None:
-        """Return the factor of the scaled pencil as one of the original.  (Not collective.)"""
+        """Return the factor of the scaled pencil as one of the original.  (Collective.)"""
         if transformation is None:
             return None
+        transformation.forget()  # those of the scaled pencil
         scaling = (self.rows, self.columns)
         return replace(transformation, pencil=pencil, scaling=scaling)
 

@@ -103,6 +103,9 @@ class SpectralTransformation:
         (R, C), this rank's part (n_local,) each, when the factor is that of R K C.
     spaces : dict
         What solves with the factor have built and later ones continue (`block_krylov`).
+    near : dict
+        Factors of other matrices, by eigenvalue, that are freed with this one
+        (`near_factors`).
 
     """
 
@@ -112,6 +115,7 @@ class SpectralTransformation:
     owned: bool = True
     scaling: tuple[Block, Block] | None = None
     spaces: dict[Any, Any] = field(default_factory=dict)
+    near: dict[complex, Any] = field(default_factory=dict)
     _closed: bool = False
     _iterations: IterativeSolver | None = None
 
@@ -222,11 +226,18 @@ class SpectralTransformation:
         """Return the eigenvalues of the pencil that belong to those of K^-1 M."""
         return theta if self.sigma is None else self.sigma + 1.0 / theta
 
+    def forget(self) -> None:
+        """Destroy the factors of other matrices.  (Collective.)"""
+        for item in self.near.values():
+            item.close()
+        self.near.clear()
+
     def close(self) -> None:
         """Destroy the eigensolver if owned, and its factor unless the pencil keeps it.
 
-        Collective.
+        Collective. Factors of other matrices and spaces go, too.
         """
+        self.forget()
         if self._iterations is not None:
             self._iterations.close()
             self._iterations = None

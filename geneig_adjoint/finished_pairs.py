@@ -68,7 +68,7 @@ def finished(
 
 
 def in_units(pencil: Pencil, found: RightPairs, scaling: Equilibration | None) -> RightPairs:
-    """Return pairs of a scaled pencil as pairs of the original one.  (Not collective.)"""
+    """Return pairs of a scaled pencil as pairs of the original one.  (Collective.)"""
     if scaling is None:
         return found
     note = (

@@ -37,12 +37,12 @@ class KeptFactor:
     def __init__(self, comm: MPI.Comm) -> None:
         self.comm = comm
         self._kept: tuple[Any, SLEPc.ST] | None = None
-        self._indefinite = False
+        self._refused = False
 
     @property
-    def indefinite(self) -> bool:
-        """Whether a matrix that looked positive definite was not: Cholesky is not tried again."""
-        return self._indefinite
+    def refused(self) -> bool:
+        """Whether the package that looked best could not factor: MUMPS does so from then on."""
+        return self._refused
 
     @property
     def holds(self) -> bool:
@@ -73,11 +73,11 @@ class KeptFactor:
         eps.setAttr(_KEY, key)
 
     def refuse(self, eps: SLEPc.EPS) -> None:
-        """Remember that an EPS has no Cholesky factor, and keep nothing of it.  (Not collective.)
+        """Remember that MUMPS had to factor, and keep nothing of an EPS.  (Not collective.)
 
         The package that took over is not the one its options name.
         """
-        self._indefinite = True
+        self._refused = True
         eps.setAttr(_KEY, None)
 
     def take_from(self, eps: SLEPc.EPS) -> None:

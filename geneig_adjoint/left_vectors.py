@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,14 +23,19 @@ from geneig_adjoint.conditioning import (
     residual_limit,
 )
 from geneig_adjoint.eps_setup import DEFAULT_TOLERANCE
-from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
+from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning, InputError
 from geneig_adjoint.factorization import SpectralTransformation
+from geneig_adjoint.near_factors import factors_pay, keep
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs
 from geneig_adjoint.wanted import WHICH, Wanted
 
 EXTRA_CANDIDATES = 2
 """Left pairs asked for beyond the right ones: the two solves may cut the spectrum differently."""
+
+LEFT_TYPES = (None, "krylov", "factors")
+SAME = 1e-13
+"""Relative distance of a value from the conjugate of its partner: equal but for rounding."""
 
 LARGEST_LEFT_DISTANCE = 1e-9
 """Relative error of a left vector, seen through the factor, above which it is computed again."""
@@ -83,6 +89,8 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
         elif pencil.problem_type == "ghiep":
             # A x = lam B x gives x^H A = conj(lam) x^H B: y of lam is x of conj(lam).
             left, missing = _matched(pencil, found, found.values.conj(), found.right, limit)
+        if _factored(pencil, found, wanted, missing):
+            left, missing = _from_factors(pencil, found, left, limit)
         if missing.any() and found.transformation is not None:
             candidates = _transposed_vectors(pencil, found.transformation, found, wanted)
             others, still = _matched(pencil, found, *candidates, limit)
@@ -105,6 +113,58 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
             residual_norm=float(residuals[worst]),
         )
     return LeftVectors(left, residuals, tuple(notes))
+
+
+def _factored(pencil: Pencil, found: RightPairs, wanted: Wanted, missing: Block) -> bool:
+    """Tell whether left vectors come from bordered matrices, one factor each.  (Not collective.)"""
+    kind = wanted.option("left_type", wanted.options)
+    if kind not in LEFT_TYPES:
+        raise InputError(
+            f'left_type must be "krylov" or "factors", got {kind!r}; leave it out for the cheaper'
+        )
+    transformation = found.transformation
+    if transformation is None or not missing.all() or kind == "krylov":
+        return False
+    if kind == "factors":
+        return pencil.factorable
+    # Krylov-Schur starts with a basis of twice the pairs at least, and renews half of it.
+    nev = len(found.values) + EXTRA_CANDIDATES
+    solves = max(2 * nev, nev + 15) * (1 + 0.5 * found.iterations)
+    upper = found.values.imag >= 0 if _petsc.REAL_SCALARS else missing
+    return factors_pay(pencil, transformation, found.values[upper], solves)
+
+
+def _from_factors(
+    pencil: Pencil, found: RightPairs, left: Block, limit: float
+) -> tuple[Block, Block]:
+    """Return left vectors of simple pairs from bordered matrices, and which pairs lack a good one.
+
+    Collective. The factors are kept for adjoints and tangents.
+    """
+    assert found.transformation is not None
+    left, solved = np.array(left, dtype=complex, order="F"), np.zeros(len(found.values), dtype=bool)
+    simple = [group[0] for group in _groups(pencil, found) if len(group) == 1]
+    for j in sorted(simple, key=lambda j: -found.values[j].imag):
+        lam = found.values[j]
+        partner = solved & (np.abs(found.values - lam.conj()) <= SAME * np.abs(lam))
+        if _petsc.REAL_SCALARS and lam.imag < 0 and partner.any():
+            left[:, j], solved[j] = left[:, int(np.argmax(partner))].conj(), True
+            continue
+        system = _bordered_system(pencil, found, [j])
+        stored = False
+        try:
+            with suppress(ConvergenceError):  # Krylov-Schur is left
+                left[:, j], solved[j] = _left_vector(system, np.ones((1, 1))), True
+                stored = keep(found.transformation, complex(lam), system)
+        finally:
+            if not stored:
+                system.close()
+    missing = ~solved
+    if solved.any():
+        missing[solved] = ~_good(
+            pencil, found.taken(np.flatnonzero(solved)), left[:, solved], limit
+        )
+    return left, missing
 
 
 def _transposed_vectors(
@@ -216,21 +276,30 @@ def _good(pencil: Pencil, found: RightPairs, left: Block, limit: float) -> Block
 def _from_bordered_system(pencil: Pencil, found: RightPairs, j: int) -> Block:
     """Return y with y^H B x_i = delta_ij for the members x_i of the cluster of pair j."""
     members = list(next(group for group in _groups(pencil, found) if j in group))
-    with BorderedSystem(
+    with _bordered_system(pencil, found, [j, *(i for i in members if i != j)]) as system:
+        return _left_vector(system, np.eye(len(members), 1))
+
+
+def _bordered_system(pencil: Pencil, found: RightPairs, members: list[int]) -> BorderedSystem:
+    """Return the system of the first of some pairs with all of them in the border."""
+    return BorderedSystem(
         pencil,
-        complex(found.values[j]),
+        complex(found.values[members[0]]),
         found.right[:, members],
         members=found.values[members],
         transformation=found.transformation,
         settings=AdjointSettings("direct" if pencil.factorable else "ksp"),
-        name=f"left vector {j}",
-    ) as system:
-        zero = np.zeros((pencil.n_local, 1), dtype=complex)
-        unit = (np.array(members) == j).astype(float)[:, None]
-        with warnings.catch_warnings():
-            # Its residual is looked at, and the condition of its value before it is used.
-            warnings.simplefilter("ignore", IllConditionedWarning)
-            return system.solve(zero, unit, hermitian=True)[0][:, 0]
+        name=f"left vector {members[0]}",
+    )
+
+
+def _left_vector(system: BorderedSystem, unit: Block) -> Block:
+    """Return the left vector whose products with the border are those given.  (Collective.)"""
+    zero = np.zeros((system.pencil.n_local, 1), dtype=complex)
+    with warnings.catch_warnings():
+        # Its residual is looked at, and the condition of its value before it is used.
+        warnings.simplefilter("ignore", IllConditionedWarning)
+        return system.solve(zero, unit, hermitian=True)[0][:, 0]
 
 
 def _groups(pencil: Pencil, found: RightPairs) -> tuple[tuple[int, ...], ...]:

@@ -1,5 +1,8 @@
 """The bordered systems of pairs: all together where there is a factor, else one by one.
 
+Together means by blocked solves with the eigensolver's factor, or with factors of single
+bordered matrices that are kept with the pairs or cheaper than those solves (`near_factors`).
+
 What has to be solved for a pair is written as a generator that yields a `Question` and is
 sent its `Answer`. So the questions of all pairs can be collected and solved in blocks
 (`block_krylov`), while one system at a time is alive where each needs a solver of its own.
@@ -8,8 +11,8 @@ sent its `Answer`. So the questions of all pairs can be collected and solved in 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +24,13 @@ from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.deflated_cg import DeflatedCG
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.errors import ConvergenceError, InputError
+from geneig_adjoint.near_factors import (
+    NearSystem,
+    factors_pay_in_blocks,
+    is_kept,
+    keep,
+    kept_system,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,12 +135,22 @@ def _lack_of_definiteness(pairs: Eigenpairs) -> str | None:
 def _run_alone(pairs: Eigenpairs, task: Task, settings: AdjointSettings) -> None:
     """Solve the systems of a pair by a solver of its own.  (Collective.)"""
     with ExitStack() as stack:
-        system: BorderedSystem | None = None
+        system: BorderedSystem | NearSystem | None = None
         question = _next(task, None)
         while question is not None:
             if system is None:
-                system = stack.enter_context(bordered_system(pairs, task, settings))
+                system = _system_alone(pairs, task, settings)
+                stack.enter_context(system)
             question = _next(task, _answer(system, question))
+
+
+def _system_alone(
+    pairs: Eigenpairs, task: Task, settings: AdjointSettings
+) -> BorderedSystem | NearSystem:
+    """Return the system of a pair, with a kept factor if that is what was asked for."""
+    direct = settings.strategy == "direct" and not settings.options
+    known = _kept(pairs, task, settings) if direct and len(task.members) == 1 else None
+    return known or bordered_system(pairs, task, settings)
 
 
 def _run_together(
@@ -139,9 +159,10 @@ def _run_together(
     solvers: dict[bool, BlockKrylov | DeflatedCG] = {}
     questions = {task: _next(task, None) for task in tasks}
     while waiting := {task: item for task, item in questions.items() if item is not None}:
-        answers: dict[Task, Answer | ConvergenceError] = {}
+        answers: dict[Task, Answer | ConvergenceError] = {**_near_answers(pairs, waiting, settings)}
+        others = {task: item for task, item in waiting.items() if task not in answers}
         for hermitian in (False, True):
-            asked = {task: item for task, item in waiting.items() if item.hermitian == hermitian}
+            asked = {task: item for task, item in others.items() if item.hermitian == hermitian}
             if asked:
                 if hermitian not in solvers:
                     solvers[hermitian] = solver_of(pairs, hermitian=hermitian, rtol=settings.rtol)
@@ -149,6 +170,47 @@ def _run_together(
         questions = {task: _next(task, answers[task]) for task in waiting}
     for solver in solvers.values():
         solver.release()
+
+
+def _near_answers(
+    pairs: Eigenpairs, waiting: dict[Task, Question], settings: AdjointSettings
+) -> dict[Task, Answer]:
+    """Return what factors of bordered matrices answer, kept ones and new ones that pay.
+
+    Collective. Nonsymmetric pencils only: for others the eigensolve leaves a space that
+    holds nearly all of the answers.
+    """
+    answers: dict[Task, Answer] = {}
+    if pairs.pencil.definite or settings.strategy is not None:
+        return answers
+    simple = [task for task in waiting if len(task.members) == 1]
+    new = [task for task in simple if not is_kept(pairs.factor, complex(pairs.values[task.pair]))]
+    columns = sum(waiting[task].rhs.shape[1] for task in new)
+    pay = factors_pay_in_blocks(pairs, [task.pair for task in new], columns)
+    for task in simple if pay else [task for task in simple if task not in new]:
+        if task in new:
+            with suppress(ConvergenceError):  # blocked solves are left
+                _keep_new(pairs, task, settings)
+        system = _kept(pairs, task, settings)
+        found = None if system is None else _answer(system, waiting[task])
+        if isinstance(found, Answer):
+            answers[task] = found
+    return answers
+
+
+def _keep_new(pairs: Eigenpairs, task: Task, settings: AdjointSettings) -> None:
+    system = bordered_system(pairs, task, replace(settings, strategy="direct"))
+    try:
+        system.factor()
+        keep(pairs.factor, complex(pairs.values[task.pair]), system)
+    except BaseException:
+        system.close()
+        raise
+
+
+def _kept(pairs: Eigenpairs, task: Task, settings: AdjointSettings) -> NearSystem | None:
+    pair = (complex(pairs.values[task.pair]), pairs.right[:, task.pair])
+    return kept_system(pairs.factor, pair, settings, f"eigenpair {task.pair}")
 
 
 def _solved(
@@ -178,7 +240,7 @@ def _columns(question: Question, width: int) -> Block:
     return np.reshape(question.rho, (width, question.rhs.shape[1]))
 
 
-def _answer(system: BorderedSystem, question: Question) -> Answer | ConvergenceError:
+def _answer(system: BorderedSystem | NearSystem, question: Question) -> Answer | ConvergenceError:
     try:
         v, nu = system.solve(question.rhs, question.rho, hermitian=question.hermitian)
     except ConvergenceError as error:

@@ -18,7 +18,14 @@ GROUPS = [
     [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
     [
-        {"kept_factors", "near_null_space", "pencil_checks", "preconditioners", "symmetry", "views"},
+        {
+            "kept_factors",
+            "near_null_space",
+            "pencil_checks",
+            "preconditioners",
+            "symmetry",
+            "views",
+        },
         {"pencil"},
     ],
     [
@@ -40,7 +47,7 @@ GROUPS = [
         {"constraints", "eigenspaces", "mixing", "normalization", "wanted", "weights"},
         {"moving_rows"},
     ],
-    [{"inner_solver"}, {"factorization"}, {"conditioning"}, {"clusters"}],
+    [{"inner_solver", "sparse_lu"}, {"factorization"}, {"conditioning"}, {"clusters"}],
     [
         {"companion", "quadratic_parts"},
         {"quadratic_pairs"},
@@ -53,7 +60,7 @@ GROUPS = [
         {"adjoint_settings", "bordered_matrix", "invariant_subspace"},
         {"bordered_solver", "krylov_space"},
         {"block_krylov", "bordered"},
-        {"deflated_cg"},
+        {"deflated_cg", "near_factors"},
         {"pair_systems"},
     ],
     [

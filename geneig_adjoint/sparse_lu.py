@@ -1,0 +1,129 @@
+"""Which package factors A - sigma B of a nonsymmetric pencil on one rank.
+
+MUMPS is made for many ranks and for dense fronts. On meshes of the plane, and on bars, fronts
+are small, and PETSc's own LU solves with its factor ten times faster. It does not pivot: it is
+kept only where products with the matrix, forward and transposed, come back from it with small
+errors in every row, and MUMPS takes over where they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.sparse
+from petsc4py import PETSc
+from slepc4py import SLEPc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import TINY, Block
+from geneig_adjoint.block_solves import solve_block
+from geneig_adjoint.pencil import Pencil
+
+SMALLEST = 5_000
+"""Rows below which a factorisation takes no time worth a decision."""
+LARGEST = 1_000_000
+"""Rows above which a factorisation without dense kernels takes too long."""
+DENSEST = 40
+"""Entries per row above which the same is true."""
+FLAT = 2.3
+"""Dimension of the mesh up to which fronts are small: 2 for planes, but never exactly."""
+HOPS = 4
+STARTS = 7
+LARGEST_ERROR = 1e-11
+"""Error of a product that came back, relative to the terms of its row."""
+
+PACKAGE = "pc_factor_mat_solver_type"
+QUICK_OPTIONS = {
+    PACKAGE: "petsc",
+    "pc_factor_mat_ordering_type": "nd",
+    # PETSc's own limit is absolute; small pivots show in the errors of the products.
+    "pc_factor_zeropivot": 0.0,
+}
+
+
+def is_flat(pencil: Pencil, sigma: complex) -> bool:
+    """Tell whether PETSc's own LU is likely to be the fastest for A - sigma B.
+
+    Collective, the same on all ranks. A mesh of dimension d has 2^d times the neighbours
+    within twice as many steps, seen from most of its points.
+    """
+    if pencil.comm.size > 1 or not SMALLEST <= pencil.n <= LARGEST:
+        return False
+    mat = pencil.A if sigma == 0 else pencil.shifted(sigma)
+    try:
+        offsets, columns, values = mat.getValuesCSR()
+        diagonal = mat.getDiagonal()
+        whole = bool(np.all(diagonal.array_r != 0))
+        diagonal.destroy()
+    finally:
+        if mat is not pencil.A:
+            mat.destroy()
+    if not whole or len(values) > DENSEST * pencil.n:
+        return False
+    starts = (np.arange(STARTS) + 0.5) * pencil.n / STARTS
+    dimensions = [_dimension((offsets, columns), int(start)) for start in starts]
+    return float(np.median(dimensions)) <= FLAT
+
+
+def _dimension(graph: tuple[Block, Block], start: int) -> float:
+    """Return the dimension of the graph as seen from a vertex; inf where it is too small."""
+    offsets, columns = graph
+    seen = np.zeros(len(offsets) - 1, dtype=bool)
+    seen[start] = True
+    front, inside = np.array([start]), [1]
+    for _ in range(2 * HOPS):
+        counts = offsets[front + 1] - offsets[front]
+        places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        found = columns[np.repeat(offsets[front], counts) + places]
+        front = np.unique(found[~seen[found]])
+        seen[front] = True
+        inside.append(inside[-1] + len(front))
+    # A graph that is soon exhausted has no dimension.
+    return np.inf if inside[-1] > len(seen) // 3 else float(np.log2(inside[-1] / inside[HOPS]))
+
+
+def set_up_quick(eps: SLEPc.EPS) -> Callable[[], object] | None:
+    """Factor by PETSc's own LU; return what is left to do by MUMPS if that is not accurate.
+
+    Collective. Then the KSP is left without a factor. The EPS is configured with
+    ``QUICK_OPTIONS``.
+    """
+    ksp = eps.getST().getKSP()
+    left: Callable[[], object] = eps.setUp
+    try:
+        with _petsc.plain_errors():
+            eps.setUp()
+        if is_accurate(ksp):
+            return None
+        left = ksp.setUp  # an EPS is set up once
+    except PETSc.Error:
+        pass  # a pivot that is zero
+    operators = ksp.getOperators()
+    pc = ksp.getPC()
+    pc.reset()
+    pc.setFactorOrdering("external")  # MUMPS has its own
+    pc.setFactorSolverType(PETSc.Mat.SolverType.MUMPS)
+    ksp.setOperators(*operators)
+    return left
+
+
+def is_accurate(ksp: PETSc.KSP) -> bool:
+    """Tell whether solves with a factor on one rank are accurate in every row, both ways.
+
+    Collective. Random vectors see every entry of the error of the factor.
+    """
+    mat = ksp.getOperators()[0]
+    offsets, columns, values = mat.getValuesCSR()
+    matrix = scipy.sparse.csr_matrix((values, columns, offsets), shape=mat.getSize())
+    x = _petsc.deterministic_block((0, matrix.shape[0]), 1, seed=17)
+    for transposed in (False, True):
+        rows = matrix.conj().T if transposed else matrix
+        b = rows @ x
+        with np.errstate(all="ignore"):
+            back = solve_block(ksp, b, hermitian=transposed)
+            errors = np.abs(b - rows @ back)
+            terms = abs(rows) @ np.abs(back) + np.abs(b)
+            if not np.max(errors / np.maximum(terms, TINY)) <= LARGEST_ERROR:
+                return False
+    return True
