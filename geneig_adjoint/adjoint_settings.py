@@ -37,8 +37,8 @@ class AdjointSettings:
         eigensolver left a factor (and left vectors, unless the pencil is Hermitian and
         definite) and factors of bordered matrices for the pairs of nonsymmetric pencils where
         they are kept or cheaper (`near_factors`), "deflated-cg" where that is possible, "ksp"
-        where it left an iterative solver or nothing can be factored, else "direct". What None has chosen gives way to the next where it fails and ``options``
-        is empty.
+        where it left an iterative solver or nothing can be factored, else "direct".
+        What None has chosen gives way to the next where it fails and ``options`` is empty.
     rtol : float
         Bound on the true relative residual; of "block-krylov" on the estimated relative
         error of solutions.

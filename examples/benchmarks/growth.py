@@ -1,0 +1,127 @@
+"""How time and memory grow: with dofs, pairs, parameters and ranks.
+
+    bash -c '. docker/env.sh real; python examples/benchmarks/growth.py'
+
+Each point is a process of its own, 2D elasticity, the gradient of all vectors. Kept in growth.json
+beside the results of run.py and not measured again unless --fresh; prints Markdown tables and
+draws growth.png. Some 6 minutes.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+from peers.measuring import Peer, run_worker, say
+from peers.sizes import make
+from peers.tables import markdown, seconds
+
+ROOT = Path(__file__).parents[2]
+SIZES = ("5k", "20k", "80k", "300k")
+COUNTS = (2, 4, 8, 16, 32)
+PARAMETERS = (10, 100, 1_000, 9_984, 99_840)
+AT = "20k"
+PARTS = ("eigensolve", "eigenvalue", "vectors")
+
+
+def points(sizes):
+    """Return the points of every curve: title, label of the axis, (value, ranks, arguments)."""
+    by_size = [(make("elasticity2d", size).n, ranks, [size]) for ranks in (1, 2) for size in sizes]
+    by_count = [(count, 1, [AT, "--count", str(count)]) for count in COUNTS]
+    by_parameters = [(m, 1, [AT, "--parameters", str(m)]) for m in PARAMETERS]
+    return {"dofs": by_size, "pairs": by_count, "parameters": by_parameters}
+
+
+def measured(kept, ranks, words, timeout):
+    """Return the report of one point, from what was kept if it is there."""
+    key = " ".join([str(ranks), *words])
+    if key not in kept:
+        peer = Peer("ours", "ours-unchecked", ranks=ranks)
+        kept[key], _ = run_worker(peer, sys.executable, ["elasticity2d", *words], timeout=timeout)
+        say(f"{key}: {kept[key].get('failed') or kept[key]['wall']}")
+    return kept[key]
+
+
+def table(title, curve):
+    """Return a Markdown table of one curve."""
+    rows = []
+    for value, ranks, report in curve:
+        if "failed" in report:
+            rows.append([f"{value:,}", str(ranks), report["failed"], *["-"] * len(PARTS)])
+        else:
+            times = [
+                f"{seconds(report['wall'][part])} ({seconds(report['cpu'][part])})"
+                for part in PARTS
+            ]
+            rows.append([f"{value:,}", str(ranks), *times, f"{report['memory'] / 1e9:.2f}"])
+    head = [title, "ranks", "factor, eigensolve", "eigenvalue's gradient", "vectors' gradient"]
+    return markdown(f"Growth with {title}: wall seconds (CPU seconds)", [*head, "GB"], rows)
+
+
+def short(value):
+    """Return a number as a label of an axis."""
+    return f"{value / 1000:.0f}k" if value >= 1000 else str(value)
+
+
+def draw(curves, path):
+    """Draw a picture of every curve, time and memory."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
+    for axis, (title, curve) in zip(axes, curves.items(), strict=True):
+        beside = axis.twinx()
+        for ranks, style in ((1, "-o"), (2, "--s")):
+            done = [(v, r) for v, other, r in curve if other == ranks and "failed" not in r]
+            values = [value for value, _ in done]
+            for part, colour in zip(PARTS, ("#08519c", "#006d2c", "#e6550d"), strict=True):
+                times = [report["wall"][part] for _, report in done]
+                label = part if ranks == 1 else None
+                axis.plot(values, times, style, color=colour, markersize=4, label=label)
+            memory = [report["memory"] / 1e9 for _, report in done]
+            beside.plot(values, memory, style, color="#999999", markersize=3)
+        for part in (axis, beside):
+            part.set_xscale("log")
+            part.set_yscale("log")
+            part.minorticks_off()
+        most = max(report["memory"] for _, _, report in curve if "failed" not in report) / 1e9
+        beside.set_ylim(most / 100, 2 * most)
+        ticks = sorted({value for value, _, _ in curve})
+        axis.set_xticks(ticks, [short(value) for value in ticks])
+        axis.set_xlabel(title if title != "dofs" else "dofs (dashed: 2 ranks)")
+        axis.grid(alpha=0.4)
+    axes[0].set_ylabel("wall seconds")
+    beside.set_ylabel("GB (grey)")
+    axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def main():
+    """Measure what is missing, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", default=SIZES, choices=SIZES)
+    parser.add_argument("--timeout", type=float, default=120.0)
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--out", type=Path, default=ROOT / "examples" / "out" / "benchmarks")
+    parser.add_argument("--picture", type=Path, help="another place for growth.png")
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    path = chosen.out / "growth.json"
+    kept = json.loads(path.read_text()) if path.exists() and not chosen.fresh else {}
+    curves = {}
+    for title, wanted in points(chosen.sizes).items():
+        curves[title] = []
+        for value, ranks, words in wanted:
+            report = measured(kept, ranks, words, chosen.timeout)
+            path.write_text(json.dumps(kept, indent=1))
+            curves[title].append((value, ranks, report))
+    for title, curve in curves.items():
+        say(f"\n{table(title, curve)}")
+    draw(curves, chosen.picture or chosen.out / "growth.png")
+
+
+if __name__ == "__main__":
+    main()
