@@ -237,7 +237,10 @@ def _set_up(
     eps: SLEPc.EPS, pencil: Pencil, prefix: str, defaults: dict[str, Any], *, iterative: bool
 ) -> None:
     ksp, action, package = eps.getST().getKSP(), eps.setUp, defaults.get(f"st_{PACKAGE}")
-    trials = {PETSc.Mat.SolverType.CHOLMOD: set_up_cholmod, QUICK_OPTIONS[PACKAGE]: set_up_quick}
+    trials = {
+        CHOLMOD_OPTIONS[f"st_{PACKAGE}"]: set_up_cholmod,
+        QUICK_OPTIONS[PACKAGE]: set_up_quick,
+    }
     if package in trials:
         action = trials[package](eps)
         if action is None:
