@@ -63,16 +63,15 @@ def partials(
     right: Block,
 ) -> dict[str, Block]:
     """Return Re sum_j left_j^H slope(unit direction, values) right_j, value by value."""
-    real, imaginary = outer_products(left, right, real=True), None
+    outer = outer_products(left, right, real=False)
+    real = np.ascontiguousarray(outer.real)
     bars = {name: np.zeros(value.shape) for name, value in values.items()}
     for name, value in values.items():
-        columns = value.reshape(len(real), -1)
+        columns = value.reshape(len(outer), -1)
         found = bars[name].reshape(columns.shape)
         for column in range(columns.shape[1]):
             matrices = slope(unit_directions(values, name, column), columns[:, column])
             found[:, column] = np.einsum("edf,edf->e", real, matrices.real)
             if np.iscomplexobj(matrices):
-                if imaginary is None:
-                    imaginary = outer_products(left, right, real=False).imag
-                found[:, column] -= np.einsum("edf,edf->e", imaginary, matrices.imag)
+                found[:, column] -= np.einsum("edf,edf->e", outer.imag, matrices.imag)
     return bars
