@@ -31,8 +31,9 @@ WIDENED = 4
 class ValueAndGradient:
     """A function ``f(p) -> (value, gradient)`` that assembles, solves and differentiates.
 
-    Made by `value_and_gradient`. Keeps the matrices' layout and the previous vectors
-    from call to call; a context manager, ``close`` frees the matrices.
+    Made by `value_and_gradient`. Keeps the matrices' layout, the previous vectors and the factor
+    of the eigensolver from call to call: the next one has its ordering and memory, never its
+    values. A context manager, ``close`` frees matrices and factor.
     """
 
     def __init__(
@@ -180,7 +181,7 @@ class ValueAndGradient:
         return params.unpack(np.asarray(x, dtype=float), self._structure)
 
     def close(self) -> None:
-        """Free the matrices kept between calls.  (Collective.)"""
+        """Free the matrices and the factor kept between calls.  (Collective.)"""
         if self._pencil is not None:
             self._pencil.close()
         self._pencil = None
@@ -249,7 +250,8 @@ def value_and_gradient(
     **solver
         Keywords of `solve_eigenproblem` (count, target, ...). ``count_check`` also takes
         "every:N", the default with N = 10: missed pairs are looked for in the first call
-        and every tenth one after; calls that failed do not count.
+        and every tenth one after; calls that failed do not count. ``keep_factor=False`` keeps no
+        factor between calls either.
 
     Returns
     -------

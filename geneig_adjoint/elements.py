@@ -150,6 +150,7 @@ class ElementModel(CollectiveContext):
         if out is not None:
             out.verify()
         pencil = Pencil(A, B, owned=True) if out is None else out
+        pencil.one_pattern = True  # that of the elements
         pencil.point = digest(p)
         pencil.B_proved = sum_is_positive(self, "B", self._all_values(p))
         return pencil

@@ -56,7 +56,7 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
     if pencil.kept is not None and wanted.interval is None:
         moved = sigma != wanted.target  # a shift that was set once stays set
         how = (inverted, sigma is None, moved, defaults, wanted.options, wanted.prefix)
-        pencil.kept.give_to(eps, how)
+        pencil.kept.give_to(eps, how, () if pencil.one_pattern else (pencil.A, pencil.B))
     eps.setOperators(*((pencil.B, pencil.A) if inverted else (pencil.A, pencil.B)))
     eps.setProblemType(_slepc_type(pencil, wanted, inverted=inverted))
     eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)

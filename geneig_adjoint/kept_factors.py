@@ -2,12 +2,14 @@
 
 In a design loop the matrices keep their pattern, and so do the ordering and the symbolic
 factorisation. PETSc repeats only the numeric part where the same solver meets the same matrix
-object with new values; it sees by itself whether values or the pattern have changed. So the
-solver is what is handed on, never a number it has computed.
+object with new values, which it sees by itself. So the solver is what is handed on, never a number
+it has computed. Whether the pattern is the same is checked here: PETSc 3.18 takes a matrix that
+was replaced in place (``Mat.axpy`` with another pattern) for one of the old pattern.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from petsc4py import PETSc
@@ -49,7 +51,7 @@ class KeptFactor:
         """Whether there is something to go on with."""
         return self._kept is not None
 
-    def give_to(self, eps: SLEPc.EPS, request: Any) -> None:
+    def give_to(self, eps: SLEPc.EPS, request: Any, mats: tuple[PETSc.Mat | None, ...]) -> None:
         """Let an EPS without operators go on with what is kept, if that fits its request.
 
         Collective. What does not fit is destroyed: options are read when a factor is made.
@@ -60,9 +62,11 @@ class KeptFactor:
             A new one.
         request
             All that decides how the factor is made, except the matrices and the shift.
+        mats
+            Those of the eigenproblem whose pattern may be another one than before.
 
         """
-        key = (request, PETSc.Options().getAll())
+        key = (request, PETSc.Options().getAll(), [pattern_of(mat) for mat in mats])
         kept, self._kept = self._kept, None
         fits = kept is not None and kept[0] == key
         # Options are a matter of each rank, the solver is one of all.
@@ -99,3 +103,16 @@ class KeptFactor:
         if self._kept is not None:
             _petsc.destroy(self._kept[1])
         self._kept = None
+
+
+def pattern_of(mat: PETSc.Mat | None) -> Any:
+    """Return a fingerprint of this rank's nonzero pattern.  (Collective.)
+
+    Kinds of matrices that do not show theirs have one that differs from all others.
+    """
+    if mat is None:
+        return None
+    if mat.getType() not in {"seqaij", "mpiaij"}:
+        return object()
+    offsets, columns, _ = mat.getValuesCSR()
+    return [hashlib.sha256(part).digest() for part in (offsets, columns)]

@@ -79,6 +79,8 @@ class Pencil(CollectiveContext):
     kept : KeptFactor or None
         Where closed pairs leave their factor for the next solve: in loops that refill the
         pencil; None: closing pairs frees it.
+    one_pattern : bool
+        Promise of the model that made the pencil: refills never change the nonzero pattern.
     version : int
         Raised whenever the entries change in place; eigenpairs remember theirs.
     B_proved : bool
@@ -110,6 +112,7 @@ class Pencil(CollectiveContext):
         self.version = 0
         self.B_proved = False
         self.kept: KeptFactor | None = None
+        self.one_pattern = False
         self.point: dict[str, tuple[int, bytes]] | None = None
         self._declared = problem_type
         self._owned = owned

@@ -210,6 +210,29 @@ def test_a_new_entry_means_a_new_analysis(comm, pencil, factorisations):
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("target", [0.0, 0.4])
+def test_a_matrix_replaced_in_place_means_a_new_analysis(comm, pencil, target, factorisations):
+    """PETSc alone does not see it: the new matrix may have the older number of its pattern."""
+    dense = stiffness(N)
+    for _ in range(3):  # raises that number
+        pencil.A.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, False)
+        pencil.A.setValue(0, 5, 0.0)
+        pencil.A.assemble()
+    for step in range(3):
+        more = np.zeros((N, N))
+        more[step, N - 2 - step] = more[N - 2 - step, step] = 0.3
+        dense = dense + more
+        change = matrix(more, comm)
+        pencil.A.axpy(1.0, change, structure=PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN)
+        change.destroy()
+        pencil.entries_changed()
+        factorisations()
+        found = solved(pencil, target=target)
+        assert factorisations() == (1, 1)
+        values = np.linalg.eigvals(np.linalg.solve(mass(N), dense)).real
+        assert found == pytest.approx(values[np.argmin(np.abs(values - target))], rel=1e-10)
+
+
 def test_open_pairs_keep_their_factor_to_themselves(pencil):
     block = np.ones((pencil.n_local, 1))
     with ga.solve_eigenproblem(pencil, target=0.0, count_check="off") as first:
