@@ -5,9 +5,8 @@
 A block of trilinear hexahedra with unit edges, clamped at one face, stiffness
 (1e-6 + rho^3) K0 and mass rho M0 at a wavy density per element; its lowest modes. Prints
 Markdown tables: seconds of each step, wall and CPU (the slowest rank), with the peak of resident
-memory so far (sum over the ranks), and what the solver says. ``--save one.npz`` keeps values
-and gradients;
-``--compare one.npz`` says by how much those of this run differ.
+memory so far (sum over the ranks), and what the solver says. ``--save one.npz`` keeps values and
+gradients; ``--compare one.npz`` says by how much those of this run differ.
 """
 
 import argparse
