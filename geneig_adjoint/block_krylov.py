@@ -30,7 +30,7 @@ STEPS = 60
 STALLED = 4
 """Steps without progress after which columns are left to other strategies."""
 CORRECTIONS = 3
-MARGIN = 0.5
+MARGIN = 0.1
 """The projected problem is solved to this part of the tolerance: it does not know all errors."""
 KEPT = 160
 """Vectors of a space that is kept for later systems of the same pairs, at most."""

@@ -31,6 +31,7 @@ from geneig_adjoint.element_blocks import (
 )
 from geneig_adjoint.element_signs import sum_is_positive
 from geneig_adjoint.entrance import takes_structures
+from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import row_ranges
 from geneig_adjoint.ghosts import Ghosts
 from geneig_adjoint.kernels import Kernel
@@ -113,7 +114,7 @@ class ElementModel(CollectiveContext):
             [dof_pairs(dofs) for dofs in self._meshes],
             with_diagonal=True,
         )
-        raise_together(self.comm, orphan_error(self.rows, self._pattern.touched_rows))
+        raise_together(self.comm, self._orphan_error())
 
     def assemble(self, p: Parameters, out: Pencil | None = None) -> Pencil:
         """Return the pencil at p, or refill ``out`` with it.
@@ -300,6 +301,10 @@ class ElementModel(CollectiveContext):
             ]
             result.append(matrix_of_products(self, columns, chosen))
         return result[0], result[1]
+
+    def _orphan_error(self) -> InputError | None:
+        """Return an error for rows that no element touches; parts of models have their own."""
+        return orphan_error(self.rows, self._pattern.touched_rows)
 
     def close(self) -> None:
         """Release what the model holds; it holds no PETSc objects.  (Collective.)"""
