@@ -80,14 +80,11 @@ class ElementSides:
         found = self.energies([(matrix, kernel.base) for _, matrix, kernel in scaled])  # type: ignore[attr-defined]
         energy_of = dict(zip([i for i, *_ in scaled], found, strict=True))
         for rows in batches(self.ghosts.shape, columns):
-            at: dict[str, Block] = {}
             for i, matrix, _ in blocks:
                 if i in energy_of:
                     yield i, rows, energy_of[i][rows]
-                    continue
-                for name in {matrix, "right"} - set(at):
-                    at[name] = self._at(name, rows)
-                yield i, rows, at[matrix], at["right"]
+                else:  # arrays of its own: a kernel of a user may change them
+                    yield i, rows, self._at(matrix, rows), self._at("right", rows)
 
     def energies(self, terms: Sequence[tuple[str, Block]]) -> list[Block]:
         """Return Re sum_j left_j^H K right_j of every element, for several blocks.

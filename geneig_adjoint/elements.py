@@ -249,9 +249,9 @@ class ElementModel(CollectiveContext):
         check_parameters(self.comm, p_dot, self.parameter_sizes)
         dots = self._all_values(p_dot)
 
-        def changes(index: int, values: Mapping[str, Block], rows: slice) -> Block:
-            there = cut(dots[index], rows)
-            return contraction.derivative(self.blocks[index].kernel, values, there, rows)
+        def changes(i: int, values: Mapping[str, Block], rows: slice) -> Block:
+            kernel, there = self.blocks[i].kernel, cut(dots[i], rows)
+            return contraction.derivative(kernel, values, there, rows)
 
         return self._products(p, right, changes, hermitian=hermitian)
 
@@ -318,6 +318,7 @@ class ElementModel(CollectiveContext):
         hermitian: bool = False,
     ) -> tuple[Block, Block]:
         """Multiply with the sums of element matrices; ``factors`` of `element_products`."""
+        right = right.astype(np.result_type(right, float), copy=False)
         tables, values = [ghosts.table(right) for ghosts in self._ghosts], self._all_values(p)
 
         def of_block(index: int, rows: slice) -> Block:
@@ -349,9 +350,7 @@ class ElementModel(CollectiveContext):
         """Sum what batches contribute: ``contracted(index, rows, *vectors)`` of one of them."""
         total, columns = zeros_like(p), 3 * vectors[2].shape[1]
         reduced = contraction.sides(self.comm, *vectors)
-        sums = [
-            {name: np.zeros(ids.shape) for name, ids in access.items()} for access in self._access
-        ]
+        sums = [{name: np.zeros(ids.shape) for name, ids in of.items()} for of in self._access]
         for mesh, ghosts in enumerate(self._ghosts):
             blocks = self._of_mesh(mesh)
             local = reduced.at_elements(ghosts, {matrix for _, matrix, _ in blocks})

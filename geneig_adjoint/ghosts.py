@@ -120,11 +120,10 @@ class Ghosts:
 
         Collective. ``block`` (n_local, k) is changed in place.
         """
-        flat = np.ascontiguousarray(values).reshape(self._index.size, math.prod(block.shape[1:]))
-        if np.iscomplexobj(flat):  # sums of complex numbers are those of their parts
-            sums = (self._collector() @ flat.view(float)).view(flat.dtype)
-        else:
-            sums = self._collector() @ flat
+        flat = np.ascontiguousarray(values, dtype=np.result_type(values, float))
+        flat = flat.reshape(self._index.size, math.prod(block.shape[1:]))
+        # Sums of complex numbers are those of their parts.
+        sums = (self._collector() @ flat.view(float)).view(flat.dtype)
         sums = sums.reshape(self._size, *block.shape[1:]).astype(block.dtype, copy=False)
         asked = {rank: sums[self._slice(rank)] for rank in self._exchange.asked}
         block[self._own_rows] += sums[self._slice(self.comm.rank)]

@@ -76,7 +76,7 @@ class ScaledKernel:
         K0: (nd, nd) shared by all elements of the block, or (n_elements, nd, nd).
     law
         s: `Linear`, `PowerLaw`, or any NumPy function of an array that is analytic
-        (no abs, no comparison); its derivative is taken by a complex step, its second one
+        (no abs, no comparison), whose derivative is taken by a complex step, its second one
         by a method ``curvature(rho)`` if it has one, else by `second_derivative`.
 
     """

@@ -261,3 +261,40 @@ def test_slopes_of_laws(law, at, expected):
 def test_laws_with_complex_coefficients_are_refused():
     with pytest.raises(ga.InputError, match=r"a law must return real numbers .* complex128"):
         laws.slope(ga.PowerLaw(3.0, 1j), np.ones(4))
+
+
+class Destructive(Own):
+    """A kernel that changes what it gets."""
+
+    def vjp(self, values, left, right, rows):
+        found = super().vjp(values, left, right, rows)
+        left[:], right[:] = np.nan, np.nan
+        return found
+
+
+def test_kernels_may_change_the_arrays_they_get(comm):
+    rng = np.random.default_rng(10)
+    dofs, bases = dofs_of(rng), rng.normal(size=(3, ND, ND))
+    cube = ga.ScaledKernel(bases[2], ga.PowerLaw(3.0))
+    kernels = [Destructive(bases[0]), Destructive(bases[1]), cube]
+    blocks = [ga.ElementBlock("A", dofs, kernel, {"q": np.arange(COUNT)}) for kernel in kernels]
+    sides = [rng.normal(size=(N, 2)) for _ in range(3)]
+    with ga.ElementModel(N, blocks, comm=comm) as model:
+        found = model.contract({"q": P["q"]}, *sides)
+    same(found, expected_gradient(blocks, {"q": P["q"]}, sides, slope))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+def test_single_precision_is_taken_as_numbers(comm, dtype):
+    rng = np.random.default_rng(11)
+    right = (rng.normal(size=(N, 2)) * np.ones(1, dtype=dtype)).astype(dtype)
+    model, p = plain_model(comm)
+    expected = dense_sums(model.blocks, p, lambda v, i, name: v**3)
+    with model, model.assemble(p) as pencil:
+        found = model.multiply(p, right)
+        ghosts = ga.Ghosts(pencil, np.arange(N))
+        total = np.zeros((N, 2), dtype=dtype)
+        ghosts.add(right, total)
+    assert np.array_equal(total, right)
+    for i in range(2):
+        np.testing.assert_allclose(found[i], expected[i] @ right, rtol=0, atol=1e-12)
