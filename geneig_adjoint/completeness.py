@@ -26,6 +26,7 @@ from geneig_adjoint.eigenpairs import RELATIVE_GAP, Completeness
 from geneig_adjoint.eigenspaces import DEPENDENT, disentangled, orthonormal
 from geneig_adjoint.factorization import loosened
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.sparse_lu import has_flat_graph
 from geneig_adjoint.wanted import INNER_SHARE, Wanted, kept_indices
 
 ROUNDS = 64
@@ -196,6 +197,8 @@ def negative_pivots_of(mat: PETSc.Mat, prefix: str = "") -> int | None:
         "mat_mumps_icntl_24": 1,
         "mat_mumps_icntl_31": 1,  # the factor itself is of no use
     }
+    if mat.comm.size == 1 and has_flat_graph(mat):
+        options["mat_mumps_icntl_7"] = 2  # ordered sooner, and as well; in space it is not
     try:
         ksp.setOperators(mat)
         ksp.setOptionsPrefix(name)
