@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import column_norms
+from geneig_adjoint.collective import column_norms, largest_over_ranks
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.krylov_space import KrylovSpace
 from geneig_adjoint.normalization import column_dots
@@ -216,16 +216,22 @@ class BlockKrylov:
         return add_product(w, self._null, _each_border(columns, self._lower, missing))
 
     def _solved(self, rhs: Block, systems: Sequence[System]) -> tuple[Block, Block]:
-        """Return solutions and their estimated relative errors, column by column."""
+        """Return solutions and their estimated relative errors, column by column.
+
+        Collective. Right-hand sides are solved for at the size 1: squares of tiny ones vanish.
+        """
         w = np.zeros(rhs.shape, dtype=np.result_type(rhs, self._null), order="F")
-        errors = np.where(column_norms(self._pairs.comm, rhs) > 0, np.inf, 0.0)
-        (open_,) = np.nonzero(errors)
-        work = _Work.of([systems[i] for i in open_], np.asfortranarray(rhs[:, open_]), w.dtype)
+        largest = np.nan_to_num(np.abs(rhs).max(axis=0, initial=0.0), nan=np.inf, posinf=np.inf)
+        scales = largest_over_ranks(self._pairs.comm, largest)
+        errors = np.where(scales == 0, 0.0, np.inf)
+        (open_,) = np.nonzero(np.isfinite(scales) & (scales > 0))
+        right = np.asfortranarray(rhs[:, open_] / scales[open_])
+        work = _Work.of([systems[i] for i in open_], right, w.dtype)
         for attempt in range(CORRECTIONS):
             if not open_.size:
                 break
             self._improve(work, first=attempt == 0)
-            w[:, open_], errors[open_] = work.w, work.errors
+            w[:, open_], errors[open_] = work.w * scales[open_], work.errors
             again = np.flatnonzero(work.errors > self._rtol)
             open_, work = open_[again], work.taken(again)
         return w, errors

@@ -162,3 +162,19 @@ def test_blocks_without_left_vectors_are_refused(comm):
         pytest.raises(ga.InputError, match="needs left vectors"),
     ):
         ga.gradient(model, p, pairs, motion(pairs), strategy="block-krylov")
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "nonsymmetric"])
+def test_right_sides_may_be_so_small_that_their_squares_vanish(comm, kind):
+    """The weights of a smooth minimum, say."""
+    pencil, pairs = solved(kind, comm)
+    with pencil, pairs:
+        full, own = right_sides(comm, 3, 1, pairs.right)
+        sizes = (1.0, 1e-155, 1e-300, 1e170)[: pairs.count]
+        systems = [System(j, (j,), own * size, np.zeros((1, 1))) for j, size in enumerate(sizes)]
+        found = BlockKrylov(pairs, hermitian=True, rtol=1e-10).solve(systems)
+        for size, system, solution in zip(sizes, systems, found, strict=True):
+            one = System(system.pair, system.members, own, system.rho)
+            v, _ = dense_solution(kind, pairs, one, full, transposed=True)
+            error = np.linalg.norm(whole(pairs, solution.v) / size - v) / np.linalg.norm(v)
+            assert error <= 1e-8  # as above
