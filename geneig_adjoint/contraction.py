@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.element_blocks import batches
+from geneig_adjoint.element_blocks import batches, check_shape
 from geneig_adjoint.energies import cached, energies, products
+from geneig_adjoint.errors import InputError
 from geneig_adjoint.ghosts import Ghosts
 from geneig_adjoint.kernels import Kernel, ScaledKernel
 
@@ -118,7 +119,7 @@ def vjp(
     """Return what ``kernel.vjp`` does, from what `ElementSides.contracted_with` yields."""
     if is_scaled(kernel):
         return dict(kernel.vjp_of_energies(values, *vectors))
-    return dict(kernel.vjp(values, *vectors, rows))
+    return _one_for_each(kernel.vjp(values, *vectors, rows), values, kernel)
 
 
 def vjp_tangent(
@@ -130,7 +131,23 @@ def vjp_tangent(
     """Return what ``kernel.vjp_tangent`` does; ``values``: them and their direction."""
     if is_scaled(kernel):
         return dict(kernel.vjp_tangent_of_energies(*values, *vectors))
-    return dict(kernel.vjp_tangent(*values, *vectors, rows))
+    return _one_for_each(kernel.vjp_tangent(*values, *vectors, rows), values[0], kernel)
+
+
+def _one_for_each(found: Any, values: Mapping[str, Block], kernel: Any) -> dict[str, Block]:
+    """Return what a kernel has found, or raise unless it is a real number for every value."""
+    result = {name: np.asarray(part) for name, part in dict(found).items()}
+    given = {name: (part.shape, part.dtype.kind in "fiu") for name, part in result.items()}
+    wanted = {name: (np.shape(value), True) for name, value in values.items()}
+    if given != wanted:
+        shapes = [{name: shape for name, (shape, _) in of.items()} for of in (wanted, given)]
+        kinds = sorted({part.dtype.name for part in result.values()})
+        raise InputError(
+            f"vjp of a {type(kernel).__name__} must return real numbers in the shapes of the "
+            f"values, {shapes[0]}, got {shapes[1]} of {', '.join(kinds) or 'nothing'}; one number "
+            "for each value, 0 where the matrices do not depend on it"
+        )
+    return result
 
 
 def matrices(kernel: Any, values: Mapping[str, Block], rows: slice) -> Block:
@@ -190,6 +207,8 @@ def element_products(
         total = found.pop(matrix)
         for many in batches(ghosts.shape, table.shape[1]):
             factor = factors(i, many)
+            if not is_scaled(kernel):
+                check_shape(factor, i, ghosts.shape, many)
             for rows in cached(many, ghosts.shape[1] * doubles_of(table)):
                 one = factor[rows.start - many.start : rows.stop - many.start]
                 part = _block_products(kernel, one, rows, ghosts.at(table, rows), hermitian)

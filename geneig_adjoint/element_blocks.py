@@ -8,17 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.assembly import Pattern
 from geneig_adjoint.compiled_kernels import CompiledKernel
 from geneig_adjoint.differenced_kernels import Differenced
-from geneig_adjoint.directions import unit_directions
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.exchange import row_ranges
-from geneig_adjoint.ghosts import HasRows, dof_range_error
+from geneig_adjoint.ghosts import dof_range_error
 from geneig_adjoint.jax_kernels import JaxKernel
 from geneig_adjoint.kernels import Kernel, NumpyKernel, ScaledKernel
 from geneig_adjoint.parameters import IdAccess
@@ -184,15 +180,22 @@ def first_order_error(blocks: Sequence[ElementBlock]) -> InputError | None:
     return None
 
 
-def check_matrices(matrices: Block, index: int, block: ElementBlock, rows: slice) -> None:
-    """Raise unless a kernel returned finite matrices of the right shape.  (Not collective.)"""
-    nd = block.dofs.shape[1]
-    count = len(range(*rows.indices(block.dofs.shape[0])))
-    if matrices.shape != (count, nd, nd):
+def check_shape(found: Block, index: int, shape: tuple[int, ...], rows: slice) -> None:
+    """Raise unless there is one matrix for each of some elements.  (Not collective.)
+
+    ``index``: of the block. ``shape``: of its dofs.
+    """
+    count, nd = len(range(*rows.indices(shape[0]))), shape[1]
+    if found.shape != (count, nd, nd):
         raise InputError(
             f"the kernel of element block {index} must return shape {(count, nd, nd)}, got "
-            f"{matrices.shape}; the first axis is the element"
+            f"{found.shape}; the first axis is the element"
         )
+
+
+def check_matrices(matrices: Block, index: int, block: ElementBlock, rows: slice) -> None:
+    """Raise unless a kernel returned finite matrices of the right shape.  (Not collective.)"""
+    check_shape(matrices, index, block.dofs.shape, rows)
     if np.iscomplexobj(matrices) and _petsc.REAL_SCALARS:
         raise _petsc.real_scalar_error(f"the matrices of element block {index}")
     bad = np.flatnonzero(~np.isfinite(matrices).all(axis=(1, 2)))
@@ -234,63 +237,6 @@ def batches(shape: tuple[int, ...], columns: int = 0) -> Iterator[slice]:
     step = max(1, BATCH_ENTRIES // max(nd * max(nd, columns), 1))
     for first in range(0, count, step):
         yield slice(first, min(first + step, count))
-
-
-def column_numbers(size: int, indices: Block | None) -> Block:
-    """Return the column of every parameter entry, -1 for those not asked for.
-
-    One entry more, -1, is what the id -1 finds.
-    """
-    column_of = np.full(size + 1, -1)
-    chosen = np.arange(size) if indices is None else np.asarray(indices)
-    column_of[chosen] = np.arange(len(chosen))
-    return column_of
-
-
-def matrix_of_products(
-    layout: HasRows,
-    columns: tuple[int, int],
-    products: Sequence[tuple[Block, Block, Block]],
-) -> PETSc.Mat:
-    """Return the sparse matrix summed from products of element matrices.
-
-    Collective.
-
-    Parameters
-    ----------
-    layout
-        Who owns which rows.
-    columns
-        Local and global number of columns.
-    products
-        (dofs, columns, values) of every block, shapes (n, nd), (n, 1), (n, nd); -1: dropped.
-
-    """
-    pattern = Pattern(
-        layout.comm,
-        row_ranges(layout.comm, layout.rows),
-        columns,
-        [np.broadcast_arrays(dofs, ids) for dofs, ids, _ in products],  # type: ignore[misc]
-    )
-    sums = pattern.sums(PETSc.ScalarType)
-    for group, (_, _, values) in enumerate(products):
-        pattern.collect(sums, group, slice(None), values)
-    return pattern.matrix(sums)
-
-
-def column_products(
-    block: ElementBlock, one: tuple[str, int], values: Mapping[str, Block], local: Block
-) -> Block:
-    """Return (dK_e/dp_i) x_e for the parameter entry that ``one`` (name, column) names.
-
-    Not collective. ``local`` holds x at the dofs of the elements, (n_elements, nd).
-    """
-    products = np.zeros(block.dofs.shape, dtype=np.result_type(local.dtype, PETSc.ScalarType))
-    for rows in batches(block.dofs.shape):
-        here = cut(values, rows)
-        derivative = block.kernel.derivative(here, unit_directions(here, *one), rows)
-        products[rows] = np.einsum("edf,ef->ed", derivative, local[rows])
-    return products
 
 
 def cut(values: Mapping[str, Block], rows: slice) -> dict[str, Block]:

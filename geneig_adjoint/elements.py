@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,19 +12,21 @@ from geneig_adjoint import _petsc, contraction
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import Pattern, equal_layout, own_rows
 from geneig_adjoint.collective import CollectiveContext, check_equal_input, guard, raise_together
+from geneig_adjoint.column_derivatives import (
+    column_numbers,
+    element_columns,
+    matrices_of_columns,
+)
 from geneig_adjoint.element_blocks import (
     ElementBlock,
     ElementIds,
     batches,
     check_matrices,
-    column_numbers,
-    column_products,
     cut,
     distinct_dofs,
     dof_pairs,
     first_block_error,
     first_order_error,
-    matrix_of_products,
     orphan_error,
     smallest_lengths,
 )
@@ -286,21 +287,13 @@ class ElementModel(CollectiveContext):
         Collective. See `geneig_adjoint.derivative_products`.
         """
         size = length(p[name]) or 0
-        column_of = column_numbers(size, indices)
         count = size if indices is None else len(indices)
         columns = equal_layout(self.comm, count)
         if indices is None and is_distributed(p[name]):
             columns = p[name].getSizes()
         products = self._element_products(p, x, name)
-        result = []
-        for matrix in ("A", "B"):
-            chosen = [
-                (dofs, column_of[ids], values)
-                for (side, dofs, ids, values) in products
-                if side == matrix
-            ]
-            result.append(matrix_of_products(self, columns, chosen))
-        return result[0], result[1]
+        numbers = column_numbers(size, indices)
+        return matrices_of_columns(self, columns, numbers, products)
 
     def _orphan_error(self) -> InputError | None:
         """Return an error for rows that no element touches; parts of models have their own."""
@@ -369,18 +362,13 @@ class ElementModel(CollectiveContext):
         """Return (matrix, dofs, ids, (dK_e/dp_i) x_e) for every id of an element."""
         tables = [ghosts.table(x) for ghosts in self._ghosts]
         values = self._all_values(p)
-        found = []
+
+        def vector_of(index: int) -> Block:
+            mesh = self._mesh_of[index]
+            return self._ghosts[mesh].at(tables[mesh], slice(None))[:, :, 0]
+
         with guard(self.comm):
-            for index, block in enumerate(self.blocks):
-                if name in block.parameters:
-                    mesh = self._mesh_of[index]
-                    local = self._ghosts[mesh].at(tables[mesh], slice(None))[:, :, 0]
-                    ids = np.asarray(block.parameters[name])
-                    ids = ids.reshape(len(ids), math.prod(ids.shape[1:]))
-                    for column in range(ids.shape[1]):
-                        products = column_products(block, (name, column), values[index], local)
-                        found.append((block.matrix, block.dofs, ids[:, [column]], products))
-        return found
+            return element_columns(self.blocks, name, values, vector_of)
 
     def _assembled(self, matrix: str, p: Parameters, out: PETSc.Mat | None) -> PETSc.Mat:
         sums = self._pattern.sums(PETSc.ScalarType)
@@ -390,7 +378,7 @@ class ElementModel(CollectiveContext):
                 block = self.blocks[index]
                 if block.matrix != matrix:
                     continue
-                matrices = block.kernel.matrices(cut(values[index], rows), rows)
+                matrices = np.asarray(block.kernel.matrices(cut(values[index], rows), rows))
                 check_matrices(matrices, index, block, rows)
                 self._pattern.collect(sums, self._mesh_of[index], rows, matrices)
         return self._pattern.matrix(sums, out)

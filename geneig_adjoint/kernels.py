@@ -104,7 +104,9 @@ class ScaledKernel:
 
     def slopes(self, values: Mapping[str, Block], dots: Mapping[str, Block]) -> Block:
         """Return s'(rho) rho_dot, (batch,)."""
-        return np.asarray(slope(self.law, _single(values)) * _single(dots))
+        rho_dot = _single(dots)
+        at = _where_moving(_single(values), rho_dot)
+        return np.zeros(rho_dot.shape) if at is None else np.asarray(slope(self.law, at) * rho_dot)
 
     def vjp(
         self, values: Mapping[str, Block], left: Block, right: Block, rows: slice
@@ -133,12 +135,8 @@ class ScaledKernel:
     ) -> dict[str, Block]:
         """Return `vjp_tangent` from energies Re sum_j left_j^H K0 right_j, (batch,)."""
         rho, rho_dot = _single(values), _single(dots)
-        moving = rho_dot != 0
-        bend: Block = np.zeros(rho.shape)
-        if moving.any():
-            # What stands still stays, even where there is no curvature: rho^1.5 at 0.
-            at = np.where(moving, rho, rho[np.argmax(moving)])
-            bend = self._curvature(at) * rho_dot
+        at = _where_moving(rho, rho_dot)
+        bend = np.zeros(rho.shape) if at is None else self._curvature(at) * rho_dot
         return {next(iter(values)): bend * energy}
 
     def _curvature(self, rho: Block) -> Block:
@@ -153,6 +151,15 @@ class ScaledKernel:
     def base_of(self, rows: slice) -> Block:
         """Return K0 of some elements."""
         return self.base if self.base.ndim == 2 else self.base[rows]
+
+
+def _where_moving(rho: Block, rho_dot: Block) -> Block | None:
+    """Return values with those that stand still replaced by one that moves; None without one.
+
+    What stands still stays, even where there is no derivative: rho^1.5 at 0.
+    """
+    moving = rho_dot != 0
+    return np.where(moving, rho, rho[np.argmax(moving)]) if moving.any() else None
 
 
 def _single(values: Mapping[str, Block]) -> Block:

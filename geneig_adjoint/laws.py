@@ -9,6 +9,7 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.differentiation import complex_step, law_values
+from geneig_adjoint.errors import InputError
 
 Law = Callable[[Block], Block]
 
@@ -52,7 +53,7 @@ class PowerLaw:
 
     def slope(self, rho: Block) -> Block:
         """Return s' = p rho^(p - 1)."""
-        return np.asarray(self.p * rho ** (self.p - 1))
+        return np.zeros_like(rho) if self.p == 0 else np.asarray(self.p * rho ** (self.p - 1))
 
     def curvature(self, rho: Block) -> Block:
         """Return s'' = p (p - 1) rho^(p - 2)."""
@@ -64,12 +65,24 @@ def slope(law: Law, rho: Block) -> Block:
     """Return s'(rho): by the formula of a law of this module, else by a complex step.
 
     Not collective. Classes made from these laws may have other values: they take the complex
-    step, as do entries where a formula has no finite value.
+    step.
+
+    Raises
+    ------
+    InputError
+        Where a law has no derivative: rho^0.5 at 0, rho^1.5 below.
+
     """
-    if type(law) in {Linear, PowerLaw}:
-        law_values(law, rho[:1])  # with complex coefficients it is no law
-        with np.errstate(all="ignore"):
-            found = np.asarray(law.slope(rho))  # type: ignore[attr-defined]
-        if np.isfinite(found).all():
-            return found
-    return complex_step(law, rho, np.ones_like(rho))
+    if type(law) not in {Linear, PowerLaw}:
+        return complex_step(law, rho, np.ones_like(rho))
+    law_values(law, rho[:1])  # with complex coefficients it is no law
+    with np.errstate(all="ignore"):
+        found = np.asarray(law.slope(rho))  # type: ignore[attr-defined]
+    known = np.isfinite(found)
+    if not known.all():
+        raise InputError(
+            f"a law must have a derivative where its parameter moves, got {law} at "
+            f"{rho[np.argmin(known)]:.6g}; keep away from there, by a lower bound of the "
+            "parameter, say"
+        )
+    return found

@@ -175,8 +175,7 @@ class JacobianSolver(CollectiveContext):
 
     def _raw(self, block: Block, transposed: bool) -> Block:
         with _petsc.translated_errors(_factor_error):
-            found = solve_block(self._ksp, block, hermitian=transposed)
-        return np.asarray(found.real)
+            return np.asarray(solve_block(self._ksp, block, hermitian=transposed).real)
 
     def _times(self, block: Block, transposed: bool) -> Block:
         return np.asarray(_petsc.multiply(self._mat, block, hermitian=transposed).real)

@@ -3,11 +3,13 @@
 from test_block_krylov import (
     test_all_strategies_give_the_same_gradient,
     test_columns_that_stall_are_left_to_other_strategies,
+    test_right_sides_may_be_so_small_that_their_squares_vanish,
     test_solutions_are_those_of_the_dense_bordered_matrices,
 )
 
 __all__ = [
     "test_all_strategies_give_the_same_gradient",
     "test_columns_that_stall_are_left_to_other_strategies",
+    "test_right_sides_may_be_so_small_that_their_squares_vanish",
     "test_solutions_are_those_of_the_dense_bordered_matrices",
 ]

@@ -5,10 +5,8 @@ import test_kept_factors as on_one_rank
 from test_kept_factors import (  # noqa: F401  (collected here)
     factorisations,
     pencil,
-    test_a_jacobian_of_another_pattern_gets_its_own_factor,
     test_a_matrix_replaced_in_place_means_a_new_analysis,
     test_a_new_entry_means_a_new_analysis,
-    test_after_a_singular_jacobian_the_next_one_is_solved_with,
     test_only_a_solver_of_the_same_pattern_is_given,
     test_open_pairs_keep_their_factor_to_themselves,
     test_other_options_are_obeyed,

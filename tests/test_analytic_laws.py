@@ -130,3 +130,20 @@ def test_constant_law_has_gradient_zero(comm, law, kind, objective):
 def test_step_that_moves_nothing_is_no_reason_to_refuse(law):
     # a direction of zeros: the derivative is zero whatever the law
     assert not complex_step(NOT_ANALYTIC[law], P["k"], np.zeros(N + 1)).any()
+
+
+@pytest.mark.parametrize(("law", "at"), [(0.5, 0.0), (1.5, -0.1), (-1.0, 0.0)])
+def test_power_laws_without_a_derivative_are_refused(comm, law, at):
+    """Not a huge number, which is what differences and complex steps return."""
+    kernel = ga.ScaledKernel(K0, ga.PowerLaw(law))
+    values, x = {"k": np.array([0.5, at])}, np.ones((2, 2, 1))
+    both, none = slice(0, 2), {"k": np.zeros(2)}
+    message = rf"must have a derivative .* PowerLaw\(p={law}, floor=0.0\) at {at:.6g};"
+    with pytest.raises(ga.InputError, match=message):
+        kernel.vjp(values, x, x, both)
+    with pytest.raises(ga.InputError, match=message):
+        kernel.slopes(values, {"k": np.ones(2)})
+    # What stands still has none to have.
+    moving = kernel.slopes(values, {"k": np.array([2.0, 0.0])})
+    np.testing.assert_allclose(moving, [2 * law * 0.5 ** (law - 1), 0.0], rtol=1e-14)
+    assert not kernel.slopes(values, none).any()

@@ -1,29 +1,23 @@
 """What is kept from call to call of a loop: orderings of factors, never values."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
-from base_flows import flow
 from builders import (
-    REAL,
     chain,
     chain_parameters,
     mass,
     matrix,
-    nonsymmetric,
     stiffness,
 )
+from counted_factorisations import factorisation_counter
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
 import geneig_adjoint as ga
 from geneig_adjoint.kept_factors import KeptFactor, pattern_of
-from geneig_adjoint.state_solver import JacobianSolver, KeptJacobian
 
 N = 12
 P = chain_parameters(N)
-STAGES = ("assemble", "eigensolve", "left", "adjoint", "contract")
 KINDS = {
     "symmetric": np.array([[1.0, -1.0], [-1.0, 1.0]]),
     "nonsymmetric": np.array([[1.0, -1.1], [-0.8, 1.0]]),
@@ -35,29 +29,7 @@ condition of these small problems."""
 
 @pytest.fixture
 def factorisations():
-    """Return a function that counts symbolic and numeric factorisations since its last call."""
-    PETSc.Log.begin()
-    stages = [0, *(PETSc.Log.Stage(name).id for name in STAGES)]
-    events = [
-        [PETSc.Log.Event(f"{name}{part}") for name in names]
-        for names, part in (
-            (("MatLUFactor", "MatCholFctr"), "Sym"),
-            (("MatLUFactor", "MatCholFctr"), "Num"),
-        )
-    ]
-
-    def totals():
-        return np.array(
-            [sum(e.getPerfInfo(s)["count"] for e in kind for s in stages) for kind in events]
-        )
-
-    last = [totals()]
-
-    def since():
-        last.append(totals())
-        return tuple(int(count) for count in last[-1] - last[-2])
-
-    return since
+    return factorisation_counter()
 
 
 def scaled(step):
@@ -291,70 +263,3 @@ def test_iterative_solvers_are_not_kept(pencil, pc):
     options = {"st_ksp_type": "gmres", "st_pc_type": pc}
     solved(pencil, target=0.0, solver_parameters=options)
     assert not pencil.kept.holds
-
-
-# -- Jacobians --
-
-
-def test_newton_analyses_one_pattern_once(comm, factorisations):
-    with flow(comm, "bratu", 8)[1] as state:
-        factorisations()
-        first = state({"strength": np.full(8, 1.0)})
-        symbolic, numeric = factorisations()
-        assert symbolic == 1 < numeric
-        second = state({"strength": np.full(8, 1.4)})
-        assert factorisations()[0] == 0
-    with flow(comm, "bratu", 8)[1] as fresh:
-        expected = fresh({"strength": np.full(8, 1.4)})
-    np.testing.assert_allclose(second["state"].array, expected["state"].array, rtol=1e-9)
-    for made in (first, second, expected):
-        made["state"].destroy()
-
-
-def test_a_jacobian_of_another_pattern_gets_its_own_factor(comm, factorisations):
-    arrays = [stiffness(N) + np.eye(N), nonsymmetric(N), nonsymmetric(N) + np.eye(N, k=3)]
-    arrays += [2.0 * arrays[-1], stiffness(N)]
-    mats = [matrix(array, comm) for array in arrays]
-    rows = slice(*mats[0].getOwnershipRange())
-    kept = KeptJacobian()
-    rhs = np.cos(np.arange(N))
-    counts = []
-    for array, mat in zip(arrays, mats, strict=True):
-        found = kept.factored(mat).solve(rhs[rows])
-        np.testing.assert_allclose(found, np.linalg.solve(array, rhs)[rows], rtol=1e-10)
-        counts.append(factorisations())
-        mat.destroy()
-    kept.close()
-    assert counts == [(1, 1), (0, 1), (1, 1), (0, 1), (1, 1)]
-
-
-def test_after_a_singular_jacobian_the_next_one_is_solved_with(comm, factorisations):
-    kept = KeptJacobian()
-    rhs = np.cos(np.arange(N))
-    good = matrix(stiffness(N), comm)
-    bad = good.copy()
-    bad.scale(0.0)  # of the same pattern
-    rows = slice(*good.getOwnershipRange())
-    expected = np.linalg.solve(stiffness(N), rhs)[rows]
-    np.testing.assert_allclose(kept.factored(good).solve(rhs[rows]), expected, rtol=1e-10)
-    with pytest.raises(ga.ConvergenceError, match="must be regular"):
-        kept.factored(bad).solve(rhs[rows])
-    factorisations()
-    np.testing.assert_allclose(kept.factored(good).solve(rhs[rows]), expected, rtol=1e-10)
-    assert factorisations() == (1, 1)
-    kept.close()
-    for mat in (good, bad):
-        mat.destroy()
-
-
-# Entries have no imaginary parts in the real build.
-TURN = 1.0 if REAL else 1 + 0.1j
-REFUSED = nullcontext() if REAL else pytest.raises(ga.InputError, match="must be real")
-
-
-def test_complex_jacobians_are_refused_at_any_time(comm):
-    first, second = matrix(stiffness(N), comm), matrix(TURN * stiffness(N), comm)
-    with JacobianSolver(first) as solver, REFUSED:
-        solver.refill(second)
-    for mat in (first, second):
-        mat.destroy()
