@@ -9,11 +9,15 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.collective import guard
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import Exchange, row_ranges
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+NEW_NONZERO = 63
+"""PETSc's code for an entry outside of a matrix's pattern."""
 
 
 class Pattern:
@@ -106,6 +110,12 @@ class Pattern:
         """Return the assembled matrix of collected sums, or fill ``out`` with it.
 
         Collective. The caller destroys a new matrix.
+
+        Raises
+        ------
+        InputError
+            When ``out`` has another nonzero pattern: what is beside this one would stay.
+
         """
         data = np.zeros(self._size, dtype=sums.dtype)
         data[self._own] += sums[self._parts[self.comm.rank]]
@@ -116,9 +126,28 @@ class Pattern:
         if out is None:
             out = PETSc.Mat().createAIJ((self._rows, self.columns), csr=csr, comm=self.comm)
         else:
-            out.setValuesCSR(*csr)
+            with guard(self.comm):
+                _refill(out, csr)
         out.assemble()
         return out
+
+
+def _refill(out: PETSc.Mat, csr: tuple[Block, Block, Block]) -> None:
+    """Set all entries of this rank's rows, or raise if there are others.  (Not collective.)"""
+    count, found = csr[2].size, int(out.getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"])
+    error = InputError(
+        f"out must have the nonzero pattern of the model, {count} entries in the rows of this "
+        f"rank, got another one with {found}: of another model, or changed since; assemble "
+        "without out"
+    )
+    if count != found:
+        raise error
+    try:
+        out.setValuesCSR(*csr)
+    except PETSc.Error as new:
+        if new.ierr != NEW_NONZERO:
+            raise
+        raise error from None
 
 
 def _keys(rows: Block, columns: Block, width: int) -> Block:

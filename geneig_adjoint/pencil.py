@@ -12,7 +12,6 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import (
     CollectiveContext,
-    column_norms,
     raise_together,
 )
 from geneig_adjoint.errors import InputError, StaleError
@@ -28,6 +27,7 @@ from geneig_adjoint.preconditioners import PreconditionerSource, check_source
 from geneig_adjoint.symmetry import (
     asymmetry_error,
     hermitian_defect,
+    infinity_norm,
     is_positive,
     symmetric_defect,
 )
@@ -235,7 +235,7 @@ class Pencil(CollectiveContext):
     @cached_property
     def norms(self) -> tuple[float, float]:
         """Infinity norms of A and B (an estimate from products for operators).  (Collective.)"""
-        return _norm(self, self.A), 1.0 if self.B is None else _norm(self, self.B)
+        return infinity_norm(self.A), 1.0 if self.B is None else infinity_norm(self.B)
 
     def multiply_a(self, block: Block, *, hermitian: bool = False) -> Block:
         """Return A @ block or A^H @ block.  (Collective.)"""
@@ -397,12 +397,3 @@ class Pencil(CollectiveContext):
                 f"problem_type={self._declared!r} needs B positive semidefinite, got a direction v "
                 "with v^H B v < 0; leave problem_type out: with A definite it is solved in 1 / lam"
             )
-
-
-def _norm(pencil: Pencil, mat: PETSc.Mat) -> float:
-    if not _petsc.is_shell(mat):
-        return float(mat.norm(PETSc.NormType.INFINITY))
-    probes = _petsc.deterministic_block(pencil.rows, 2, seed=3)
-    product = _petsc.multiply(mat, probes)
-    ratios = column_norms(pencil.comm, product) / column_norms(pencil.comm, probes)
-    return float(ratios.max() * np.sqrt(pencil.n))

@@ -1,4 +1,4 @@
-"""Measuring symmetry and definiteness by products with vectors."""
+"""Measuring symmetry, definiteness and size by products with vectors."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ ROUNDING = 1e-12
 """Asymmetries, and negative eigenvalues of scaled matrices, that still count as rounding."""
 NEGLIGIBLE = 1e-14
 """Entries, relative to the largest ones, that still count as the rounding of zero."""
+
+
+def infinity_norm(mat: PETSc.Mat) -> float:
+    """Return the infinity norm, of an operator an estimate from products.  (Collective.)"""
+    if not _petsc.is_shell(mat):
+        return float(mat.norm(PETSc.NormType.INFINITY))
+    comm, probes = mat.comm.tompi4py(), _petsc.deterministic_block(mat.getOwnershipRange(), 2, 3)
+    ratios = column_norms(comm, _petsc.multiply(mat, probes)) / column_norms(comm, probes)
+    return float(ratios.max() * np.sqrt(mat.getSize()[0]))
 
 
 def hermitian_defect(mat: PETSc.Mat) -> float:
