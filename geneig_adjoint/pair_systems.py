@@ -188,7 +188,8 @@ def _near_answers(
     columns = sum(waiting[task].rhs.shape[1] for task in new)
     pay = factors_pay_in_blocks(pairs, [task.pair for task in new], columns)
     for task in simple if pay else [task for task in simple if task not in new]:
-        if task in new:
+        # One factor serves both conjugates of a real pencil.
+        if not is_kept(pairs.factor, complex(pairs.values[task.pair])):
             with suppress(ConvergenceError):  # blocked solves are left
                 _keep_new(pairs, task, settings)
         system = _kept(pairs, task, settings)

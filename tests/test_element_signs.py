@@ -43,6 +43,13 @@ def scaled(m):
     return m[:, None, None] * M0
 
 
+class Opposite(ga.ScaledKernel):
+    """Another class with other matrices, whose K0 and law say nothing of them."""
+
+    def matrices(self, values, rows):
+        return -super().matrices(values, rows)
+
+
 TURNED = M0 + [0.0, 0.1j][COMPLEX_BUILD] * np.array([[0, 1], [-1, 0]])
 SKEWED = M0 + np.array([[0.0, 1e-3], [0.0, 0.0]])
 
@@ -59,9 +66,10 @@ SKEWED = M0 + np.array([[0.0, 1e-3], [0.0, 0.0]])
         (ga.ScaledKernel(TURNED), P, not COMPLEX_BUILD),
         (ga.ScaledKernel(np.stack([M0] * (N + 1))), P, False),
         (ga.NumpyKernel(scaled), P, False),
+        (Opposite(M0), P, False),
     ],
     ids=["mass", "squares", "one negative", "negative", "semidefinite", "skewed", "complex",
-         "of every element", "own routine"],
+         "of every element", "own routine", "made of it"],
 )  # fmt: skip
 def test_what_the_elements_prove(comm, kernel, p, proved):
     with model_of(comm, kernel).assemble(p) as pencil:
@@ -78,6 +86,19 @@ def test_negative_mass_is_measured(comm, measured):
     with model_of(comm, ga.ScaledKernel(M0)).assemble(NEGATIVE) as pencil:
         assert not pencil.B_positive
         assert measured == [pencil.B.handle]
+
+
+def test_laws_are_not_asked_where_there_are_no_elements(comm):
+    """Here in a block of none; on several ranks where one has none, the others would wait."""
+    full = model_of(comm, ga.ScaledKernel(M0))
+    none = np.zeros(0, dtype=int)
+
+    def law(rho):
+        return rho * (1.0 + 0.0 * rho.max())  # refuses arrays without entries
+
+    empty = ga.ElementBlock("B", full.blocks[1].dofs[:0], ga.ScaledKernel(M0, law), {"m": none})
+    with ga.ElementModel(N, [*full.blocks, empty], comm=comm).assemble(P) as pencil:
+        assert pencil.B_proved
 
 
 def test_refilled_pencil_forgets_the_proof(comm):

@@ -157,6 +157,18 @@ def test_conjugates_share_a_factor_where_the_matrix_is_real(comm, monkeypatch, c
             assert np.allclose(getattr(found, part), getattr(other, part), rtol=1e-8, atol=1e-9)
 
 
+def test_one_factor_is_made_for_the_adjoints_of_both_conjugates(comm, counted):
+    model = model_of(comm, nonsymmetric(40))
+    pencil = model.assemble({"p": np.zeros(1)})
+    krylov = {"left_type": "krylov"}
+    with ga.solve_eigenproblem(pencil, 2, target=0.2, solver_parameters=krylov) as pairs:
+        form = ga.objectives.QuadraticForm(np.arange(*pairs.rows) + 1.0, (0, 1))
+        ga.gradient(model, {"p": np.zeros(1)}, pairs, form)
+        # The complex build does not know that the matrix is real.
+        expected = {True: 2, False: 1}[COMPLEX_BUILD]
+        assert counted["factors"] == len(pairs.factor.near) == expected
+
+
 @pytest.mark.parametrize("strategy", ["block-krylov", "ksp"])
 def test_chosen_strategies_leave_kept_factors_alone(comm, counted, strategy):
     model = model_of(comm, simple(40))

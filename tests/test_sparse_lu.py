@@ -120,6 +120,16 @@ def test_pivots_that_are_too_small_are_left_to_mumps(comm, size):
         assert np.abs(csr @ x - lam * x).max() < 1e-10
 
 
+def test_growth_that_costs_digits_is_left_to_mumps(comm):
+    """One pivot in twenty is small: no disaster, but two to four digits."""
+    csr = grid(72, 70)
+    small = np.random.default_rng(0).random(csr.shape[0]) < 0.05
+    for size in (1e-4, 1e-5):
+        changed = csr - scipy.sparse.diags(csr.diagonal() * small * (1 - size))
+        with solved(comm, changed.tocsr()) as pairs:
+            assert package_of(pairs) == "mumps"
+
+
 def test_units_of_the_matrix_do_not_matter(comm):
     for unit in (1e-20, 1e20):
         with solved(comm, unit * grid(72, 70)) as pairs:
