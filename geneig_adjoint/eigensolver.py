@@ -111,7 +111,9 @@ def _better_shift(pencil: Pencil, wanted: Wanted) -> complex:
     there only tells how far away the next values are; a fixed distance may lie beyond them.
     """
     target = wanted.target or 0.0
-    size = abs(target) or pencil.norms[0] / max(pencil.norms[1], TINY)
+    size, natural = abs(target), pencil.norms[0] / max(pencil.norms[1], TINY)
+    if size <= OFFSETS[0] * natural:
+        size = natural  # as for 0: the eigenvalue it hits is rounding of 0
     more = replace(wanted, count=min(pencil.n, wanted.count + 2))
     for offset in (part * size for part in OFFSETS):
         try:

@@ -122,6 +122,19 @@ def test_elastic_modes_beside_a_defective_zero(comm, count, target, damping):
         np.testing.assert_allclose(distances[:count], exact[:count], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("target", [-1e-15, -1e-12, 1e-10])
+def test_targets_that_are_zero_but_for_rounding_find_rigid_motions(comm, target):
+    n = 30
+    ring = 2.0 * np.eye(n) - np.roll(np.eye(n), 1, axis=0) - np.roll(np.eye(n), -1, axis=0)
+    expected = 2.0 - 2.0 * np.cos(2.0 * np.pi * np.array([0, 1, 1]) / n)
+    with (
+        ga.Pencil(matrix(ring, comm), owned=True) as pencil,
+        ga.solve_eigenproblem(pencil, 3, target=target) as pairs,
+    ):
+        # Rounding of a matrix of size 4.
+        np.testing.assert_allclose(np.sort(pairs.values.real), expected, atol=1e-13)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_complex_targets_of_hermitian_pencils_count_by_their_real_part(comm, target):
     A = np.diag(np.arange(1.0, 9.0))
