@@ -21,7 +21,7 @@ import scipy.linalg
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.collective import column_norms, largest_over_ranks
 from geneig_adjoint.eigenpairs import Eigenpairs
-from geneig_adjoint.krylov_space import KrylovSpace
+from geneig_adjoint.krylov_space import KrylovSpace, padded
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.tall_blocks import add_product, product, sums
 
@@ -184,7 +184,11 @@ class BlockKrylov:
         columns = [systems[i] for i in owner]
         rhs, nu = self._project(columns, np.hstack([item.rhs for item in systems]))
         with np.errstate(all="ignore"):  # what is singular fails the checks
-            w, errors = self._solved(rhs, columns)
+            try:
+                w, errors = self._solved(rhs, columns)
+            except np.linalg.LinAlgError:  # from numbers that are the same on all ranks
+                w, errors = np.zeros_like(rhs), np.full(rhs.shape[1], np.inf)
+                self.space, self._places, self._sizes = self._begun()
         errors = np.where(errors <= self._rtol, errors, np.inf)
         v = self._bordered(systems, w)
         found = []
@@ -312,7 +316,7 @@ class BlockKrylov:
         right = self._joined(space.image(self._halves(b), self._halves(coordinates)), b)
         history: list[Block] = []
         while True:
-            right = _padded(right, space.size)
+            right = padded(right, space.size)
             u, rho = self._projected(right, shifts, systems)
             if not work.lengths.any():  # needed to a digit only, which is right from here on
                 found = add_product(b.copy(order="F"), space.basis, shifts * (space.known @ u))
@@ -342,9 +346,11 @@ class BlockKrylov:
         Collective. Null vectors are left out. Small and dense: solved once.
         """
         space, comm = self.space, self._pairs.comm
+        if not all(np.isfinite(block).all() for block in (right, space.known, space.images)):
+            raise np.linalg.LinAlgError  # on all ranks, before one of them goes on alone
         found = None
         if comm.rank == 0:
-            places = space.known.conj().T @ _padded(self._places, space.size)
+            places = space.known.conj().T @ padded(self._places, space.size)
             rho = np.array(right, dtype=np.result_type(right, shifts, places))
             u = np.zeros((len(places), right.shape[1]), dtype=rho.dtype)
             for system in dict.fromkeys(systems):
@@ -391,7 +397,3 @@ def _each_border(columns: Sequence[System], matrix: Block, right: Block) -> Bloc
         members = list(system.members)
         found[members, i] = np.linalg.solve(matrix[np.ix_(members, members)], right[members, i])
     return found
-
-
-def _padded(block: Block, rows: int) -> Block:
-    return np.vstack([block, np.zeros((rows - len(block), block.shape[1]), dtype=block.dtype)])

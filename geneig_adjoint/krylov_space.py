@@ -147,7 +147,7 @@ class KrylovSpace:
         Collective. What depends on the basis already adds nothing. Directions that keep most
         of their length are orthogonal after one pass, the others go through another.
         """
-        start, coordinates = self.size, np.zeros((self.size, block.shape[1]))
+        coordinates = np.zeros((self.size, block.shape[1]))
         # Always: block = W coordinates + rest mix.
         rest, mix = np.array(block, dtype=self.basis.dtype, order="F"), np.eye(block.shape[1])
         sizes = 0.0
@@ -174,8 +174,8 @@ class KrylovSpace:
             # What remains has come from unit vectors, or from shorter ones made as long.
             sizes = float(np.min(units * sizes)) if sizes else 1.0
             rest, mix = np.asfortranarray(rest[:, ~sure]), mix[~sure]
-        self.known = _padded(self.known, self.size - start)
-        self.images = _padded(self.images, self.size - start)
+        self.known = padded(self.known, self.size)
+        self.images = padded(self.images, self.size)
         return coordinates
 
     def image(self, block: Block, coordinates: Block) -> Block:
@@ -206,7 +206,7 @@ class KrylovSpace:
         first = int(np.argmax(np.abs(fresh).max(axis=1) > DEPENDENT))
         fresh[:first] = 0.0
         images = self.append(self.apply(product(self.basis[:, first:], fresh[first:])))
-        fresh = _padded(fresh, self.size - len(fresh))
+        fresh = padded(fresh, self.size)
         self.reach = float(np.linalg.norm(fresh.conj().T @ images, 2))
         self._learn(fresh, images)
         return True
@@ -291,5 +291,6 @@ class KrylovSpace:
         return part, gram, size * np.sqrt(squares[0].real)
 
 
-def _padded(block: Block, rows: int) -> Block:
-    return np.vstack([block, np.zeros((rows, block.shape[1]), dtype=block.dtype)])
+def padded(block: Block, rows: int) -> Block:
+    """Return a block with zeros below, up to a number of rows.  (Not collective.)"""
+    return np.vstack([block, np.zeros((rows - len(block), block.shape[1]), dtype=block.dtype)])

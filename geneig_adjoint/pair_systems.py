@@ -158,18 +158,24 @@ def _run_together(
 ) -> None:
     solvers: dict[bool, BlockKrylov | DeflatedCG] = {}
     questions = {task: _next(task, None) for task in tasks}
-    while waiting := {task: item for task, item in questions.items() if item is not None}:
-        answers: dict[Task, Answer | ConvergenceError] = {**_near_answers(pairs, waiting, settings)}
-        others = {task: item for task, item in waiting.items() if task not in answers}
-        for hermitian in (False, True):
-            asked = {task: item for task, item in others.items() if item.hermitian == hermitian}
-            if asked:
-                if hermitian not in solvers:
-                    solvers[hermitian] = solver_of(pairs, hermitian=hermitian, rtol=settings.rtol)
-                answers |= _solved(pairs, asked, solvers[hermitian], settings)
-        questions = {task: _next(task, answers[task]) for task in waiting}
-    for solver in solvers.values():
-        solver.release()
+    try:
+        while waiting := {task: item for task, item in questions.items() if item is not None}:
+            answers: dict[Task, Answer | ConvergenceError] = {
+                **_near_answers(pairs, waiting, settings)
+            }
+            others = {task: item for task, item in waiting.items() if task not in answers}
+            for hermitian in (False, True):
+                asked = {task: item for task, item in others.items() if item.hermitian == hermitian}
+                if asked:
+                    if hermitian not in solvers:
+                        solvers[hermitian] = solver_of(
+                            pairs, hermitian=hermitian, rtol=settings.rtol
+                        )
+                    answers |= _solved(pairs, asked, solvers[hermitian], settings)
+            questions = {task: _next(task, answers[task]) for task in waiting}
+    finally:
+        for solver in solvers.values():
+            solver.release()
 
 
 def _near_answers(

@@ -5,6 +5,7 @@ from test_block_krylov import (
     test_columns_that_stall_are_left_to_other_strategies,
     test_right_sides_may_be_so_small_that_their_squares_vanish,
     test_solutions_are_those_of_the_dense_bordered_matrices,
+    test_solutions_that_are_not_finite_leave_no_trace,
 )
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "test_columns_that_stall_are_left_to_other_strategies",
     "test_right_sides_may_be_so_small_that_their_squares_vanish",
     "test_solutions_are_those_of_the_dense_bordered_matrices",
+    "test_solutions_that_are_not_finite_leave_no_trace",
 ]

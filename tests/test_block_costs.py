@@ -123,6 +123,16 @@ def test_large_spaces_are_not_kept(comm, monkeypatch):
         assert not pairs.factor.spaces
 
 
+def test_large_spaces_are_not_kept_after_an_error(comm, monkeypatch):
+    monkeypatch.setattr(block_krylov, "KEPT", 10)
+    monkeypatch.setattr(block_krylov, "STEPS", 1)
+    model, p, pencil, pairs = problem(comm)
+    with pencil, pairs:
+        with pytest.raises(ga.ConvergenceError, match="blocked solves"):
+            ga.gradient(model, p, pairs, motion(pairs), strategy="block-krylov")
+        assert not pairs.factor.spaces
+
+
 def test_spaces_of_other_matrices_or_without_the_vectors_are_not_continued(comm):
     _, _, pencil, pairs = problem(comm)
     with pencil, pairs:

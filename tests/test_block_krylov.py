@@ -7,6 +7,7 @@ from builders import REAL, mass, matrix, nonsymmetric, own_rows, stiffness, whol
 import geneig_adjoint as ga
 from geneig_adjoint import block_krylov
 from geneig_adjoint.block_krylov import BlockKrylov, System
+from geneig_adjoint.krylov_space import KrylovSpace
 
 N = 90
 SINGULAR_MASS = np.diag(np.r_[np.ones(N - 5), np.zeros(5)])
@@ -177,4 +178,32 @@ def test_right_sides_may_be_so_small_that_their_squares_vanish(comm, kind):
             one = System(system.pair, system.members, own, system.rho)
             v, _ = dense_solution(kind, pairs, one, full, transposed=True)
             error = np.linalg.norm(whole(pairs, solution.v) / size - v) / np.linalg.norm(v)
+            assert error <= 1e-8  # as above
+
+
+@pytest.mark.parametrize("when", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["symmetric", "nonsymmetric"])
+def test_solutions_that_are_not_finite_leave_no_trace(comm, monkeypatch, kind, when):
+    """On one rank only, in the first blocked solve, in that of the image or in a step."""
+    pencil, pairs = solved(kind, comm)
+    solve, calls = KrylovSpace.solve, []
+
+    def broken(self, block):
+        found = np.array(solve(self, block))
+        calls.append(found)
+        last = len(calls) == when and comm.rank == comm.size - 1
+        found[-1:, 0] *= np.where(last, np.nan, 1.0)
+        return found
+
+    with pencil, pairs:
+        full, own = right_sides(comm, 3, 1, pairs.right)
+        system = System(0, (0,), own, np.zeros((1, 1)))
+        solver = BlockKrylov(pairs, hermitian=True, rtol=1e-10)
+        monkeypatch.setattr(KrylovSpace, "solve", broken)
+        assert np.isinf(solver.solve([system])[0].accuracy)
+        monkeypatch.undo()
+        v, _ = dense_solution(kind, pairs, system, full, transposed=True)
+        again = BlockKrylov(pairs, hermitian=True, rtol=1e-10)
+        for found in (solver.solve([system])[0], again.solve([system])[0]):
+            error = np.linalg.norm(whole(pairs, found.v) - v) / np.linalg.norm(v)
             assert error <= 1e-8  # as above
