@@ -127,8 +127,8 @@ class ElementModel(CollectiveContext):
         p
             Parameters in the structure the blocks name. Not changed.
         out
-            A pencil of this model to refill; its version rises, and eigenpairs
-            computed before stop answering.
+            A pencil of this model, its pattern unchanged, to refill; its version
+            rises, and eigenpairs computed before stop answering.
 
         Returns
         -------
@@ -138,8 +138,8 @@ class ElementModel(CollectiveContext):
         Raises
         ------
         InputError
-            Parameters of the wrong structure, or non-finite element matrices, with
-            the first offending element.
+            Parameters of the wrong structure, non-finite element matrices, with the
+            first offending element, or ``out`` of another nonzero pattern.
 
         """
         check_parameters(self.comm, p, self.parameter_sizes)

@@ -57,7 +57,8 @@ class Kernel(Protocol):
     ) -> dict[str, Block]:
         """Return Re sum_j left_j^H (dK/dvalue) right_j for every value, in the shape of values.
 
-        ``left`` and ``right`` have shape (batch, nd, k).
+        ``left`` and ``right`` have shape (batch, nd, k). Other names, shapes or complex numbers
+        are refused.
         """
         ...
 

@@ -35,6 +35,8 @@ class Linear:
 class PowerLaw:
     """The law s(rho) = floor + rho^p (SIMP with an additive floor).
 
+    Derivatives where there are none are refused: at 0 for p < 1, below 0 for most p.
+
     Parameters
     ----------
     p
