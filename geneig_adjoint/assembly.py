@@ -64,10 +64,7 @@ class Pattern:
         requests[comm.rank] = requests[comm.rank][:0]
         self._exchange = Exchange(comm, requests)
         own = [local[self._parts[comm.rank]], *self._exchange.answers.values()]
-        touched = np.zeros(self._last - self._first, dtype=bool)
-        for part in own:
-            touched[part // columns[1] - self._first] = True
-        self.touched_rows = self._first + np.flatnonzero(touched)
+        self.touched_rows = _rows_of(own, columns[1], range(self._first, self._last))
         if with_diagonal:
             rows = np.arange(self._first, self._last, dtype=np.int64)
             own.append(rows * columns[1] + rows)
@@ -130,6 +127,14 @@ class Pattern:
                 _refill(out, csr)
         out.assemble()
         return out
+
+
+def _rows_of(keys: list[Block], width: int, rows: range) -> Block:
+    """Return the rows, among some, that have entries."""
+    touched = np.zeros(len(rows), dtype=bool)
+    for part in keys:
+        touched[part // width - rows.start] = True
+    return np.asarray(rows.start + np.flatnonzero(touched))
 
 
 def _refill(out: PETSc.Mat, csr: tuple[Block, Block, Block]) -> None:
