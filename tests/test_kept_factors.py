@@ -206,6 +206,21 @@ def test_a_matrix_replaced_in_place_means_a_new_analysis(comm, pencil, target, f
         assert found == pytest.approx(values[np.argmin(np.abs(values - target))], rel=1e-10)
 
 
+def test_a_package_that_failed_once_is_not_tried_again(comm, pencil, factorisations):
+    """A is indefinite with a positive diagonal: on one rank CHOLMOD is tried, in the real build."""
+    for row in range(*pencil.rows):
+        pencil.A.setValue(row, row, 1.0)
+    pencil.A.assemble()
+    pencil.entries_changed()
+    values = np.linalg.eigvals(np.linalg.solve(mass(N), stiffness(N) - np.eye(N))).real
+    for _ in range(2):
+        found = solved(pencil, target=0.0)
+        assert np.abs(found) == pytest.approx(np.abs(values).min(), rel=1e-10)
+    factorisations()
+    solved(pencil, target=0.0)
+    assert factorisations() == (0, 0)
+
+
 def test_open_pairs_keep_their_factor_to_themselves(pencil):
     block = np.ones((pencil.n_local, 1))
     with ga.solve_eigenproblem(pencil, target=0.0, count_check="off") as first:

@@ -109,6 +109,20 @@ def small_pivot(csr, size):
     return changed.tocsr()
 
 
+@pytest.mark.parametrize("direction", [False, True])
+def test_errors_of_either_direction_are_seen(comm, monkeypatch, direction):
+    plain = sparse_lu.solve_block
+
+    def disturbed(ksp, block, *, hermitian):
+        found = plain(ksp, block, hermitian=hermitian)
+        found[2500] *= 1.0 + 1e-12 * (hermitian == direction)
+        return found
+
+    monkeypatch.setattr(sparse_lu, "solve_block", disturbed)
+    with solved(comm, grid(72, 70)) as pairs:
+        assert package_of(pairs) == "mumps"
+
+
 @pytest.mark.parametrize("size", [1e-14, 1e-7, 1e-200])
 def test_pivots_that_are_too_small_are_left_to_mumps(comm, size):
     csr = small_pivot(grid(72, 70), size)
