@@ -259,6 +259,24 @@ def test_vectors_of_another_direction_do_not_meet_a_kept_factor(comm):
         other = x + 1e-6 * np.arange(*pairs.rows)
         assert near_factors.kept_system(pairs.factor, (lam, other), *names) is None
         assert near_factors.kept_system(pairs.factor, (lam + 1.0, x), *names) is None
+        # Other options may hold there.
+        elsewhere = ga.adjoint_settings.AdjointSettings(prefix="other_")
+        assert near_factors.kept_system(pairs.factor, (lam, x), elsewhere, "this") is None
+
+
+def test_factors_of_scaled_rows_are_not_those_of_the_pencil(comm):
+    """Right vectors are the same, adjoints are not."""
+    units = 10.0 ** np.linspace(-4, 4, 40)[:, None]
+    A, B, change = units * simple(40), units * np.eye(40), units * nonsymmetric(40)
+    mats = [matrix(dense, comm) for dense in (A, B, change)]
+    model, p = ga.MatrixModel(*mats[:2], {"p": [(mats[2], None)]}), {"p": np.zeros(1)}
+    with ga.solve_eigenproblem(model.assemble(p), 1, target=0.2) as pairs:
+        assert "scaled" in pairs.info.notes[0]
+        assert not pairs.factor.near
+        form = ga.objectives.PetermannFactor(0)
+        found = ga.gradient(model, p, pairs, form)["p"]
+        expected = ga.gradient(model, p, pairs, form, strategy="direct")["p"]
+        assert np.allclose(found, expected, rtol=1e-7)  # the adjoint's rtol, and both have it
 
 
 def test_symmetric_pencils_need_no_factor(comm, counted):
