@@ -5,12 +5,13 @@ there conjugate gradients need nothing but the preconditioner of the eigensolve.
 known vectors the system is diagonal. All columns of all pairs and objectives go together
 (each with its own coefficients), and leave as they converge.
 
-With M the preconditioner, r the residual and theta the smallest Ritz value of
+With M the preconditioner, r the residual, theta the smallest and Theta the largest Ritz value of
 M^-1 (A - lam_j B), which the coefficients of the iteration hold, the error e obeys
 
-    |e|_M <= |r|_{M^-1} / theta,
+    |e| <= sqrt(Theta) |e|_M <= sqrt(Theta) / theta |r|_{M^-1}
 
-so that it stops, and reports, by errors of solutions in the energy norm and not by residuals.
+in the energy norm of A - sigma B, so that it stops, and reports, by errors of solutions in that
+norm and not by residuals, whatever the units of A and M are.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CORRECTIONS = 4
 MARGIN = 0.3
 """A pass goes to this part of the tolerance: the recursive residual is not the true one."""
 SMALLEST_RITZ = 1e-6
-"""Below it the next eigenvalue is too near, or the preconditioner none."""
+"""Relative to the largest one: below it the next eigenvalue is too near, or M is none."""
 
 
 class DeflatedCG:
@@ -124,7 +125,7 @@ class DeflatedCG:
             step, found = self._iterate((rest, z), w[:, open_], lam[open_], ritz[open_])
             w[:, open_] += step
             ritz[open_] = found
-            good = ritz[open_] > SMALLEST_RITZ
+            good = ritz[open_] > 0
             errors[open_[~good]] = np.inf
             open_ = open_[good]
         return w, errors
@@ -165,10 +166,10 @@ class DeflatedCG:
     def _iterate(
         self, start: tuple[Block, Block], w: Block, lam: Block, known: Block
     ) -> tuple[Block, Block]:
-        """Return corrections by conjugate gradients, and the smallest Ritz values.
+        """Return corrections by conjugate gradients, and theta / sqrt(Theta).
 
         Collective. start: residuals and what the preconditioner makes of them; w: what is
-        corrected; known: smallest Ritz values of earlier passes, which see more in longer ones.
+        corrected; known: the same of earlier passes, which see more in longer ones.
         """
         comm, (r, z), count = self._pairs.comm, start, w.shape[1]
         steps, ritz = np.zeros(w.shape, dtype=w.dtype), known.copy()
@@ -192,8 +193,9 @@ class DeflatedCG:
             beta = rz / np.where(before > 0, before, 1.0)
             for i, a, b in zip(on, alpha, beta, strict=True):
                 history[i].add(a, b)
-            found = [item.smallest() for item in (history[i] for i in on)]
+            found = [history[i].bound() for i in on]
             ritz[on] = comm.bcast(np.where(sound, np.minimum(known[on], found), -np.inf), root=0)
+            sound = ritz[on] > 0
             limit = MARGIN * self._rtol * ritz[on] * np.sqrt(np.maximum(energies[on], TINY))
             keep = sound & (np.sqrt(np.maximum(rz, 0.0)) > limit)
             p = z[:, keep] + beta[keep] * p[:, keep]
@@ -209,18 +211,24 @@ class _Coefficients:
         self._diagonal: list[float] = []
         self._beside: list[float] = []
         self._carried = 0.0
+        self._largest = 0.0
 
     def add(self, alpha: float, beta: float) -> None:
         if alpha > 0:
+            before = self._beside[-1] if self._beside else 0.0
             self._diagonal.append(1.0 / alpha + self._carried)
             self._beside.append(np.sqrt(max(beta, 0.0)) / alpha)
             self._carried = beta / alpha
+            # Gershgorin's discs: too large by a factor of two at most
+            self._largest = max(self._largest, before + self._diagonal[-1] + self._beside[-1])
 
-    def smallest(self) -> float:
-        """Return the smallest Ritz value."""
+    def bound(self) -> float:
+        """Return theta / sqrt(Theta); -inf where theta is negligible."""
         if not self._diagonal:
             return np.inf
         values = scipy.linalg.eigh_tridiagonal(
             self._diagonal, self._beside[:-1], eigvals_only=True, select="i", select_range=(0, 0)
         )
-        return float(values[0])
+        if not values[0] > SMALLEST_RITZ * self._largest:
+            return -np.inf
+        return float(values[0] / np.sqrt(self._largest))

@@ -6,8 +6,9 @@ The basis grows by the preconditioned residuals of all pairs that have not conve
 cut back to the pairs and their last directions, which keeps the pace of conjugate gradients
 (LOBPCG: A. V. Knyazev, SIAM J. Sci. Comput. 23(2), 2001).
 
-With M the preconditioner, the error of a pair is measured by |r|_{M^-1} / |x|_A: in the energy
-norm, whatever the units of A and B are.
+With M the preconditioner and theta the smallest Ritz value of M^-1 (A - sigma B) seen so far, the
+error of a pair is measured by |r|_{M^-1} / (sqrt(theta) |x|), in the energy norm of A - sigma B,
+whatever the units of A, B and M are.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ CHOICES = ("eps_type", "eps_ncv", "st_ksp_type", "st_ksp_rtol", "st_ksp_max_it")
 ITERATIONS = 300
 STALLED = 30
 """Iterations without progress after which other methods have to do it."""
+MOVED = 1e-8
+"""Relative change of a value that has converged: it is another one, that came late."""
+LOWERED = 1e-4
+"""Relative fall of the sum of values that is progress."""
 GUARDS = 0.25
 """Pairs beyond those wanted, relative to their number: they make the last ones come as fast."""
 LEAST_GUARDS = 2
@@ -40,9 +45,13 @@ ROOM = 5
 ROUNDING = 30 * EPS
 TIED = 1e-5
 """Guards as near to the last wanted value, relatively, belong to it."""
+NEAR = 1e-2
+"""Error of the first guard below which its value is one that belongs there."""
 SEEN = 1e-3
 """Guards with errors below this tell where the next value is."""
 DEPENDENT = 1e-10
+SEPARATE = 1e-6
+"""Of the squares of directions: below it they are too near to others for a Ritz value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,46 +116,98 @@ class _Davidson:
             empty = empty.astype(complex)
         self._V, self._AV, self._BV = empty, empty, empty
         self._turn, self._applied = np.zeros((0, 0)), 0
-        room = width
-        if wanted.start is not None:
-            known = wanted.start.real if empty.dtype.kind == "f" else wanted.start
-            self._add(known.astype(empty.dtype))
-            room = max(width - known.shape[1], LEAST_GUARDS)  # what is new must be seen, too
+        self._reach = (np.inf, 0.0)
+        known = empty if wanted.start is None else wanted.start[:, : width - LEAST_GUARDS]
+        self._known = known.shape[1]  # fewer than all: what is new must be seen, too
+        self._add((known.real if empty.dtype.kind == "f" else known).astype(empty.dtype))
+        room = width - self._known
         start = _petsc.deterministic_block(pencil.rows, room, seed=5).astype(empty.dtype)
         self._add(self._preconditioned(pencil.multiply_b(start)))
 
     def run(self) -> LowestPairs | None:
         """Iterate; None: it stalls.  (Collective.)"""
-        best, since = np.inf, 0
-        errors = np.full(self._width, np.inf)
+        errors, progress = np.full(self._width, np.inf), _Progress()
+        before = np.zeros(self._width)
         for iteration in range(ITERATIONS):
             theta, turn = self._ritz()
             if len(theta) < self._width or not theta[0] > self._sigma:
                 return None
-            open_ = np.flatnonzero(errors > self._limit(theta))
-            part = turn[:, open_]
-            rest: Block = self._AV @ part - (self._BV @ part) * theta[open_]
-            z = self._preconditioned(rest)
-            squares = column_dots(self._comm, rest, z).real
-            if not np.all(squares >= 0):  # not definite, or not finite
+            errors[np.abs(theta - before) > MOVED * (theta - self._sigma)] = np.inf
+            before, open_ = theta, np.flatnonzero(errors > self._limit(theta))
+            z = self._measured(theta, turn, errors, open_)
+            if z is not None and not self._is_ahead(theta, errors):
+                # A copy that came late may have moved others to places that were not looked at.
+                open_ = np.setdiff1d(self._needed(theta), open_)
+                z = self._measured(theta, turn, errors, open_)
+                if z is not None and not self._is_ahead(theta, errors):
+                    return self._found(theta, turn, errors, iteration)
+            if z is None:
                 return None
-            errors[open_] = np.sqrt(squares / (theta[open_] - self._sigma))
-            needed = self._needed(theta)
-            ahead = errors[needed] > self._limit(theta)[needed]
-            if not ahead.any():
-                return self._found(theta, turn, errors, iteration)
-            worst = float(np.log(errors[needed]).sum())
-            best, since = (worst, 0) if worst < best - 0.7 else (best, since + 1)
-            if since > STALLED:
+            watched = slice(self._guard(theta) + 1)
+            if progress.stalls(theta[watched] - self._sigma, errors[watched]):
                 return None
             self._restart(turn)
             self._add(z)
         return None
 
+    def _is_ahead(self, theta: Block, errors: Block) -> bool:
+        """Tell whether there is work left.
+
+        A guard must have come near a value above those wanted: after a start with vectors that
+        are exact already it may still be on its way to one between theirs.
+        """
+        needed, guard = self._needed(theta), self._guard(theta)
+        if (errors[needed] > self._limit(theta)[needed]).any():
+            return True
+        if guard == errors.size:
+            return False
+        apart = (theta[guard] - theta[needed[-1]]) / (theta[guard] - self._sigma)
+        return bool(errors[guard] > min(NEAR, apart))
+
+    def _guard(self, theta: Block) -> int:
+        """Return the place of the first pair that is neither needed nor known, or the last."""
+        return int(min(max(self._needed(theta).size, self._known), self._width))
+
+    def _measured(self, theta: Block, turn: Block, errors: Block, chosen: Block) -> Block | None:
+        """Write errors of some pairs; return directions that reduce them, None: M is no good.
+
+        Collective.
+        """
+        part = turn[:, chosen]
+        rest: Block = self._AV @ part - (self._BV @ part) * theta[chosen]
+        z = self._preconditioned(rest)
+        squares = self._squares(rest, z)
+        if squares is None:
+            return None
+        errors[chosen] = np.sqrt(squares / (theta[chosen] - self._sigma))
+        return z
+
+    def _squares(self, rest: Block, z: Block) -> Block | None:
+        """Return the squares of the errors' lengths; None where M is no good.
+
+        Collective. r^H A^-1 r <= r^H M^-1 r / theta; z = M^-1 r, so that r = M z.
+        """
+        squares = column_dots(self._comm, rest, z).real
+        if not np.all(squares >= 0):  # not definite, or not finite
+            return None
+        part = squares > 0
+        if not part.any():
+            return squares
+        scaled = z[:, part] / np.sqrt(squares[part])
+        product = self._pencil.multiply_a(scaled) - self._sigma * self._pencil.multiply_b(scaled)
+        weighed = rest[:, part] / np.sqrt(squares[part])
+        H, G = np.hsplit(inner(self._comm, scaled, np.hstack([product, weighed])), 2)
+        found = _extremes(H, G) if self._comm.rank == 0 else None
+        least, most = self._comm.bcast(found, root=0)
+        self._reach = min(least, self._reach[0]), max(most, self._reach[1])
+        return np.asarray(squares / self._reach[0]) if self._reach[0] > 0 else None
+
     def _limit(self, theta: Block) -> Block:
         """Return the errors to reach: what is asked for, or what rounding leaves."""
         a_norm, b_norm = self._pencil.norms
         rounding = ROUNDING * np.sqrt(a_norm / (b_norm * (theta - self._sigma)))
+        if self._reach[1]:  # rounding looks as if it were where M sees least
+            rounding = rounding * np.sqrt(self._reach[1] / self._reach[0])
         return np.maximum(self._tolerance, np.minimum(rounding, 1e-8))
 
     def _needed(self, theta: Block) -> Block:
@@ -210,3 +271,28 @@ class _Davidson:
         keep = np.union1d(keep, self._needed(theta))
         values, right = theta[keep].astype(complex), np.asfortranarray(self._V @ turn[:, keep])
         return LowestPairs(values, right, iterations, len(keep), self._applied)
+
+
+class _Progress:
+    """Whether errors fall, or values do: pairs that come late begin with large errors."""
+
+    def __init__(self) -> None:
+        self._best, self._total, self._since = np.inf, np.inf, 0
+
+    def stalls(self, theta: Block, errors: Block) -> bool:
+        """Tell whether there was no progress for `STALLED` calls."""
+        worst, total = float(np.log(np.maximum(errors, TINY)).sum()), float(theta.sum())
+        if total < (1 - LOWERED) * self._total:
+            self._best = np.inf
+        self._since = 0 if worst < self._best - 0.7 else self._since + 1
+        self._best = worst if self._since == 0 else self._best
+        self._total = min(total, self._total)
+        return self._since > STALLED
+
+
+def _extremes(H: Block, G: Block) -> tuple[float, float]:
+    """Return the smallest and the largest Ritz value of H y = theta G y, G of unit diagonal."""
+    values, turn = np.linalg.eigh((G + G.conj().T) / 2)
+    turn = turn[:, values > SEPARATE] / np.sqrt(values[values > SEPARATE])
+    found = np.linalg.eigvalsh(turn.conj().T @ (H + H.conj().T) / 2 @ turn)
+    return float(found[0]), float(found[-1])
