@@ -152,10 +152,38 @@ def test_summary_has_no_small_problems(load, store):
 def test_tables_go_between_the_marks_of_a_page(load, tmp_path):
     tables = load("peers.tables")
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
+    begin, end = tables.marks()
+    other = "\n\n".join(tables.marks("other"))
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n{other}\n")
     for text in ("first", "second"):
         tables.replace_between(page, text)
-    assert page.read_text() == f"before\n{tables.BEGIN}\n\nsecond\n\n{tables.END}\nafter\n"
+    assert page.read_text() == f"before\n{begin}\n\nsecond\n\n{end}\nafter\n{other}\n"
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("README.md", ["benchmark tables"]),
+        ("examples/docs/benchmarks.md", ["benchmark tables", "growth tables", "counts", "paper"]),
+    ],
+)
+def test_pages_have_the_marks(load, page, names):
+    text = (BENCHMARKS.parents[1] / page).read_text()
+    for name in names:
+        begin, end = load("peers.tables").marks(name)
+        assert text.count(begin) == text.count(end) == 1
+        assert text.index(begin) < text.index(end)
+
+
+def test_words_come_from_the_numbers(load, store):
+    tables = load("peers.tables")
+    store.content["cases"]["membrane/20k/scipy/0"]["versions"] = {"scipy": "1.2", "numpy": "3"}
+    store.content["cases"]["membrane/20k/pymoto/0"] = report(1.0)
+    text = tables.everything(store)
+    assert "- membrane 20k: SciPy, by hand, by 3e-01" in text
+    assert "- membrane 20k: pyMOTO (0.50)\n" in text
+    assert "- SciPy, by hand: scipy 1.2, numpy 3" in text
+    assert "medians of 1 to 3 runs" in text
 
 
 def test_records_are_kept_and_forgotten(load, store):

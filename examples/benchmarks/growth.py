@@ -4,7 +4,7 @@
 
 Each point is a process of its own, 2D elasticity, the gradient of all vectors. Kept in growth.json
 beside the results of run.py and not measured again unless --fresh; prints Markdown tables and
-draws growth.png. Some 6 minutes.
+draws growth.png. Grey: memory. Some 6 minutes.
 """
 
 import argparse
@@ -17,11 +17,13 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+from peers import environments
 from peers.measuring import Peer, run_worker, say
 from peers.sizes import make
-from peers.tables import markdown, seconds
+from peers.tables import markdown, replace_between, seconds
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "examples" / "docs" / "benchmarks.md"
 SIZES = ("5k", "20k", "80k", "300k")
 COUNTS = (2, 4, 8, 16, 32)
 PARAMETERS = (10, 100, 1_000, 9_984, 99_840)
@@ -29,11 +31,14 @@ AT = "20k"
 PARTS = ("eigensolve", "eigenvalue", "vectors")
 
 
-def points(sizes):
-    """Return the points of every curve: title, label of the axis, (value, ranks, arguments)."""
+def points(sizes=None, *, quick=False):
+    """Return the points of every curve by its title: (value, ranks, arguments)."""
+    sizes = sizes or SIZES[: 2 if quick else None]
+    kept = slice(None, 2 if quick else None)
+    at = SIZES[0] if quick else AT
     by_size = [(make("elasticity2d", size).n, ranks, [size]) for ranks in (1, 2) for size in sizes]
-    by_count = [(count, 1, [AT, "--count", str(count)]) for count in COUNTS]
-    by_parameters = [(m, 1, [AT, "--parameters", str(m)]) for m in PARAMETERS]
+    by_count = [(count, 1, [at, "--count", str(count)]) for count in COUNTS[kept]]
+    by_parameters = [(m, 1, [at, "--parameters", str(m)]) for m in PARAMETERS[kept]]
     return {"dofs": by_size, "pairs": by_count, "parameters": by_parameters}
 
 
@@ -101,26 +106,41 @@ def draw(curves, path):
 
 def main():
     """Measure what is missing, print, draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", default=SIZES, choices=SIZES)
-    parser.add_argument("--timeout", type=float, default=120.0)
-    parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--out", type=Path, default=ROOT / "examples" / "out" / "benchmarks")
-    parser.add_argument("--picture", type=Path, help="another place for growth.png")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, few points: 1 minute; kept beside others"
+    )
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, help="of the curve over dofs")
+    parser.add_argument("--timeout", type=float, default=120.0, help="seconds for a point, 120")
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "examples" / "out" / "benchmarks", help="folder"
+    )
+    parser.add_argument(
+        "--update-docs", action="store_true", help="tables and picture of the documentation, too"
+    )
     chosen = parser.parse_args()
+    problem = environments.own_error()
+    if problem is not None:
+        sys.exit(problem)
     chosen.out.mkdir(parents=True, exist_ok=True)
     path = chosen.out / "growth.json"
     kept = json.loads(path.read_text()) if path.exists() and not chosen.fresh else {}
     curves = {}
-    for title, wanted in points(chosen.sizes).items():
+    for title, wanted in points(chosen.sizes, quick=chosen.quick).items():
         curves[title] = []
         for value, ranks, words in wanted:
             report = measured(kept, ranks, words, chosen.timeout)
             path.write_text(json.dumps(kept, indent=1))
             curves[title].append((value, ranks, report))
-    for title, curve in curves.items():
-        say(f"\n{table(title, curve)}")
-    draw(curves, chosen.picture or chosen.out / "growth.png")
+    text = "\n".join(table(title, curve) for title, curve in curves.items())
+    say(f"\n{text}")
+    draw(curves, chosen.out / "growth.png")
+    if chosen.update_docs:
+        replace_between(PAGE, text, "growth tables")
+        draw(curves, PAGE.parent / "growth.png")
 
 
 if __name__ == "__main__":

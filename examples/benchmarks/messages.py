@@ -22,17 +22,20 @@ import math
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from mpi4py import MPI
 from peers import ours
 from peers.meter import Meter
-from peers.sizes import make
+from peers.sizes import SIZES, make
+from peers.tables import replace_between
 from petsc4py import PETSc
 
 import geneig_adjoint as ga
 from geneig_adjoint import collective
 
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 WORD = np.dtype(PETSc.ScalarType).itemsize
 REDUCING = {"allreduce_same": 1, "largest_over_ranks": 1}
 LATENCY, PER_WORD = 2e-6, WORD / 10e9
@@ -256,10 +259,17 @@ def texts(problem, alone, together, ranks):
 
 def main():
     """Count on one rank and on all of them, and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--problem", default="elasticity3d")
-    parser.add_argument("--size", default="8k")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--problem", choices=SIZES, default="elasticity3d", help="elasticity3d")
+    parser.add_argument("--size", default="8k", help="such as tiny, 8k (the default), 28k")
+    parser.add_argument(
+        "--update-docs", action="store_true", help="tables of the documentation, too"
+    )
     chosen = parser.parse_args()
+    if chosen.size not in SIZES[chosen.problem]:
+        parser.error(f"--size must be one of {', '.join(SIZES[chosen.problem])}, got {chosen.size}")
     world = MPI.COMM_WORLD
     PETSc.Log.begin()
     problem = make(chosen.problem, chosen.size)
@@ -270,8 +280,12 @@ def main():
     alone, together = run(problem, MPI.COMM_SELF), run(problem, world)
     first, second = texts(problem, alone, together, world.size)
     if world.rank == 0:
-        print(f"{problem.name} {problem.size}, n = {problem.n}, {world.size} ranks\n\n{first}")
-        print(f"On paper: a gradient of 3D elasticity with 10,000,000 dofs, per rank\n\n{second}")
+        head = f"{problem.name} {problem.size}, n = {problem.n}, {world.size} ranks"
+        paper = "On paper: a gradient of 3D elasticity with 10,000,000 dofs, per rank"
+        print(f"{head}\n\n{first}\n{paper}\n\n{second}")
+        if chosen.update_docs:
+            replace_between(PAGE, f"{head}\n\n{first}", "counts")
+            replace_between(PAGE, second, "paper")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Each case is one gradient in a process of its own, in the peer's own environment, with one thread;
 peers take turns, forwards and backwards. What was measured is kept in results.json and not
-measured again unless --fresh. Prints Markdown tables, writes them and PNG plots beside the JSON.
+measured again, by whatever version it was made, unless --fresh. Prints Markdown tables, writes
+them and PNG plots beside the JSON.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from peers import environments, plots, tables
+from peers import environments
 from peers.measuring import PEERS, Store, say
 from peers.sizes import SIZES
 
@@ -37,24 +38,52 @@ QUICK = {
 
 def arguments(words=None):
     """Return what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes, some 5 minutes")
-    parser.add_argument("--problems", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--sizes", nargs="+", help="instead of the standard ones, such as 20k")
-    parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--enough", type=float, default=20.0, help="no repeats after so many seconds of a case"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--timeout", type=float, default=120.0, help="seconds for a case")
+    parser.add_argument("--quick", action="store_true", help="small sizes, some 5 minutes")
+    parser.add_argument(
+        "--problems",
+        nargs="+",
+        choices=SIZES,
+        default=list(SIZES),
+        metavar="PROBLEM",
+        help=", ".join(SIZES),
+    )
+    parser.add_argument("--sizes", nargs="+", help="instead of the standard ones, such as 20k")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=PEERS,
+        default=list(PEERS),
+        metavar="PEER",
+        help=", ".join(PEERS),
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="runs of a case, 3")
+    parser.add_argument(
+        "--enough", type=float, default=20.0, help="no repeats after so many seconds of a case, 20"
+    )
+    parser.add_argument("--timeout", type=float, default=120.0, help="seconds for a case, 120")
     parser.add_argument(
         "--fresh", nargs="*", choices=[*PEERS, "reference"], metavar="PEER",
         help="forget what was measured, of these peers or of all",
     )  # fmt: skip
-    parser.add_argument("--environments", type=Path, default=environments.default_folder())
-    parser.add_argument("--out", type=Path, default=ROOT / "examples" / "out" / "benchmarks")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no case after")
-    parser.add_argument("--tables", action="store_true", help="measure nothing")
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=environments.default_folder(),
+        help="where the peers' environments are made",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "examples" / "out" / "benchmarks",
+        help="where results.json and the tables go",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="begin no case after so many seconds"
+    )
+    parser.add_argument("--tables", action="store_true", help="print what there is")
     parser.add_argument(
         "--update-docs", action="store_true", help="tables and pictures of the documentation, too"
     )
@@ -89,6 +118,11 @@ def measure(store, chosen, problem, size):
 def main():
     """Measure, print, write."""
     chosen = arguments()
+    problem = environments.own_error()
+    if problem is not None:
+        sys.exit(problem)
+    from peers import plots, tables
+
     chosen.seconds += time.perf_counter()
     # The process that measures is a session of its own: it is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))

@@ -8,6 +8,8 @@ import scipy.sparse.linalg
 
 from peers.matrices import eigenvalue_gradient, sparse
 
+PACKAGES = ("eigd", "scikit-sparse", "scipy", "numpy")
+
 
 class Cholmod(scipy.sparse.linalg.LinearOperator):
     """The inverse of a symmetric positive definite matrix by CHOLMOD."""

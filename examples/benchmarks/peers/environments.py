@@ -15,6 +15,20 @@ REQUIREMENTS = {
 PYTHON = "/usr/bin/python3"
 
 
+def own_error():
+    """Return why this process cannot measure this package itself, with a remedy; None: it can."""
+    remedy = "use `bash examples/benchmarks/run.sh`, or first `. docker/env.sh real`"
+    try:
+        from petsc4py import PETSc
+
+        import geneig_adjoint  # noqa: F401
+    except ImportError as error:
+        return f"this Python must have geneig_adjoint and petsc4py, got: {error}; {remedy}"
+    if issubclass(PETSc.ScalarType, complex):
+        return f"the comparison is one of real matrices, got the complex PETSc; {remedy}"
+    return None
+
+
 def default_folder():
     """Return a folder of the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

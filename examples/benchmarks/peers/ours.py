@@ -2,10 +2,17 @@
 
 import numpy as np
 from mpi4py import MPI
+from petsc4py import PETSc
+from slepc4py import SLEPc
 
 import geneig_adjoint as ga
 
 comm = MPI.COMM_WORLD
+LIBRARIES = {
+    "geneig_adjoint": ga.__version__,
+    "PETSc": ".".join(map(str, PETSc.Sys.getVersion())),
+    "SLEPc": ".".join(map(str, SLEPc.Sys.getVersion())),
+}
 
 
 def element_model(problem, comm=comm):

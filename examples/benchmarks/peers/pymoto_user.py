@@ -6,6 +6,8 @@ import scipy.sparse
 
 from peers.matrices import sparse
 
+PACKAGES = ("pyMOTO", "mkl", "scipy", "numpy")
+
 
 def prepare(problem):
     """Return A and B."""

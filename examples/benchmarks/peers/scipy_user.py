@@ -12,6 +12,7 @@ import scipy.sparse.linalg as sla
 
 from peers.matrices import eigenvalue_gradient, sparse
 
+PACKAGES = ("scipy", "numpy")
 TOLERANCE = 1e-10
 MOST_STEPS = 200
 # Orderings of A + A^T, without pivoting: far less fill than SciPy's default.

@@ -2,12 +2,13 @@
 
 import math
 import statistics
+from collections import Counter
 
 from peers.measuring import PEERS
 
 GOALS = {"eigenvalue": "Gradient of an eigenvalue", "vectors": "Gradient of all vectors"}
-BEGIN, END = "<!-- begin: benchmark tables -->", "<!-- end: benchmark tables -->"
 NOTHING = "-"
+WRONG = 1e-6
 LARGER = ("80k", "300k", "28k", "100k", "200k")
 
 
@@ -145,13 +146,78 @@ def description(store):
     """Return one line about the machine and the days."""
     machine = store.content["machine"]
     days = sorted({case["when"][:10] for case in store.content["cases"].values()})
-    repeats = sorted({int(key.split("/")[-1]) + 1 for key in store.content["cases"]})
-    most = f"medians of up to {repeats[-1]} runs" if repeats else "nothing"
     dates = " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "never"
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory']} GB, "
-        f"{machine['system']}; measured {dates}, {most}.\n"
+        f"{machine['system']}; measured {dates}, {_repeats(store)}.\n"
     )
+
+
+def _repeats(store):
+    """Return how many runs of a case there are."""
+    done = Counter(
+        key.rpartition("/")[0]
+        for key, case in store.content["cases"].items()
+        if "failed" not in case
+    )
+    least, most = min(done.values(), default=0), max(done.values(), default=0)
+    if most <= 1:
+        return "one run of each case" if most else "nothing"
+    return f"medians of {least} to {most} runs" if least < most else f"medians of {most} runs"
+
+
+def versions(store):
+    """Return what was measured, by peer, with versions."""
+    found = {}
+    for key, case in sorted(store.content["cases"].items()):
+        for name, version in case.get("versions", {}).items():
+            found.setdefault(PEERS[key.split("/")[2]].title, {}).setdefault(name, set()).add(
+                version
+            )
+    lines = [
+        f"- {title}: " + ", ".join(f"{name} {' and '.join(sorted(v))}" for name, v in parts.items())
+        for title, parts in found.items()
+    ]
+    return "\n".join(["Versions:\n", *lines, ""]) if lines else ""
+
+
+def faster(store):
+    """Return in words who needs less CPU time than this package on one rank, and where."""
+    lines = []
+    for place in columns(store):
+        own = median(store.cases(*place, "ours-1"), lambda c: whole(c, "vectors", "cpu"))
+        others = {
+            peer.title: median(store.cases(*place, name), lambda c: whole(c, "vectors", "cpu"))
+            for name, peer in PEERS.items()
+            if not peer.ours
+        }
+        parts = [
+            f"{title} ({other / own:.2f})"
+            for title, other in others.items()
+            if own is not None and other is not None and other < own
+        ]
+        if parts:
+            lines.append(f"- {' '.join(place)}: {', '.join(parts)}")
+    head = (
+        "Who needs less CPU time than ours for the gradient of all vectors (that of ours being 1)"
+    )
+    return "\n".join([f"{head}:\n", *(lines or ["- nobody"]), ""])
+
+
+def wrong(store):
+    """Return in words whose gradients are wrong, and where."""
+    found = {}
+    for key, case in sorted(store.content["cases"].items()):
+        worst = max(case.get("error", {"": 0.0}).values())
+        if not worst <= WRONG:
+            found.setdefault(key.rpartition("/")[0], []).append(worst)
+    lines = []
+    for key, errors in found.items():
+        problem, size, name = key.split("/")
+        sizes = " to ".join(dict.fromkeys(f"{error:.0e}" for error in (min(errors), max(errors))))
+        lines.append(f"- {problem} {size}: {PEERS[name].title}, by {sizes}")
+    head = f"Whose gradients differ from the reference by more than {WRONG:.0e}"
+    return "\n".join([f"{head}:\n", *(lines or ["- nobody's"]), ""])
 
 
 def summary(store):
@@ -177,12 +243,19 @@ def everything(store):
     title = "Peak memory above that of the imports, GB"
     parts.append(_table(store, title, lambda c: f"{median(c, lambda r: r['memory']) / 1e9:.2f}"))
     title = "Relative error of the gradient: eigenvalue / all vectors"
-    parts += [_table(store, title, _error_cell), phases(store), references(store), failures(store)]
+    parts += [_table(store, title, _error_cell), wrong(store), faster(store), phases(store)]
+    parts += [references(store), versions(store), failures(store)]
     return "\n".join(part for part in parts if part)
 
 
-def replace_between(path, text):
+def marks(name="benchmark tables"):
+    """Return the comments around what is written into a page."""
+    return [f"<!-- {word}: {name} -->" for word in ("begin", "end")]
+
+
+def replace_between(path, text, name="benchmark tables"):
     """Put text between the two marks of a page."""
     page = path.read_text()
-    start, end = page.index(BEGIN) + len(BEGIN), page.index(END)
+    begin, end = marks(name)
+    start, end = page.index(begin) + len(begin), page.index(end)
     path.write_text(f"{page[:start]}\n\n{text.strip()}\n\n{page[end:]}")

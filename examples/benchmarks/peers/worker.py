@@ -4,7 +4,9 @@ Computes a tiny problem first, so that imports and start-up of libraries are not
 """
 
 import argparse
+import contextlib
 import importlib
+import importlib.metadata
 import json
 import resource
 
@@ -40,8 +42,18 @@ def measured(peer, problem, **changes):
     found = module.gradients(chosen, prepared, meter, **options)
     report = meter.report()
     report["n"], report["parameters"] = chosen.n, sum(map(len, chosen.p.values()))
+    report["versions"] = versions(module)
     finish = getattr(module, "over_ranks", lambda report: report)
     return found, finish(report)
+
+
+def versions(module):
+    """Return the versions of what a peer is made of, by name: of what is installed of it."""
+    found = dict(getattr(module, "LIBRARIES", {}))
+    for name in getattr(module, "PACKAGES", ()):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def main():
