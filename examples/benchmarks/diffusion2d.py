@@ -17,10 +17,10 @@ memory (sum over the ranks).
 import argparse
 import resource
 import sys
-import time
 
 import numpy as np
 from mpi4py import MPI
+from steps import Steps
 
 import geneig_adjoint as ga
 
@@ -98,23 +98,6 @@ def reactor(cells, comm):
     model = ga.ElementModel(2 * cells * cells, blocks, comm=comm)
     kind = materials(cells)
     return model, {name: np.array(values)[kind] for name, values in MATERIALS.items()}
-
-
-class Steps:
-    """Wall time of each step on the slowest rank."""
-
-    def __init__(self, comm):
-        self.comm = comm
-        self.rows = []
-
-    def run(self, name, function):
-        """Time a function and return its result."""
-        self.comm.Barrier()
-        start = time.perf_counter()
-        result = function()
-        seconds = self.comm.allreduce(time.perf_counter() - start, op=MPI.MAX)
-        self.rows.append((name, seconds))
-        return result
 
 
 def main():

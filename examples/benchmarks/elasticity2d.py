@@ -11,33 +11,13 @@ each step (the slowest rank) and peak resident memory (sum over the ranks).
 import argparse
 import resource
 import sys
-import time
 
 import numpy as np
 from mpi4py import MPI
+from peers.problems import elastic_matrices
+from steps import Steps
 
 import geneig_adjoint as ga
-
-
-def square_matrices(poisson=0.3):
-    """Return stiffness and mass of a unit bilinear square in plane stress (E = rho = 1)."""
-    elastic = np.array([[1, poisson, 0], [poisson, 1, 0], [0, 0, (1 - poisson) / 2]])
-    elastic /= 1 - poisson**2
-    stiffness, mass = np.zeros((8, 8)), np.zeros((8, 8))
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-    for s in (-(3**-0.5), 3**-0.5):
-        for t in (-(3**-0.5), 3**-0.5):
-            shape = (1 + corners[:, 0] * s) * (1 + corners[:, 1] * t) / 4
-            slope_x = corners[:, 0] * (1 + corners[:, 1] * t) / 2
-            slope_y = corners[:, 1] * (1 + corners[:, 0] * s) / 2
-            strain = np.zeros((3, 8))
-            strain[0, 0::2] = strain[2, 1::2] = slope_x
-            strain[1, 1::2] = strain[2, 0::2] = slope_y
-            field = np.zeros((2, 8))
-            field[0, 0::2] = field[1, 1::2] = shape
-            stiffness += strain.T @ elastic @ strain / 4
-            mass += field.T @ field / 4
-    return stiffness, mass
 
 
 def plate(columns, rows, comm):
@@ -50,7 +30,7 @@ def plate(columns, rows, comm):
     dofs = np.stack([2 * nodes, 2 * nodes + 1], axis=-1).reshape(len(nodes), 8)
     dofs = np.maximum(dofs - 2 * (rows + 1), -1)  # the left edge is clamped
     ids = i * rows + j
-    stiffness, mass = square_matrices()
+    stiffness, mass = elastic_matrices(2)
     blocks = [
         ga.ElementBlock(
             "A", dofs, ga.ScaledKernel(stiffness, ga.PowerLaw(3.0, floor=1e-6)), {"density": ids}
@@ -62,23 +42,6 @@ def plate(columns, rows, comm):
     number = np.arange(columns * rows)
     density = 0.6 + 0.3 * np.sin(0.01 * (number // rows)) * np.cos(0.013 * (number % rows))
     return model, {"density": density}
-
-
-class Steps:
-    """Wall time of each step on the slowest rank."""
-
-    def __init__(self, comm):
-        self.comm = comm
-        self.rows = []
-
-    def run(self, name, function):
-        """Time a function and return its result."""
-        self.comm.Barrier()
-        start = time.perf_counter()
-        result = function()
-        seconds = self.comm.allreduce(time.perf_counter() - start, op=MPI.MAX)
-        self.rows.append((name, seconds))
-        return result
 
 
 def main():
