@@ -1,5 +1,7 @@
 """How often PETSc analyses and factors."""
 
+import itertools
+
 import numpy as np
 from petsc4py import PETSc
 
@@ -9,7 +11,8 @@ STAGES = ("assemble", "eigensolve", "left", "adjoint", "contract")
 def factorisation_counter():
     """Return a function that counts symbolic and numeric factorisations since its last call."""
     PETSc.Log.begin()
-    stages = [0, *(PETSc.Log.Stage(name).id for name in STAGES)]
+    logs = [PETSc.Log.Stage(name) for name in ("Main Stage", *STAGES)]
+    stages = [stage.id for stage in logs]
     events = [
         [PETSc.Log.Event(f"{name}{part}") for name in names]
         for names, part in (
@@ -17,6 +20,8 @@ def factorisation_counter():
             (("MatLUFactor", "MatCholFctr"), "Num"),
         )
     ]
+    for stage, event in itertools.product(logs, itertools.chain(*events)):
+        _end(stage, event)
 
     def totals():
         return np.array(
@@ -30,3 +35,18 @@ def factorisation_counter():
         return tuple(int(count) for count in last[-1] - last[-2])
 
     return since
+
+
+def _end(stage, event):
+    """End an event that errors have left open: PETSc takes all later ones for parts of it."""
+
+    def counts():
+        before = event.getPerfInfo(stage.id)["count"]
+        event.begin()
+        event.end()
+        return event.getPerfInfo(stage.id)["count"] > before
+
+    stage.push()
+    while not counts():
+        event.end()
+    stage.pop()
