@@ -27,7 +27,8 @@ fail_fast=no
 pytest_arguments=()
 selection=()
 # Serial tests on several cores; a process takes 1.3 GB, so that more than four may not fit.
-workers=$(($(nproc) < 4 ? $(nproc) : 4))
+cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # which would count those of OpenMP
+workers=$((cores < 4 ? cores : 4))
 # Only for what no timeout of a single test catches.
 stage_seconds=${STAGE_SECONDS:-1200}
 
