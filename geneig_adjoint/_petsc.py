@@ -386,3 +386,15 @@ def plain_errors() -> translated_errors:
 def _plain_error(error: BaseException | None) -> BaseException | None:
     wrapped = isinstance(error, SystemError) and isinstance(error.__cause__, PETSc.Error)
     return error.__cause__ if wrapped and error is not None else error
+
+
+_HELD: list[PETSc.IS] = []
+
+
+def hold_world(comm: Any) -> None:
+    """Keep PETSc's own communicator of COMM_WORLD until the end.  (Collective.)
+
+    At exit PETSc agrees on garbage: a rank that alone has it still would wait for the others.
+    """
+    if not _HELD and comm.size == PETSc.COMM_WORLD.size:
+        _HELD.append(PETSc.IS().createGeneral([], comm=PETSc.COMM_WORLD))

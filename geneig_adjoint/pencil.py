@@ -109,6 +109,7 @@ class Pencil(CollectiveContext):
         self.A = A
         self.B = B
         self.comm: MPI.Comm = A.comm.tompi4py()
+        _petsc.hold_world(self.comm)
         self.version = 0
         self.B_proved = False
         self.kept: KeptFactor | None = None

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -121,3 +122,28 @@ for name in ("apply_a_hermitian", "apply_b_hermitian"):
     assert result.returncode == 0, result.stderr
     # lines of two ranks may run into each other
     assert result.stdout.count("a_hermitian") == result.stdout.count("b_hermitian") == 2
+
+
+def test_a_job_ends_after_an_error_of_one_rank_in_the_making(mpirun, tmp_path):
+    """What Python's garbage collector has left on one rank is no reason to wait at exit."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import gc\n"
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from builders import matrix, mass\n"
+        "from mpi4py import MPI\n"
+        "import geneig_adjoint as ga\n"
+        "comm = MPI.COMM_WORLD\n"
+        "with ga.Pencil(matrix(mass(12), comm), owned=True):\n"
+        "    left = matrix(mass(12), comm)\n"
+        "if comm.rank == comm.size - 1:\n"
+        "    del left\n"
+        "    gc.collect()\n"
+        "else:\n"
+        "    left.destroy()\n"
+        "print('done', flush=True)\n"
+    )
+    finished = mpirun(3, "python", str(script), timeout=30)
+    assert finished.returncode == 0
+    assert finished.stdout.count("done") == 3
