@@ -158,14 +158,7 @@ def _solved_by(
     eps = SLEPc.EPS().create(pencil.comm)
     transformation = None
     try:
-        with _petsc.log_stage("eigensolve"), _explained(eps, pencil, sigma, wanted):
-            wanted = set_up(eps, pencil, wanted, sigma)
-            lowest = lowest_pairs(eps, pencil, wanted)
-            eps.setAttr(FOUND, lowest)
-            if lowest is None:
-                eps.solve()
-            pencil.raise_callback_error()
-            check_inner_solve(eps.getST().getKSP(), "the eigensolve")
+        wanted, how = _run(eps, pencil, wanted, sigma)
         if wanted.interval is None:
             transformation = spectral_transformation(pencil, eps, owned=True)
         pool = _finite_pairs(eps, pencil)
@@ -185,16 +178,32 @@ def _solved_by(
         if gated:
             _raise_problem(found, wanted, sigma)
         eps.setAttr(FOUND, None)
-        how = () if lowest is None else (lowest.note,)
-        found = replace(
-            found, notes=(*found.notes, *inner_notes(eps.getST().getKSP(), pencil), *how)
-        )
+        notes = (*found.notes, *inner_notes(eps.getST().getKSP(), pencil), *how)
+        found = replace(found, notes=notes)
     except BaseException:
         _petsc.destroy_quietly(eps)
         raise
     if transformation is None:
         _petsc.destroy(eps)
     return found, wanted
+
+
+def _run(
+    eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
+) -> tuple[Wanted, tuple[str, ...]]:
+    """Solve by Krylov-Schur, or for the lowest pairs without a factor by a method of our own.
+
+    Collective. Returns the request as options have changed it, and notes.
+    """
+    with _petsc.log_stage("eigensolve"), _explained(eps, pencil, sigma, wanted):
+        wanted = set_up(eps, pencil, wanted, sigma)
+        lowest = lowest_pairs(eps, pencil, wanted)
+        eps.setAttr(FOUND, lowest)
+        if lowest is None:
+            eps.solve()
+        pencil.raise_callback_error()
+        check_inner_solve(eps.getST().getKSP(), "the eigensolve")
+    return wanted, () if lowest is None else (lowest.note,)
 
 
 def _raise_problem(found: RightPairs, wanted: Wanted, sigma: complex | None) -> None:

@@ -87,19 +87,10 @@ def _wrapped(name: str, values: list[int], data: list[int], entries: int) -> str
     ) + "".join(f"enzyme_const, d{i} + {q} * e, " for i, q in enumerate(data))
 
     def loop(mode: str, arguments: list[str], shadow: str, seed: str) -> str:
-        return f"""
-int {PREFIX}{mode}({", ".join(["int count", *inputs, *arguments])})
-{{
-    double *K = (double *)__builtin_malloc({2 * entries} * sizeof(double)), *B = K + {entries};
-    int status = 0;
-    for (long e = 0; e < count && status == 0; ++e) {{
-        for (int i = 0; i < {entries}; ++i) {{ K[i] = 0; B[i] = {seed}; }}
-        __enzyme_{mode}((void *){PREFIX}one, enzyme_const, &status, {pairs}enzyme_dup, K, {shadow});
-        if (status != 0) status = e + 1;
-    }}
-    __builtin_free(K);
-    return status;
-}}"""
+        signature = f"{PREFIX}{mode}({', '.join(['int count', *inputs, *arguments])})"
+        routine = f"(void *){PREFIX}one, enzyme_const, &status"
+        call = f"__enzyme_{mode}({routine}, {pairs}enzyme_dup, K, {shadow})"
+        return _loop(signature, call, entries, seed)
 
     return f"""
 extern int enzyme_dup, enzyme_const;
@@ -118,6 +109,26 @@ void {PREFIX}addresses(Results &found, const Nothing &)
     for (int i = 0; i < 3; ++i) __builtin_memcpy(&found[i], all + i, sizeof(void *));
 }}
 """
+
+
+def _loop(signature: str, derivative: str, entries: int, seed: str) -> str:
+    """Return C++ that differentiates K of one element after the other.
+
+    signature: name and arguments; derivative: the call, for ``e``; seed: of the shadow B.
+    """
+    return f"""
+int {signature}
+{{
+    double *K = (double *)__builtin_malloc({2 * entries} * sizeof(double)), *B = K + {entries};
+    int status = 0;
+    for (long e = 0; e < count && status == 0; ++e) {{
+        for (int i = 0; i < {entries}; ++i) {{ K[i] = 0; B[i] = {seed}; }}
+        {derivative};
+        if (status != 0) status = e + 1;
+    }}
+    __builtin_free(K);
+    return status;
+}}"""
 
 
 def _addresses(text: str, flags: list[str], path: Path) -> list[int]:

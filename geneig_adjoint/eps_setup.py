@@ -87,8 +87,14 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
         _petsc.destroy(*vectors)
     if wanted.interval is not None:
         return wanted
+    targeted = sigma is not None and not inverted
+    return _as_changed(eps, wanted, asked, targeted=targeted)
+
+
+def _as_changed(eps: SLEPc.EPS, wanted: Wanted, asked: int, *, targeted: bool) -> Wanted:
+    """Return the request with the count and the target that options have given an EPS."""
     target = wanted.target
-    if sigma is not None and not inverted and complex(eps.getTarget()) != complex(target or 0):
+    if targeted and complex(eps.getTarget()) != complex(target or 0):
         target = eps.getTarget()
     count = eps.getDimensions()[0]
     return replace(wanted, count=wanted.count if count == asked else count, target=target)

@@ -105,14 +105,9 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
     request = (count, target, which, interval, phase, left, options, keep_factor, options_prefix)
     others = (count_check, near_null_space is None)
     _check_request(pencil, (*request, *others), normalization, like)
-    _check_words(phase, left)
+    _check_words(phase, left, count_check)
     if near_null_space is not None:
         pencil.set_near_null_space(near_null_space)
-    if count_check not in {"inertia", "off"}:
-        raise InputError(
-            f'count_check must be "inertia" or "off", got {count_check!r}; "every:10" is for '
-            "value_and_gradient"
-        )
     wanted = Wanted(
         count=count,
         target=target,
@@ -220,11 +215,16 @@ def _is_linear(normalization: Any) -> bool:
     return isinstance(normalization, tuple) and normalization[:1] == ("linear",)
 
 
-def _check_words(phase: str | None, left: str | bool) -> None:
+def _check_words(phase: str | None, left: str | bool, count_check: str = "off") -> None:
     if phase not in {"largest", None}:
         raise InputError(f'phase must be "largest" or None, got {phase!r}; None leaves it free')
     if left not in {"auto", True, False}:
         raise InputError(f'left must be "auto", True or False, got {left!r}; "auto" is the default')
+    if count_check not in {"inertia", "off"}:
+        raise InputError(
+            f'count_check must be "inertia" or "off", got {count_check!r}; "every:10" is for '
+            "value_and_gradient"
+        )
 
 
 def _eps_error(eps: SLEPc.EPS, pencil: Pencil) -> InputError | None:

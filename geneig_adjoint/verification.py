@@ -11,6 +11,7 @@ import numpy as np
 
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
+from geneig_adjoint._types import Block
 from geneig_adjoint.collective import allreduce_same
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.entrance import entered
@@ -179,22 +180,19 @@ def verify_gradient(
     model, p = entered(getattr(model, "comm", None), model, p)
     direction = random_direction(p, seed)
     with model.assemble(p) as pencil, solve_eigenproblem(pencil, **solver) as pairs:
-        value, gradient = values_and_gradients(
-            model, p, pairs, [objective], agreed_settings(pairs.comm, **chosen)
-        )[0]
+        settings = agreed_settings(pairs.comm, **chosen)
+        value, gradient = values_and_gradients(model, p, pairs, [objective], settings)[0]
         cotangent = evaluate(objective, pairs, p)[1]
         used = np.flatnonzero(nonzero_pairs(pairs, cotangent))
         tangent = _tangent(model, p, pairs, direction, {**chosen, "columns": used})
         terms, noise = terms_and_noise(pairs, value, cotangent)
         rounding = min(noise, NOISE * terms)
         dot_error = _dot_error(pairs, cotangent, tangent, (gradient, direction), rounding)
-        tracked = set() if getattr(objective, "symmetric", False) else {int(j) for j in used}
-        value_at = _values_along(model, p, objective, (pairs, tracked), solver)
+        value_at = _values_along(model, p, objective, (pairs, _tracked(objective, used)), solver)
         slope = params.dot(gradient, direction)
         remainders = tuple(abs(value_at(h, direction) - value - h * slope) for h in TAYLOR_STEPS)
         comparisons = tuple(_comparison(name, gradient, direction, value_at, noise) for name in p)
-        left = pairs.info.left_residuals
-        residuals = (float(pairs.residuals.max()), float(left.max() if left is not None else 0.0))
+        residuals = _residuals(pairs)
     params.release(direction)
     orders = _orders(remainders, max(NOISE * (terms + abs(slope)), noise))
     return GradientReport(
@@ -210,6 +208,16 @@ def verify_gradient(
         left_residual=residuals[1],
         failures=_failures(orders, comparisons, dot_error),
     )
+
+
+def _tracked(objective: Objective, used: Block) -> set[int]:
+    """Return the pairs that must stay themselves: none where copies may be exchanged."""
+    return set() if getattr(objective, "symmetric", False) else {int(j) for j in used}
+
+
+def _residuals(pairs: Eigenpairs) -> tuple[float, float]:
+    left = pairs.info.left_residuals
+    return float(pairs.residuals.max()), float(left.max() if left is not None else 0.0)
 
 
 def random_direction(p: Parameters, seed: int) -> Gradient:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from builders import matrix, nonsymmetric
-from hexahedra import BENCHMARK, COUNT, block, far, motion, solved
+from hexahedra import BENCHMARKS, COUNT, block, far, motion, solved
 
 import geneig_adjoint as ga
 from geneig_adjoint.block_krylov import System
@@ -283,7 +283,7 @@ def test_failing_preconditioner_is_named(both):
 def test_script_that_closes_nothing_ends_well(mpirun, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        f"import sys; sys.path.insert(0, {str(BENCHMARK.parent)!r})\n"
+        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n"
         "import geneig_adjoint as ga; from elasticity3d import block; from mpi4py import MPI\n"
         "model, p, modes = block((6, 6, 6), MPI.COMM_WORLD); pencil = model.assemble(p)\n"
         "pairs = ga.solve_eigenproblem(pencil, 3, target=0.0, near_null_space=modes)\n"

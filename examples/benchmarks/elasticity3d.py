@@ -10,12 +10,11 @@ gradients; ``--compare one.npz`` says by how much those of this run differ.
 """
 
 import argparse
-import resource
 import sys
-import time
 
 import numpy as np
 from mpi4py import MPI
+from steps import Steps
 
 import geneig_adjoint as ga
 
@@ -76,25 +75,6 @@ def block(cells, comm, *, clamped=True):
     return model, {"density": density}, ga.rigid_body_modes(points)
 
 
-class Steps:
-    """Wall time of each step on the slowest rank, and the peak of memory after it."""
-
-    def __init__(self, comm):
-        self.comm = comm
-
-    def run(self, name, function):
-        """Time a function and return its result."""
-        self.comm.Barrier()
-        start, busy = time.perf_counter(), time.process_time()
-        result = function()
-        busy = self.comm.allreduce(time.process_time() - busy, op=MPI.MAX)
-        seconds = self.comm.allreduce(time.perf_counter() - start, op=MPI.MAX)
-        peak = self.comm.allreduce(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1e6
-        if self.comm.rank == 0:
-            print(f"| {name} | {seconds:.1f} | {busy:.1f} | {peak:.2f} |", flush=True)
-        return result
-
-
 def arguments():
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -133,7 +113,6 @@ def main():
     nodes = cells[0] * (cells[1] + 1) * (cells[2] + 1)
     if comm.rank == 0:
         print(f"{chosen.solver}: n = {3 * nodes}, m = {np.prod(cells)}, ranks = {comm.size}\n")
-        print("| step | seconds | CPU seconds | peak memory so far, GB |\n|---|---|---|---|")
     steps = Steps(comm)
     model, p, modes = steps.run("set up model", lambda: block(cells, comm))
     pencil = steps.run("assemble A and B", lambda: model.assemble(p))
