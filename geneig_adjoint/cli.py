@@ -1,55 +1,37 @@
-"""The command line: ``geneig-adjoint run`` and ``geneig-adjoint check``."""
+"""The command line: which commands there are, and how each ends."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from geneig_adjoint import exit_codes
 from geneig_adjoint._version import __version__
-from geneig_adjoint.errors import (
-    ConstrainedRowError,
-    ConvergenceError,
-    DefectiveEigenvalueError,
-    DegenerateEigenvalueError,
-    GaugeError,
-    GeneigError,
-    InputError,
-    MissingPackageError,
-    StudyError,
-)
+from geneig_adjoint.errors import GeneigError, StudyError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-EXIT_OK = 0
-EXIT_STUDY = 2
-EXIT_INPUT = 3
-EXIT_CONVERGENCE = 4
-EXIT_VERIFICATION = 5
-EXIT_MISSING_GRADIENT = 6
-EXIT_INTERNAL = 70
+COMMANDS = {
+    "run": "solve a study, differentiate its objectives and write the results",
+    "check": "test the inputs and the gradient of a study (Taylor, differences, dot product)",
+}
+"""Each is a module of `commands` with `add_arguments(parser)` and `execute(chosen, comm)`; one
+that sets ALONE works without MPI and PETSc and has `execute(chosen)`."""
 
-EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
-    (StudyError, EXIT_STUDY),
-    (MissingPackageError, EXIT_STUDY),
-    (ConstrainedRowError, EXIT_MISSING_GRADIENT),
-    (InputError, EXIT_INPUT),
-    (ConvergenceError, EXIT_CONVERGENCE),
-    (DegenerateEigenvalueError, EXIT_MISSING_GRADIENT),
-    (DefectiveEigenvalueError, EXIT_MISSING_GRADIENT),
-    (GaugeError, EXIT_MISSING_GRADIENT),
-)
 
-EPILOG = """\
-Run it on several ranks with mpirun -n 4 geneig-adjoint run study.toml. PETSc and SLEPc
-options follow after --, for example: -- -ga_eps_monitor -log_view
-
-exit codes: 0 ok, 2 usage or study, 3 bad input file, 4 not converged, 5 verification failed,
-6 some gradient does not exist (the others are written), 70 internal error
-"""
+def _epilog() -> str:
+    meanings = ", ".join(f"{code} {text}" for code, text in exit_codes.MEANINGS.items())
+    return (
+        "Run it on several ranks with mpirun -n 4 geneig-adjoint run study.toml. PETSc and SLEPc\n"
+        "options follow after --, for example: -- -ga_eps_monitor -log_view\n\n"
+        + textwrap.fill(f"exit codes: {meanings}", 90)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,22 +47,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = _parser().parse_args(own)
     except StudyError as error:
         usage = error
+    if usage is None and getattr(_command(chosen.command), "ALONE", False):
+        return _alone(chosen)
     try:
         comm = _initialised(petsc_options)
     except ImportError as error:
         sys.stderr.write(f"geneig-adjoint: {usage or _petsc_remedy(error)}\n")
-        return EXIT_STUDY
+        return exit_codes.STUDY
     from geneig_adjoint.collective import end_together, guarded
 
     with guarded(comm, described) as private:
         try:
             if usage is not None:
                 raise usage
-            return _run(chosen, comm)
+            return _together(chosen, comm)
         except BaseException as error:  # SystemExit too: user code may call sys.exit on one rank
             code, text = described(error)
             end_together(private, code, text)
             return code
+
+
+def _command(name: str) -> Any:
+    return importlib.import_module(f"geneig_adjoint.commands.{name}")
+
+
+def _alone(chosen: Any) -> int:
+    """Execute a command that needs neither MPI nor PETSc."""
+    try:
+        code: int = _command(chosen.command).execute(chosen)
+    except Exception as error:
+        code, text = described(error)
+        sys.stderr.write(_traceback(chosen, error) + text)
+    return code
+
+
+def _together(chosen: Any, comm: MPI.Comm) -> int:
+    """Execute a command on all ranks.  (Collective.)"""
+    try:
+        code: int = _command(chosen.command).execute(chosen, comm)
+    except GeneigError as error:
+        if comm.rank == 0:
+            sys.stderr.write(_traceback(chosen, error))
+        raise
+    return code
+
+
+def _traceback(chosen: Any, error: Exception) -> str:
+    """Return the traceback of an error of the user, who usually wants the message only."""
+    wanted = chosen.debug and isinstance(error, GeneigError)
+    return "".join(traceback.format_exception(error)) if wanted else ""
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -102,29 +117,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="geneig-adjoint",
         description="Derivatives of eigenvalues and eigenvectors of A(p) x = lam B(p) x.",
-        epilog=EPILOG,
+        epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    texts = {
-        "run": "solve a study, differentiate its objectives and write the results",
-        "check": "test the inputs and the gradient of a study (Taylor, differences, dot product)",
-    }
-    for name, text in texts.items():
+    for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("study", help="study file (TOML)")
-        command.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="TABLE.KEY=VALUE",
-            help="replace an entry of the study, e.g. solver.count=20 (repeatable)",
-        )
+        _command(name).add_arguments(command)
         command.add_argument("--debug", action="store_true", help="print tracebacks of all errors")
-    commands.choices["run"].add_argument(
-        "--overwrite", action="store_true", help="replace results that exist already"
-    )
     return parser
 
 
@@ -146,34 +147,13 @@ def _petsc_remedy(error: ImportError) -> str:
     )
 
 
-def _run(chosen: Any, comm: MPI.Comm) -> int:
-    from geneig_adjoint.study.run import check_study, run_study
-    from geneig_adjoint.study.settings import read_study
-
-    changes = list(chosen.set)
-    if chosen.command == "run" and chosen.overwrite:
-        changes.append("output.overwrite=true")
-    try:
-        study = read_study(chosen.study, changes)
-        if chosen.command == "check":
-            reports = check_study(study, comm)
-            passed = all(report.passed for report in reports.values())
-            return EXIT_OK if passed else EXIT_VERIFICATION
-        outcome = run_study(study, comm)
-        return EXIT_MISSING_GRADIENT if outcome.failures else EXIT_OK
-    except GeneigError:
-        if chosen.debug and comm.rank == 0:
-            traceback.print_exc()
-        raise
-
-
 def described(error: BaseException) -> tuple[int, str]:
     """Return exit code and message of an exception; a traceback for unexpected ones."""
-    for kind, code in EXIT_CODES:
-        if isinstance(error, kind):
-            return code, f"geneig-adjoint: {error}\n"
+    code = exit_codes.of_error(error)
+    if code != exit_codes.INTERNAL:
+        return code, f"geneig-adjoint: {error}\n"
     text = "".join(traceback.format_exception(error))
-    return EXIT_INTERNAL, f"geneig-adjoint: internal error\n{text}"
+    return code, f"geneig-adjoint: internal error\n{text}"
 
 
 if __name__ == "__main__":

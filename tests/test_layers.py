@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "geneig_adjoint"
 ROOT = "geneig_adjoint"
 README = PACKAGE.parent / "README.md"
 
-# Lowest first: groups are the rows of the README's table, each a list of layers.  io, adapters and
-# study are packages: one layer each, free inside.
+# Lowest first: groups are the rows of the README's table, each a list of layers.  io, adapters,
+# study and commands are packages: one layer each, free inside.
 GROUPS = [
     [{"errors", "_types", "_version"}],
     [{"_petsc", "collective", "exchange"}, {"assembly", "block_solves", "ghosts", "tall_blocks"}],
@@ -81,7 +81,7 @@ GROUPS = [
     ],
     [{"tracking"}, {"chain"}],
     [{"noise"}, {"verification"}, {"operator_checks"}],
-    [{"adapters", "io"}, {"study"}, {"__init__", "cli"}],
+    [{"adapters", "exit_codes", "io"}, {"study"}, {"commands"}, {"__init__", "cli"}],
 ]
 LAYERS = [layer for group in GROUPS for layer in group]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}

@@ -1,0 +1,28 @@
+"""``geneig-adjoint run``: solve, differentiate, write."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from geneig_adjoint.commands._studies import add_study_arguments, chosen_study
+from geneig_adjoint.exit_codes import MISSING_GRADIENT, OK
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    add_study_arguments(parser)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace results that exist already"
+    )
+
+
+def execute(chosen: Any, comm: MPI.Comm) -> int:
+    """Run a study and return the exit code.  (Collective.)"""
+    from geneig_adjoint.study.run import run_study
+
+    study = chosen_study(chosen, ["output.overwrite=true"] if chosen.overwrite else [])
+    return MISSING_GRADIENT if run_study(study, comm).failures else OK

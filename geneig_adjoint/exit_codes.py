@@ -1,0 +1,49 @@
+"""What the exit codes of the command line mean; the same on every rank."""
+
+from __future__ import annotations
+
+from geneig_adjoint.errors import (
+    ConstrainedRowError,
+    ConvergenceError,
+    DefectiveEigenvalueError,
+    DegenerateEigenvalueError,
+    GaugeError,
+    InputError,
+    MissingPackageError,
+    StudyError,
+)
+
+OK = 0
+STUDY = 2
+INPUT = 3
+CONVERGENCE = 4
+VERIFICATION = 5
+MISSING_GRADIENT = 6
+INTERNAL = 70
+
+MEANINGS = {
+    OK: "ok",
+    STUDY: "usage or study",
+    INPUT: "bad input file",
+    CONVERGENCE: "not converged",
+    VERIFICATION: "verification failed",
+    MISSING_GRADIENT: "some gradient does not exist (the others are written)",
+    INTERNAL: "internal error",
+}
+
+OF_ERRORS: tuple[tuple[type[BaseException], int], ...] = (
+    (StudyError, STUDY),
+    (MissingPackageError, STUDY),
+    (ConstrainedRowError, MISSING_GRADIENT),
+    (InputError, INPUT),
+    (ConvergenceError, CONVERGENCE),
+    (DegenerateEigenvalueError, MISSING_GRADIENT),
+    (DefectiveEigenvalueError, MISSING_GRADIENT),
+    (GaugeError, MISSING_GRADIENT),
+)
+"""The first that fits an exception; all others are internal."""
+
+
+def of_error(error: BaseException) -> int:
+    """Return the exit code an exception stands for.  (Not collective.)"""
+    return next((code for kind, code in OF_ERRORS if isinstance(error, kind)), INTERNAL)
