@@ -23,7 +23,8 @@ from study_files import (
 )
 
 from geneig_adjoint.errors import StudyError
-from geneig_adjoint.study.run import check_study, run_study
+from geneig_adjoint.study.check import check_study
+from geneig_adjoint.study.run import run_study
 from geneig_adjoint.study.settings import read_study
 
 
@@ -158,7 +159,7 @@ def test_failure_while_writing_leaves_the_old_results(tmp_path, comm, monkeypatc
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("geneig_adjoint.study.run.write_vtu", full)
+    monkeypatch.setattr("geneig_adjoint.study.results.write_vtu", full)
     with pytest.raises(StudyError, match="got No space left on device"):
         run(path, comm, "output.overwrite=true", "solver.count=3")
     assert {name: (folder / name).read_bytes() for name in os.listdir(folder)} == old
@@ -167,7 +168,7 @@ def test_failure_while_writing_leaves_the_old_results(tmp_path, comm, monkeypatc
 def test_missing_meshio_costs_the_picture_only(tmp_path, comm, monkeypatch, capsys):
     path = study_folder(tmp_path)
     write_chain(tmp_path / "elements.h5", chain_mesh())
-    monkeypatch.setattr("geneig_adjoint.study.run.find_spec", lambda name: None)
+    monkeypatch.setattr("geneig_adjoint.study.results.find_spec", lambda name: None)
     _, folder = run(path, comm)
     assert sorted(os.listdir(folder)) == ["result.h5", "result.json"]
     assert re.search("pip install", result(folder)["notes"][0])

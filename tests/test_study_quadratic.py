@@ -6,7 +6,8 @@ import pytest
 from damped_bars import bar_values
 from study_files import DAMPED, DAMPED_MODEL, N, result, study_folder
 
-from geneig_adjoint.study.run import check_study, run_study
+from geneig_adjoint.study.check import check_study
+from geneig_adjoint.study.run import run_study
 from geneig_adjoint.study.settings import read_study
 
 COPIES = """

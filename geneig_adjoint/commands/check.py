@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(chosen: Any, comm: MPI.Comm) -> int:
     """Check a study and return the exit code.  (Collective.)"""
-    from geneig_adjoint.study.run import check_study
+    from geneig_adjoint.study.check import check_study
 
     reports = check_study(chosen_study(chosen), comm)
     return OK if all(report.passed for report in reports.values()) else VERIFICATION

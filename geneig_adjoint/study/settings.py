@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geneig_adjoint.errors import StudyError
+from geneig_adjoint.errors import InputError, StudyError
 
 
 @dataclass(frozen=True)
@@ -286,3 +287,14 @@ def _checked_objective(objective: Mapping[str, Any]) -> str:
         allowed = {"name": TEXT, "kind": TEXT, **OBJECTIVE_KEYS[objective["kind"]]}
     _check_values(f"objective {name!r}", objective, allowed)
     return name
+
+
+@contextmanager
+def about_the_study() -> Iterator[None]:
+    """Mark wrong arguments as what they are here: something the study says."""
+    try:
+        yield
+    except StudyError:
+        raise
+    except InputError as error:
+        raise StudyError(*error.args) from error
