@@ -7,6 +7,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.factor_copies import FactorCopies, copies_of
 
 BLOCKWISE = {PETSc.Mat.SolverType.MUMPS, PETSc.Mat.SolverType.CHOLMOD}
 """Packages that solve for many right-hand sides at once."""
@@ -15,10 +16,14 @@ BLOCKWISE = {PETSc.Mat.SolverType.MUMPS, PETSc.Mat.SolverType.CHOLMOD}
 def solve_block(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Block:
     """Return the KSP's solutions, or those with its Hermitian transpose.
 
-    Collective. A factor of MUMPS or CHOLMOD is swept through once for all columns. Same layout
-    rules as `_petsc.multiply`. The caller checks residuals.
+    Collective. A factor of MUMPS or CHOLMOD is swept through once for all columns, or for those
+    of each rank where every rank has one. Same layout rules as `_petsc.multiply`. The caller
+    checks residuals.
     """
     mat = ksp.getOperators()[0]
+    copies = copies_of(ksp)
+    if copies is not None:
+        return _solved_by_ranks(copies, block)
     if block.shape[1] > 1 and _is_factor(ksp):
         return _solved_block(ksp.getPC().getFactorMatrix(), block, hermitian=hermitian)
     if not hermitian:
@@ -35,6 +40,14 @@ def _is_factor(ksp: PETSc.KSP) -> bool:
         and pc.getType() in {PETSc.PC.Type.LU, PETSc.PC.Type.CHOLESKY}
         and pc.getFactorSolverType() in BLOCKWISE
     )
+
+
+def _solved_by_ranks(copies: FactorCopies, block: Block) -> Block:
+    """Return solutions with a real symmetric matrix, in real scalars.  (Collective.)"""
+    if not np.iscomplexobj(block):
+        return copies.solve(block)
+    re, im = np.hsplit(copies.solve(np.hstack([block.real, block.imag])), 2)
+    return np.asarray(re + 1j * im)
 
 
 def _solved_block(factor: PETSc.Mat, block: Block, *, hermitian: bool) -> Block:

@@ -2,7 +2,8 @@
 
 On one rank its single solves take a third (plane) to two thirds (solid) of the time of MUMPS,
 and blocked ones half to nine tenths. It exists for real symmetric matrices only, and only
-positive definite ones have such a factor: whether this one is, the factorisation tells.
+positive definite ones have such a factor: whether this one is, the factorisation tells. On a few
+ranks each has a factor of its own (`factor_copies`), while that is small.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
+from geneig_adjoint.factor_copies import REFUSALS, FactorCopies, copies_of, forget_at_exit, gathered
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.sparse_lu import has_flat_graph
 from geneig_adjoint.wanted import Wanted
 
 PACKAGE = "st_pc_factor_mat_solver_type"
@@ -27,17 +30,28 @@ CHOLMOD_OPTIONS: dict[str, Any] = {
     KIND: "supernodal",
     "st_mat_cholmod_print": 0,  # a matrix that is not positive definite is no news for users
 }
-REFUSALS = {*_petsc.SINGULAR_FACTOR, 92}
-"""PETSc's codes for a factorisation that failed, and for a package it was built without."""
+COPIES_OPTIONS: dict[str, Any] = {
+    "st_pc_type": PETSc.PC.Type.PYTHON,
+    "st_mat_mumps_icntl_13": 1,  # where MUMPS takes over, negative pivots are counted
+}
+MOST_RANKS = 4
+"""Ranks of which each has a factor: a block of eight columns has two for each of them."""
+SMALLEST = 2_000
+"""Rows below which no factorisation takes time worth the memory of a second one."""
+LARGEST = 150_000
+"""Rows up to which a rank holds a factor whatever the mesh: 2 GB where it fills space."""
+LARGEST_FLAT = 2_000_000
+"""The same on meshes of the plane: 2 GB, too."""
 
 
 def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool:
     """Tell whether A - sigma B may be positive definite and CHOLMOD factor it.
 
-    Collective. One rank, real scalars, a definite pencil, a shift that is not above 0, and a
-    positive diagonal; the user may have named CHOLMOD, but no other way to solve.
+    Collective. Real scalars, a definite pencil, a shift that is not above 0, a positive
+    diagonal, and one rank, or a few with room for a factor each; the user may have named
+    CHOLMOD, but no other way to solve.
     """
-    if sigma is None or not _petsc.REAL_SCALARS or pencil.comm.size > 1:
+    if sigma is None or not _petsc.REAL_SCALARS:
         return False
     if not pencil.factorable or not pencil.definite:
         return False
@@ -49,6 +63,8 @@ def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool
     named = (wanted.option(name, wanted.options) for name in ("st_pc_type", "st_ksp_type"))
     if np.real(sigma) > 0 or any(name is not None for name in named):
         return False
+    if pencil.comm.size > 1 and not _takes_copies(pencil, wanted):
+        return False
     diagonal = _petsc.diagonal(pencil.A).real
     if sigma != 0:
         shifts = 1.0 if pencil.B is None else _petsc.diagonal(pencil.B).real
@@ -56,16 +72,44 @@ def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool
     return bool((diagonal > 0).all())
 
 
-def proves_positive(pc: PETSc.PC, wanted: Wanted) -> bool:
-    """Tell whether a PC holds a factor L L^T of CHOLMOD, which only positive ones have.
+def _takes_copies(pencil: Pencil, wanted: Wanted) -> bool:
+    """Tell whether each of several ranks is to have a factor of its own.
+
+    Collective, the same on all ranks: nothing is timed, and no free memory asked for.
+    """
+    chosen = any(name.startswith("st_mat_mumps_") for name in wanted.options)
+    small = pencil.n <= LARGEST
+    if chosen or pencil.comm.size > MOST_RANKS or not SMALLEST <= pencil.n <= LARGEST_FLAT:
+        return False
+    if pencil.A.getType() != PETSc.Mat.Type.MPIAIJ:
+        return False
+    if small:
+        return True
+    whole = gathered(pencil.A)
+    try:
+        return has_flat_graph(whole)
+    finally:
+        whole.destroy()
+
+
+def cholmod_options(pencil: Pencil) -> dict[str, Any]:
+    """Return what an eigensolve that is to try CHOLMOD is told.  (Not collective.)"""
+    return CHOLMOD_OPTIONS | (COPIES_OPTIONS if pencil.comm.size > 1 else {})
+
+
+def proves_positive(ksp: PETSc.KSP, wanted: Wanted) -> bool:
+    """Tell whether a KSP holds a factor L L^T of CHOLMOD, which only positive ones have.
 
     Not collective.
     """
-    if pc.getType() != PETSc.PC.Type.CHOLESKY:
-        return False
     kind = wanted.option(KIND, {**CHOLMOD_OPTIONS, **wanted.options})
-    made = pc.getFactorSolverType() == PETSc.Mat.SolverType.CHOLMOD
-    return bool(made and kind == CHOLMOD_OPTIONS[KIND])
+    if kind != CHOLMOD_OPTIONS[KIND]:
+        return False
+    copies, pc = copies_of(ksp), ksp.getPC()
+    if copies is not None:
+        return copies.made
+    cholesky = pc.getType() == PETSc.PC.Type.CHOLESKY
+    return bool(cholesky and pc.getFactorSolverType() == PETSc.Mat.SolverType.CHOLMOD)
 
 
 def set_up_cholmod(eps: SLEPc.EPS) -> Callable[[], object] | None:
@@ -74,6 +118,8 @@ def set_up_cholmod(eps: SLEPc.EPS) -> Callable[[], object] | None:
     Collective. Its options are in force. A matrix that is not positive definite has no
     Cholesky factor, and one too large for CHOLMOD's integers none of this package.
     """
+    if eps.comm.size > 1:
+        return _set_up_copies(eps)
     try:
         with _petsc.plain_errors():
             eps.setUp()
@@ -88,4 +134,28 @@ def set_up_cholmod(eps: SLEPc.EPS) -> Callable[[], object] | None:
     ksp.getPC().setFactorSolverType(PETSc.Mat.SolverType.MUMPS)
     ksp.setOperators(*operators)
     left: Callable[[], object] = eps.setUp
+    return left
+
+
+def _set_up_copies(eps: SLEPc.EPS) -> Callable[[], object] | None:
+    """Factor by CHOLMOD on every rank; return what is left to do by MUMPS where that fails.
+
+    Collective.
+    """
+    ksp = eps.getST().getKSP()
+    if copies_of(ksp) is None:
+        pc = ksp.getPC()
+        pc.setType(PETSc.PC.Type.PYTHON)
+        pc.setPythonContext(FactorCopies(ksp.getOptionsPrefix()))
+    forget_at_exit(eps)
+    with _petsc.plain_errors():
+        eps.setUp()
+    copies, pc = copies_of(ksp), ksp.getPC()
+    if copies is not None and copies.made:
+        return None
+    operators = ksp.getOperators()
+    pc.setType(PETSc.PC.Type.CHOLESKY)
+    pc.setFactorSolverType(PETSc.Mat.SolverType.MUMPS)
+    ksp.setOperators(*operators)
+    left: Callable[[], object] = ksp.setUp  # an EPS is set up once
     return left

@@ -151,9 +151,9 @@ class Counter:
         return total
 
     def _know_factor(self, eps: SLEPc.EPS) -> None:
-        pc = eps.getST().getKSP().getPC()
-        shift = float(np.real(eps.getST().getShift()))
-        if proves_positive(pc, self.wanted):
+        ksp = eps.getST().getKSP()
+        pc, shift = ksp.getPC(), float(np.real(eps.getST().getShift()))
+        if proves_positive(ksp, self.wanted):
             self._known[shift] = 0
         elif pc.getType() == "cholesky" and pc.getFactorSolverType() == "mumps":
             self._known[shift] = int(pc.getFactorMatrix().getMumpsInfog(12))
