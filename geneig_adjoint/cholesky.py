@@ -2,8 +2,8 @@
 
 On one rank its single solves take a third (plane) to two thirds (solid) of the time of MUMPS,
 and blocked ones half to nine tenths. It exists for real symmetric matrices only, and only
-positive definite ones have such a factor: whether this one is, the factorisation tells. On a few
-ranks each has a factor of its own (`factor_copies`), while that is small.
+positive definite ones have such a factor: whether this one is, the factorisation tells. In the
+plane a few ranks have a factor each (`factor_copies`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint.factor_copies import REFUSALS, FactorCopies, copies_of, forget_at_exit, gathered
+from geneig_adjoint.factor_copies import REFUSALS, FactorCopies, copies_of, forget_at_exit
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sparse_lu import has_flat_graph
 from geneig_adjoint.wanted import Wanted
@@ -34,22 +34,14 @@ COPIES_OPTIONS: dict[str, Any] = {
     "st_pc_type": PETSc.PC.Type.PYTHON,
     "st_mat_mumps_icntl_13": 1,  # where MUMPS takes over, negative pivots are counted
 }
-MOST_RANKS = 4
-"""Ranks of which each has a factor: a block of eight columns has two for each of them."""
-SMALLEST = 2_000
-"""Rows below which no factorisation takes time worth the memory of a second one."""
-LARGEST = 150_000
-"""Rows up to which a rank holds a factor whatever the mesh: 2 GB where it fills space."""
-LARGEST_FLAT = 2_000_000
-"""The same on meshes of the plane: 2 GB, too."""
 
 
 def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool:
     """Tell whether A - sigma B may be positive definite and CHOLMOD factor it.
 
     Collective. Real scalars, a definite pencil, a shift that is not above 0, a positive
-    diagonal, and one rank, or a few with room for a factor each; the user may have named
-    CHOLMOD, but no other way to solve.
+    diagonal, and one rank, or a few and a mesh of the plane; the user may have named CHOLMOD,
+    but no other way to solve.
     """
     if sigma is None or not _petsc.REAL_SCALARS:
         return False
@@ -75,21 +67,12 @@ def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool
 def _takes_copies(pencil: Pencil, wanted: Wanted) -> bool:
     """Tell whether each of several ranks is to have a factor of its own.
 
-    Collective, the same on all ranks: nothing is timed, and no free memory asked for.
+    Collective, the same on all ranks: nothing is timed, and no free memory asked for. In the
+    plane sweeps through a factor are what takes time, and factors are small; in space the
+    factorisation is, which ranks that share a factor do share.
     """
     chosen = any(name.startswith("st_mat_mumps_") for name in wanted.options)
-    small = pencil.n <= LARGEST
-    if chosen or pencil.comm.size > MOST_RANKS or not SMALLEST <= pencil.n <= LARGEST_FLAT:
-        return False
-    if pencil.A.getType() != PETSc.Mat.Type.MPIAIJ:
-        return False
-    if small:
-        return True
-    whole = gathered(pencil.A)
-    try:
-        return has_flat_graph(whole)
-    finally:
-        whole.destroy()
+    return not chosen and has_flat_graph(pencil.A)
 
 
 def cholmod_options(pencil: Pencil) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def negative_pivots_of(mat: PETSc.Mat, prefix: str = "") -> int | None:
         "mat_mumps_icntl_24": 1,
         "mat_mumps_icntl_31": 1,  # the factor itself is of no use
     }
-    if mat.comm.size == 1 and has_flat_graph(mat):
+    if has_flat_graph(mat):
         options["mat_mumps_icntl_7"] = 2  # ordered sooner, and as well; in space it is not
     try:
         ksp.setOperators(mat)

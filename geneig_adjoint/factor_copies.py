@@ -24,6 +24,8 @@ from geneig_adjoint.exchange import row_ranges
 
 REFUSALS = {*_petsc.SINGULAR_FACTOR, 92}
 """PETSc's codes for a factorisation that failed, and for a package it was built without."""
+MOST_RANKS = 4
+"""Ranks that take a copy unasked: of a block of eight columns each has two at least."""
 
 
 class FactorCopies:
