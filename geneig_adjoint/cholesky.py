@@ -53,9 +53,8 @@ def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool
     if pencil.kept is not None and pencil.kept.refused:
         return False
     named = (wanted.option(name, wanted.options) for name in ("st_pc_type", "st_ksp_type"))
-    if np.real(sigma) > 0 or any(name is not None for name in named):
-        return False
-    if pencil.comm.size > 1 and not _takes_copies(pencil, wanted):
+    chosen = any(name is not None for name in named)
+    if np.real(sigma) > 0 or chosen or not _has_room(pencil, wanted):
         return False
     diagonal = _petsc.diagonal(pencil.A).real
     if sigma != 0:
@@ -64,13 +63,15 @@ def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool
     return bool((diagonal > 0).all())
 
 
-def _takes_copies(pencil: Pencil, wanted: Wanted) -> bool:
-    """Tell whether each of several ranks is to have a factor of its own.
+def _has_room(pencil: Pencil, wanted: Wanted) -> bool:
+    """Tell whether there is but one rank, or each of several is to have a factor of its own.
 
     Collective, the same on all ranks: nothing is timed, and no free memory asked for. In the
     plane sweeps through a factor are what takes time, and factors are small; in space the
     factorisation is, which ranks that share a factor do share.
     """
+    if pencil.comm.size == 1:
+        return True
     chosen = any(name.startswith("st_mat_mumps_") for name in wanted.options)
     return not chosen and has_flat_graph(pencil.A)
 

@@ -139,7 +139,7 @@ class FactorCopies:
         return (here * np.diff(first), here * first[:-1]), (rows * own, self._starts[:-1] * own)
 
     def _solve_own(self, packed: Block, own: int) -> None:
-        """Overwrite right-hand sides, packed rank by rank, by their solutions.  (Not collective.)"""
+        """Overwrite right-hand sides, packed by ranks, by their solutions.  (Not collective.)"""
         assert self._pc is not None
         right = np.empty((self._starts[-1], own), dtype=packed.dtype, order="F")
         found = np.empty_like(right)
