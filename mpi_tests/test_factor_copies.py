@@ -219,6 +219,19 @@ def test_an_error_of_one_rank_is_raised_on_all(monkeypatch, method):
         ga.solve_eigenproblem(pencil, 3, solver_parameters=COPIES)
 
 
+def test_other_errors_of_petsc_are_no_verdict(monkeypatch):
+    def failing(self, whole):
+        whole.destroy()
+        raise PETSc.Error(63)
+
+    monkeypatch.setattr(FactorCopies, "_factor", failing)
+    with (
+        generalized(N, COMM, "symmetric") as pencil,
+        pytest.raises(PETSc.Error, match="error code 63"),
+    ):
+        ga.solve_eigenproblem(pencil, 3, solver_parameters=COPIES)
+
+
 def test_solves_without_a_factor_are_refused():
     with pytest.raises(RuntimeError, match=r"need a factor .* got none; factor with"):
         FactorCopies("").solve(np.ones((N, 1)))
