@@ -24,6 +24,9 @@ B_ENDS = np.r_[1.0, np.zeros(N - 1)]
 pytestmark = [
     pytest.mark.skipif(COMPLEX_BUILD, reason="CHOLMOD is taken for real matrices only"),
     pytest.mark.skipif(COMM.size == 1, reason="one rank has one factor"),
+    pytest.mark.skipif(
+        not PETSc.Sys.hasExternalPackage("suitesparse"), reason="PETSc was built without CHOLMOD"
+    ),
 ]
 
 
