@@ -7,7 +7,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.factor_copies import FactorCopies, copies_of
+from geneig_adjoint.factor_copies import copies_of
 
 BLOCKWISE = {PETSc.Mat.SolverType.MUMPS, PETSc.Mat.SolverType.CHOLMOD}
 """Packages that solve for many right-hand sides at once."""
@@ -23,7 +23,7 @@ def solve_block(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Blo
     mat = ksp.getOperators()[0]
     copies = copies_of(ksp)
     if copies is not None:
-        return _solved_by_ranks(copies, block)
+        return copies.solve(block, hermitian=hermitian)
     if block.shape[1] > 1 and _is_factor(ksp):
         return _solved_block(ksp.getPC().getFactorMatrix(), block, hermitian=hermitian)
     if not hermitian:
@@ -40,14 +40,6 @@ def _is_factor(ksp: PETSc.KSP) -> bool:
         and pc.getType() in {PETSc.PC.Type.LU, PETSc.PC.Type.CHOLESKY}
         and pc.getFactorSolverType() in BLOCKWISE
     )
-
-
-def _solved_by_ranks(copies: FactorCopies, block: Block) -> Block:
-    """Return solutions with a real symmetric matrix, in real scalars.  (Collective.)"""
-    if not np.iscomplexobj(block):
-        return copies.solve(block)
-    re, im = np.hsplit(copies.solve(np.hstack([block.real, block.imag])), 2)
-    return np.asarray(re + 1j * im)
 
 
 def _solved_block(factor: PETSc.Mat, block: Block, *, hermitian: bool) -> Block:

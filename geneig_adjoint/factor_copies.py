@@ -83,11 +83,15 @@ class FactorCopies:
         """Solve for a vector: the matrix is symmetric."""
         self.apply(pc, source, target)
 
-    def solve(self, block: Block) -> Block:
-        """Return the solutions for a block of the matrix's scalars, this rank's rows (n_local, k).
+    def solve(self, block: Block, *, hermitian: bool = False) -> Block:
+        """Return the solutions for a block, this rank's rows (n_local, k), real or complex.
 
         A single column is solved for by one rank: the others would only want the same memory.
+        ``hermitian`` makes no difference: the matrix is symmetric, its scalars are real.
         """
+        if np.iscomplexobj(block):
+            re, im = np.hsplit(self.solve(np.hstack([block.real, block.imag])), 2)
+            return np.asarray(re + 1j * im)
         if not self.made:
             raise RuntimeError(
                 "solves need a factor of a positive definite matrix, got none; factor with "
