@@ -216,4 +216,6 @@ def _forget_preconditioners() -> None:
         holder = reference()
         if holder is not None and holder.handle:
             st = holder.getST() if isinstance(holder, SLEPc.EPS) else holder
-            st.getKSP().getPC().setType(PETSc.PC.Type.NONE)
+            pc = st.getKSP().getPC()
+            if pc.getType() == PETSc.PC.Type.PYTHON:
+                pc.setType(PETSc.PC.Type.NONE)

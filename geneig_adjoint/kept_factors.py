@@ -93,7 +93,7 @@ class KeptFactor:
         factor = ksp.getPC().getType() in {"lu", "cholesky"} or copies_of(ksp) is not None
         if key is None or not direct or not factor:
             return
-        forget_at_exit(st)
+        forget_at_exit(st)  # as long as it is kept
         self.close()
         self._kept = (key, st)
         # An EPS resets its ST when it is destroyed: let it have another one.
