@@ -7,6 +7,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.factor_copies import copies_of
 
 BLOCKWISE = {PETSc.Mat.SolverType.MUMPS, PETSc.Mat.SolverType.CHOLMOD}
 """Packages that solve for many right-hand sides at once."""
@@ -15,10 +16,14 @@ BLOCKWISE = {PETSc.Mat.SolverType.MUMPS, PETSc.Mat.SolverType.CHOLMOD}
 def solve_block(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Block:
     """Return the KSP's solutions, or those with its Hermitian transpose.
 
-    Collective. A factor of MUMPS or CHOLMOD is swept through once for all columns. Same layout
-    rules as `_petsc.multiply`. The caller checks residuals.
+    Collective. A factor of MUMPS or CHOLMOD is swept through once for all columns, or for those
+    of each rank where every rank has one. Same layout rules as `_petsc.multiply`. The caller
+    checks residuals.
     """
     mat = ksp.getOperators()[0]
+    copies = copies_of(ksp)
+    if copies is not None:
+        return copies.solve(block, hermitian=hermitian)
     if block.shape[1] > 1 and _is_factor(ksp):
         return _solved_block(ksp.getPC().getFactorMatrix(), block, hermitian=hermitian)
     if not hermitian:

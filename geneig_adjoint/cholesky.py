@@ -2,7 +2,8 @@
 
 On one rank its single solves take a third (plane) to two thirds (solid) of the time of MUMPS,
 and blocked ones half to nine tenths. It exists for real symmetric matrices only, and only
-positive definite ones have such a factor: whether this one is, the factorisation tells.
+positive definite ones have such a factor: whether this one is, the factorisation tells. In the
+plane a few ranks have a factor each (`factor_copies`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
+from geneig_adjoint.factor_copies import REFUSALS, FactorCopies, copies_of, forget_at_exit
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.sparse_lu import has_flat_graph
 from geneig_adjoint.wanted import Wanted
 
 PACKAGE = "st_pc_factor_mat_solver_type"
@@ -27,17 +30,20 @@ CHOLMOD_OPTIONS: dict[str, Any] = {
     KIND: "supernodal",
     "st_mat_cholmod_print": 0,  # a matrix that is not positive definite is no news for users
 }
-REFUSALS = {*_petsc.SINGULAR_FACTOR, 92}
-"""PETSc's codes for a factorisation that failed, and for a package it was built without."""
+COPIES_OPTIONS: dict[str, Any] = {
+    "st_pc_type": PETSc.PC.Type.PYTHON,
+    "st_mat_mumps_icntl_13": 1,  # where MUMPS takes over, negative pivots are counted
+}
 
 
 def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool:
     """Tell whether A - sigma B may be positive definite and CHOLMOD factor it.
 
-    Collective. One rank, real scalars, a definite pencil, a shift that is not above 0, and a
-    positive diagonal; the user may have named CHOLMOD, but no other way to solve.
+    Collective. Real scalars, a definite pencil, a shift that is not above 0, a positive
+    diagonal, and one rank, or a few and a mesh of the plane; the user may have named CHOLMOD,
+    but no other way to solve.
     """
-    if sigma is None or not _petsc.REAL_SCALARS or pencil.comm.size > 1:
+    if sigma is None or not _petsc.REAL_SCALARS:
         return False
     if not pencil.factorable or not pencil.definite:
         return False
@@ -47,7 +53,8 @@ def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool
     if pencil.kept is not None and pencil.kept.refused:
         return False
     named = (wanted.option(name, wanted.options) for name in ("st_pc_type", "st_ksp_type"))
-    if np.real(sigma) > 0 or any(name is not None for name in named):
+    chosen = any(name is not None for name in named)
+    if np.real(sigma) > 0 or chosen or not _has_room(pencil, wanted):
         return False
     diagonal = _petsc.diagonal(pencil.A).real
     if sigma != 0:
@@ -56,16 +63,37 @@ def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool
     return bool((diagonal > 0).all())
 
 
-def proves_positive(pc: PETSc.PC, wanted: Wanted) -> bool:
-    """Tell whether a PC holds a factor L L^T of CHOLMOD, which only positive ones have.
+def _has_room(pencil: Pencil, wanted: Wanted) -> bool:
+    """Tell whether there is but one rank, or each of several is to have a factor of its own.
+
+    Collective, the same on all ranks: nothing is timed, and no free memory asked for. In the
+    plane sweeps through a factor are what takes time, and factors are small; in space the
+    factorisation is, which ranks that share a factor do share.
+    """
+    if pencil.comm.size == 1:
+        return True
+    chosen = any(name.startswith("st_mat_mumps_") for name in wanted.options)
+    return not chosen and has_flat_graph(pencil.A)
+
+
+def cholmod_options(pencil: Pencil) -> dict[str, Any]:
+    """Return what an eigensolve that is to try CHOLMOD is told.  (Not collective.)"""
+    return CHOLMOD_OPTIONS | (COPIES_OPTIONS if pencil.comm.size > 1 else {})
+
+
+def proves_positive(ksp: PETSc.KSP, wanted: Wanted) -> bool:
+    """Tell whether a KSP holds a factor L L^T of CHOLMOD, which only positive ones have.
 
     Not collective.
     """
-    if pc.getType() != PETSc.PC.Type.CHOLESKY:
-        return False
     kind = wanted.option(KIND, {**CHOLMOD_OPTIONS, **wanted.options})
-    made = pc.getFactorSolverType() == PETSc.Mat.SolverType.CHOLMOD
-    return bool(made and kind == CHOLMOD_OPTIONS[KIND])
+    if kind != CHOLMOD_OPTIONS[KIND]:
+        return False
+    copies, pc = copies_of(ksp), ksp.getPC()
+    if copies is not None:
+        return copies.made
+    cholesky = pc.getType() == PETSc.PC.Type.CHOLESKY
+    return bool(cholesky and pc.getFactorSolverType() == PETSc.Mat.SolverType.CHOLMOD)
 
 
 def set_up_cholmod(eps: SLEPc.EPS) -> Callable[[], object] | None:
@@ -74,6 +102,8 @@ def set_up_cholmod(eps: SLEPc.EPS) -> Callable[[], object] | None:
     Collective. Its options are in force. A matrix that is not positive definite has no
     Cholesky factor, and one too large for CHOLMOD's integers none of this package.
     """
+    if eps.comm.size > 1:
+        return _set_up_copies(eps)
     try:
         with _petsc.plain_errors():
             eps.setUp()
@@ -88,4 +118,28 @@ def set_up_cholmod(eps: SLEPc.EPS) -> Callable[[], object] | None:
     ksp.getPC().setFactorSolverType(PETSc.Mat.SolverType.MUMPS)
     ksp.setOperators(*operators)
     left: Callable[[], object] = eps.setUp
+    return left
+
+
+def _set_up_copies(eps: SLEPc.EPS) -> Callable[[], object] | None:
+    """Factor by CHOLMOD on every rank; return what is left to do by MUMPS where that fails.
+
+    Collective.
+    """
+    ksp = eps.getST().getKSP()
+    if copies_of(ksp) is None:
+        pc = ksp.getPC()
+        pc.setType(PETSc.PC.Type.PYTHON)
+        pc.setPythonContext(FactorCopies(ksp.getOptionsPrefix()))
+    forget_at_exit(eps)
+    with _petsc.plain_errors():
+        eps.setUp()
+    copies, pc = copies_of(ksp), ksp.getPC()
+    if copies is not None and copies.made:
+        return None
+    operators = ksp.getOperators()
+    pc.setType(PETSc.PC.Type.CHOLESKY)
+    pc.setFactorSolverType(PETSc.Mat.SolverType.MUMPS)
+    ksp.setOperators(*operators)
+    left: Callable[[], object] = ksp.setUp  # an EPS is set up once
     return left

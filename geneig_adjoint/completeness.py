@@ -151,9 +151,9 @@ class Counter:
         return total
 
     def _know_factor(self, eps: SLEPc.EPS) -> None:
-        pc = eps.getST().getKSP().getPC()
-        shift = float(np.real(eps.getST().getShift()))
-        if proves_positive(pc, self.wanted):
+        ksp = eps.getST().getKSP()
+        pc, shift = ksp.getPC(), float(np.real(eps.getST().getShift()))
+        if proves_positive(ksp, self.wanted):
             self._known[shift] = 0
         elif pc.getType() == "cholesky" and pc.getFactorSolverType() == "mumps":
             self._known[shift] = int(pc.getFactorMatrix().getMumpsInfog(12))
@@ -197,7 +197,7 @@ def negative_pivots_of(mat: PETSc.Mat, prefix: str = "") -> int | None:
         "mat_mumps_icntl_24": 1,
         "mat_mumps_icntl_31": 1,  # the factor itself is of no use
     }
-    if mat.comm.size == 1 and has_flat_graph(mat):
+    if has_flat_graph(mat):
         options["mat_mumps_icntl_7"] = 2  # ordered sooner, and as well; in space it is not
     try:
         ksp.setOperators(mat)

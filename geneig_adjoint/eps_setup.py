@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +10,14 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint.cholesky import CHOLMOD_OPTIONS, set_up_cholmod, tries_cholmod
+from geneig_adjoint.cholesky import (
+    CHOLMOD_OPTIONS,
+    cholmod_options,
+    set_up_cholmod,
+    tries_cholmod,
+)
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.factor_copies import forget_at_exit
 from geneig_adjoint.inner_solver import (
     FACTORS,
     check_preconditioner,
@@ -154,7 +158,7 @@ def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> di
     if wanted.interval is not None:
         options |= {"st_mat_mumps_icntl_13": 1, "st_mat_mumps_icntl_24": 1}
     if tries_cholmod(pencil, wanted, sigma):
-        options |= CHOLMOD_OPTIONS
+        options |= cholmod_options(pencil)
     elif not symmetric and sigma is not None and _takes_quick_lu(pencil, wanted, sigma):
         options |= {f"st_{name}": value for name, value in QUICK_OPTIONS.items()}
     return options
@@ -211,19 +215,6 @@ def _inner_options(
             found[0].destroy()  # the ST keeps a reference
 
 
-_ALIVE: list[weakref.ref[SLEPc.EPS]] = []
-
-
-# Pairs that nobody has closed would take their preconditioner, which calls Python, past the end
-# of Python: a crash.
-@atexit.register
-def _forget_preconditioners() -> None:
-    for reference in _ALIVE:
-        eps = reference()
-        if eps is not None and eps.handle:
-            eps.getST().getKSP().getPC().setType(PETSc.PC.Type.NONE)
-
-
 def _watch(eps: SLEPc.EPS, options: dict[str, Any], prefix: str) -> None:
     """Prepare the KSP of an EPS for iterative solves; its options are in force.  (Collective.)"""
     ksp, mat = eps.getST().getKSP(), eps.getST().getPreconditionerMat()
@@ -234,8 +225,7 @@ def _watch(eps: SLEPc.EPS, options: dict[str, Any], prefix: str) -> None:
         )
     if mat is not None and mat.handle:
         isolate(ksp.getPC(), mat, f"{prefix}st_")
-        _ALIVE[:] = [item for item in _ALIVE if item() is not None]
-        _ALIVE.append(weakref.ref(eps))
+        forget_at_exit(eps)
     eps.setMonitor(watch(ksp, options, prefix).stop)
 
 

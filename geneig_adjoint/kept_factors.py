@@ -16,6 +16,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
+from geneig_adjoint.factor_copies import copies_of, drop_copies, forget_at_exit
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -89,8 +90,10 @@ class KeptFactor:
         key, st = eps.getAttr(_KEY), eps.getST()
         ksp = st.getKSP()
         direct = ksp.getType() == PETSc.KSP.Type.PREONLY
-        if key is None or not direct or ksp.getPC().getType() not in {"lu", "cholesky"}:
+        factor = ksp.getPC().getType() in {"lu", "cholesky"} or copies_of(ksp) is not None
+        if key is None or not direct or not factor:
             return
+        forget_at_exit(st)  # as long as it is kept
         self.close()
         self._kept = (key, st)
         # An EPS resets its ST when it is destroyed: let it have another one.
@@ -101,6 +104,7 @@ class KeptFactor:
     def close(self) -> None:
         """Destroy what is kept.  (Collective.)"""
         if self._kept is not None:
+            drop_copies(self._kept[1].getKSP())
             _petsc.destroy(self._kept[1])
         self._kept = None
 

@@ -18,6 +18,7 @@ from slepc4py import SLEPc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.block_solves import solve_block
+from geneig_adjoint.factor_copies import MOST_RANKS, gathered
 from geneig_adjoint.pencil import Pencil
 
 SMALLEST = 5_000
@@ -66,12 +67,26 @@ def is_flat(pencil: Pencil, sigma: complex) -> bool:
 def has_flat_graph(mat: PETSc.Mat) -> bool:
     """Tell whether the graph of a sparse matrix is like that of a mesh of the plane, or a bar.
 
-    Not collective: a matrix on one rank.
+    Collective, the same on all ranks. A few ranks gather it to see; where many share a matrix,
+    or a large one, the answer is no.
     """
+    n, entries = mat.getSize()[0], mat.getInfo(PETSc.Mat.InfoType.GLOBAL_SUM)["nz_used"]
+    if n < SMALLEST or entries > DENSEST * n:
+        return False
+    if mat.comm.size == 1:
+        return _is_flat(mat)
+    if n > LARGEST or mat.comm.size > MOST_RANKS or mat.getType() != PETSc.Mat.Type.MPIAIJ:
+        return False
+    whole = gathered(mat)
+    try:
+        return _is_flat(whole)
+    finally:
+        whole.destroy()
+
+
+def _is_flat(mat: PETSc.Mat) -> bool:
     offsets, columns, _ = mat.getValuesCSR()
     n = len(offsets) - 1
-    if n < SMALLEST or len(columns) > DENSEST * n:
-        return False
     starts = (np.arange(STARTS) + 0.5) * n / STARTS
     dimensions = [_dimension((offsets, columns), int(start)) for start in starts]
     return float(np.median(dimensions)) <= FLAT

@@ -13,6 +13,7 @@ RUNS = {
     "diffusion2d.py": ("--cells 12", "gradient"),
     "elasticity2d.py": ("--columns 8 --rows 4 --count 3", "gradient"),
     "elasticity3d.py": ("--cells 4 3 2 --count 3", "gradient"),
+    "ranks.py": ("--columns 8 --rows 4 --repeat 1", "speed-up"),
     "messages.py": ("--size tiny", "reductions"),
 }
 

@@ -14,7 +14,11 @@ README = PACKAGE.parent / "README.md"
 # study and commands are packages: one layer each, free inside.
 GROUPS = [
     [{"errors", "_types", "_version"}],
-    [{"_petsc", "collective", "exchange"}, {"assembly", "block_solves", "ghosts", "tall_blocks"}],
+    [
+        {"_petsc", "collective", "exchange"},
+        {"assembly", "factor_copies", "ghosts", "tall_blocks"},
+        {"block_solves"},
+    ],
     [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
     [
