@@ -19,6 +19,11 @@ def solve_block(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Blo
     rules as `_petsc.multiply`. The caller checks residuals.
     """
     mat = ksp.getOperators()[0]
+    if block.shape[1] > 1 and ksp.getPC().getType() == PETSc.PC.Type.PYTHON:
+        # Factors of this package that solve for blocks.
+        solve = getattr(ksp.getPC().getPythonContext(), "solve", None)
+        if solve is not None and ksp.getType() == PETSc.KSP.Type.PREONLY:
+            return np.asarray(solve(block, hermitian=hermitian))
     if block.shape[1] > 1 and _is_factor(ksp):
         return _solved_block(ksp.getPC().getFactorMatrix(), block, hermitian=hermitian)
     if not hermitian:

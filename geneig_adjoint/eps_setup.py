@@ -12,6 +12,11 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
+from geneig_adjoint.block_triangular import (
+    TRIANGULAR_OPTIONS,
+    is_triangular,
+    set_up_triangular,
+)
 from geneig_adjoint.cholesky import CHOLMOD_OPTIONS, set_up_cholmod, tries_cholmod
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.inner_solver import (
@@ -155,18 +160,20 @@ def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> di
         options |= {"st_mat_mumps_icntl_13": 1, "st_mat_mumps_icntl_24": 1}
     if tries_cholmod(pencil, wanted, sigma):
         options |= CHOLMOD_OPTIONS
-    elif not symmetric and sigma is not None and _takes_quick_lu(pencil, wanted, sigma):
-        options |= {f"st_{name}": value for name, value in QUICK_OPTIONS.items()}
+    elif not symmetric and sigma is not None and _is_free(pencil, wanted):
+        quick = TRIANGULAR_OPTIONS if is_triangular(pencil, sigma) else {}
+        quick = QUICK_OPTIONS if not quick and is_flat(pencil, sigma) else quick
+        options |= {f"st_{name}": value for name, value in quick.items()}
     return options
 
 
-def _takes_quick_lu(pencil: Pencil, wanted: Wanted, sigma: complex) -> bool:
-    """Tell whether PETSc's own LU is to be tried: the user has chosen nothing else."""
+def _is_free(pencil: Pencil, wanted: Wanted) -> bool:
+    """Tell whether faster ways than MUMPS are to be tried: the user has chosen nothing else."""
     names = ("st_ksp_type", "st_pc_type", f"st_{PACKAGE}")
     chosen = any(wanted.option(name, wanted.options) is not None for name in names)
     chosen = chosen or any(name.startswith("st_mat_mumps_") for name in wanted.options)
     chosen = chosen or (pencil.kept is not None and pencil.kept.refused)
-    return not chosen and not pencil.definite and is_flat(pencil, sigma)
+    return not chosen and not pencil.definite
 
 
 def _solves_iteratively(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool:
@@ -234,9 +241,13 @@ def _watch(eps: SLEPc.EPS, options: dict[str, Any], prefix: str) -> None:
         )
     if mat is not None and mat.handle:
         isolate(ksp.getPC(), mat, f"{prefix}st_")
-        _ALIVE[:] = [item for item in _ALIVE if item() is not None]
-        _ALIVE.append(weakref.ref(eps))
+        _remember(eps)
     eps.setMonitor(watch(ksp, options, prefix).stop)
+
+
+def _remember(eps: SLEPc.EPS) -> None:
+    _ALIVE[:] = [item for item in _ALIVE if item() is not None]
+    _ALIVE.append(weakref.ref(eps))
 
 
 def _set_up(
@@ -247,8 +258,12 @@ def _set_up(
         CHOLMOD_OPTIONS[f"st_{PACKAGE}"]: set_up_cholmod,
         QUICK_OPTIONS[PACKAGE]: set_up_quick,
     }
-    if package in trials:
-        action = trials[package](eps)
+    trial = trials.get(package)
+    if defaults.get("st_pc_type") == TRIANGULAR_OPTIONS["pc_type"]:
+        _remember(eps)
+        trial = set_up_triangular
+    if trial is not None:
+        action = trial(eps)
         if action is None:
             return
         if pencil.kept is not None:

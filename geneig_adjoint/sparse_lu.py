@@ -63,14 +63,14 @@ def is_flat(pencil: Pencil, sigma: complex) -> bool:
             mat.destroy()
 
 
-def has_flat_graph(mat: PETSc.Mat) -> bool:
+def has_flat_graph(mat: PETSc.Mat, *, smallest: int = SMALLEST) -> bool:
     """Tell whether the graph of a sparse matrix is like that of a mesh of the plane, or a bar.
 
-    Not collective: a matrix on one rank.
+    Not collective: a matrix on one rank, of some rows at least.
     """
     offsets, columns, _ = mat.getValuesCSR()
     n = len(offsets) - 1
-    if n < SMALLEST or len(columns) > DENSEST * n:
+    if n < smallest or len(columns) > DENSEST * n:
         return False
     starts = (np.arange(STARTS) + 0.5) * n / STARTS
     dimensions = [_dimension((offsets, columns), int(start)) for start in starts]
@@ -110,13 +110,19 @@ def set_up_quick(eps: SLEPc.EPS) -> Callable[[], object] | None:
         left = ksp.setUp  # an EPS is set up once
     except PETSc.Error:
         pass  # a pivot that is zero
+    turned_to_mumps(ksp)
+    return left
+
+
+def turned_to_mumps(ksp: PETSc.KSP) -> None:
+    """Drop what a KSP has for a factor, and let MUMPS make the next.  (Collective.)"""
     operators = ksp.getOperators()
     pc = ksp.getPC()
     pc.reset()
+    pc.setType(PETSc.PC.Type.LU)
     pc.setFactorOrdering("external")  # MUMPS has its own
     pc.setFactorSolverType(PETSc.Mat.SolverType.MUMPS)
     ksp.setOperators(*operators)
-    return left
 
 
 def is_accurate(ksp: PETSc.KSP) -> bool:
