@@ -24,6 +24,7 @@ from slepc4py import SLEPc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import solve_block
+from geneig_adjoint.csr_matrices import matrix_of
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sparse_lu import PACKAGE, QUICK_OPTIONS, has_flat_graph, is_accurate, turned_to_mumps
 
@@ -173,8 +174,7 @@ def factored(csr: Any, *, symmetric: bool) -> PETSc.KSP:
     symmetric and turns out to be positive definite, else MUMPS.
     """
     csr.sort_indices()
-    arrays = (csr.indptr.astype(PETSc.IntType), csr.indices.astype(PETSc.IntType), csr.data)
-    mat = PETSc.Mat().createAIJ(csr.shape, csr=arrays, comm=PETSc.COMM_SELF)
+    mat = matrix_of((csr.indptr, csr.indices, csr.data), csr.shape, PETSc.COMM_SELF)
     try:
         if csr.diagonal().all() and has_flat_graph(mat, smallest=0):
             with suppress(PETSc.Error):

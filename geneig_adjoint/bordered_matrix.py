@@ -19,6 +19,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.csr_matrices import matrix_of
 from geneig_adjoint.pencil import Pencil
 
 
@@ -90,15 +91,9 @@ def _gathered_on_last(pencil: Pencil, local: Block) -> Any:
 def _distributed(pencil: Pencil, local: Any, shape: tuple[int, int], last: bool) -> PETSc.Mat:
     halves, width = shape
     numbers = _packed_numbers(pencil, width) if halves == 2 else np.arange(pencil.n + width)
-    csr = (
-        local.indptr.astype(PETSc.IntType),
-        numbers[local.indices].astype(PETSc.IntType),
-        local.data.astype(PETSc.ScalarType),
-    )
+    columns = numbers[local.indices]
     sizes = (halves * (pencil.n_local + width * last), halves * (pencil.n + width))
-    mat = PETSc.Mat().createAIJ((sizes, sizes), csr=csr, comm=pencil.comm)
-    mat.assemble()
-    return mat
+    return matrix_of((local.indptr, columns, local.data), (sizes, sizes), pencil.A.comm)
 
 
 def _packed_numbers(pencil: Pencil, width: int) -> Block:

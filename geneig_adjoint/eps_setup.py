@@ -33,6 +33,7 @@ from geneig_adjoint.sparse_lu import PACKAGE, QUICK_OPTIONS, is_flat, set_up_qui
 from geneig_adjoint.symmetry import hermitian_defect, is_positive
 from geneig_adjoint.wanted import WHICH, Wanted
 
+MANY_ROWS = 1_000
 DEFAULT_TOLERANCE = 1e-12
 """Eigenvector derivatives are of first order in the error of the vectors."""
 
@@ -286,6 +287,10 @@ def _factor_options(prefix: str, symmetric: bool) -> dict[str, Any]:
 def _start_vectors(pencil: Pencil, wanted: Wanted) -> list[PETSc.Vec]:
     """Return start vectors that do not depend on the number of ranks."""
     block = _petsc.deterministic_block(pencil.rows, 1, seed=5)
+    if not pencil.definite and pencil.n >= MANY_ROWS:
+        # Of entries of both signs the lowest mode of a diffusion, whose left vector has one sign,
+        # is a small part. Where there are few, a basis of Krylov-Schur holds all of them.
+        block = 1.0 + block
     if wanted.start is not None and wanted.start.shape[1]:
         # One vector is all Krylov-Schur takes: the sum holds every earlier direction.
         total = wanted.start.sum(axis=1, keepdims=True)

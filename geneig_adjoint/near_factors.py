@@ -171,11 +171,13 @@ def factors_pay(
 ) -> bool:
     """Tell whether a factor for each of some values is cheaper than a number of solves.
 
-    Not collective; the same on all ranks. There must be room to keep them.
+    Not collective; the same on all ranks. Factors that are kept cost nothing, others must find
+    room to be kept.
     """
     found = None if transformation is None else prices(pencil, transformation)
     if found is None or transformation is None or not len(values):
         return False
+    values = np.array([lam for lam in values if not is_kept(transformation, complex(lam))])
     if len(transformation.near) + len(values) > MOST_KEPT:
         return False
     doubled = np.imag(values) != 0 if _petsc.REAL_SCALARS else np.zeros(len(values), dtype=bool)
