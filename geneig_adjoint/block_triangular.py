@@ -89,6 +89,8 @@ class _Group:
     ksp: PETSc.KSP
     symmetric: bool
     beside: Any
+    source: PETSc.Vec
+    target: PETSc.Vec
 
     @property
     def entries(self) -> float:
@@ -122,18 +124,29 @@ class TriangularFactor:
         mat = pc.getOperators()[1]
         csr = _nonzeros(mat)
         for rows in groups_of(mat) or [np.arange(csr.shape[0])]:
-            own = csr[rows]
-            beside = own.copy()
-            beside.data[np.isin(beside.indices, rows)] = 0.0
+            chosen = _as_slice(rows)
+            own = csr[chosen]
+            block, beside = own[:, chosen], own.copy()
+            inside = np.zeros(csr.shape[0], dtype=bool)
+            inside[rows] = True
+            beside.data[inside[beside.indices]] = 0.0
             beside.eliminate_zeros()
-            block = own[:, rows]
             symmetric = _is_symmetric(block)
             ksp = factored(block, symmetric=symmetric)
-            self.groups.append(_Group(_as_slice(rows), ksp, symmetric, beside))
+            vecs = ksp.getOperators()[0].createVecs()
+            self.groups.append(_Group(chosen, ksp, symmetric, beside, *vecs))
 
     def apply(self, _: PETSc.PC, source: PETSc.Vec, target: PETSc.Vec) -> None:
         """Solve for one vector.  (Not collective.)"""
-        target.array[:] = self.solve(source.array_r[:, None])[:, 0]
+        given = source.array_r
+        found = np.zeros(given.shape, dtype=given.dtype)
+        for group in self.groups:
+            group.source.array[:] = given[group.rows]
+            if group.beside.nnz:
+                group.source.array[:] -= group.beside @ found
+            group.ksp.solve(group.source, group.target)
+            found[group.rows] = group.target.array_r
+        target.array[:] = found
 
     def applyTranspose(  # noqa: N802  (PETSc's name)
         self, _: PETSc.PC, source: PETSc.Vec, target: PETSc.Vec
@@ -159,7 +172,7 @@ class TriangularFactor:
     def reset(self, _: PETSc.PC | None = None) -> None:
         """Destroy the factors.  (Not collective.)"""
         for group in self.groups:
-            group.ksp.destroy()
+            _petsc.destroy(group.source, group.target, group.ksp)
         self.groups.clear()
 
     def destroy(self, _: PETSc.PC | None = None) -> None:

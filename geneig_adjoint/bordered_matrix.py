@@ -46,22 +46,33 @@ def bordered_matrix(
     width = column.shape[1]
     whole_row = _gathered_on_last(pencil, row.conj())
     upper = _local_csr(pencil, lam if halves == 1 and not _petsc.REAL_SCALARS else lam.real)
-    corner = scipy.sparse.csr_matrix((width, width))
-    blocks: list[list[Any]]
     if halves == 1:
-        blocks = [[upper, column]]
-        if last:
-            blocks.append([whole_row, corner])
-    else:
-        imaginary = -lam.imag * _local_csr_of_b(pencil)  # Im(A - lam B)
-        b = column
-        blocks = [[upper, -imaginary, b.real, -b.imag], [imaginary, upper, b.imag, b.real]]
-        if last:
-            c = whole_row
-            blocks.append([c.real, -c.imag, corner, corner])
-            blocks.append([c.imag, c.real, corner, corner])
+        return _distributed(pencil, _bordered(upper, column, whole_row), (halves, width), last)
+    corner = scipy.sparse.csr_matrix((width, width))
+    imaginary = -lam.imag * _local_csr_of_b(pencil)  # Im(A - lam B)
+    b = column
+    blocks: list[list[Any]]
+    blocks = [[upper, -imaginary, b.real, -b.imag], [imaginary, upper, b.imag, b.real]]
+    if last:
+        c = whole_row
+        blocks.append([c.real, -c.imag, corner, corner])
+        blocks.append([c.imag, c.real, corner, corner])
     local = scipy.sparse.bmat(blocks, format="csr")
     return _distributed(pencil, local, (halves, width), last)
+
+
+def _bordered(upper: Any, column: Block, row: Block | None) -> Any:
+    """Return sparse rows with dense columns behind them, and dense rows below (None: none)."""
+    (rows, n), width = upper.shape, column.shape[1]
+    ends = np.repeat(upper.indptr[1:], width)
+    numbers = np.insert(upper.indices, ends, np.tile(np.arange(n, n + width), rows))
+    values = np.insert(upper.data, ends, column.ravel())
+    offsets = upper.indptr + width * np.arange(rows + 1)
+    if row is not None:
+        numbers = np.concatenate([numbers, np.tile(np.arange(n), width)])
+        values = np.concatenate([values, row.ravel()])
+        offsets = np.concatenate([offsets, offsets[-1] + n * np.arange(1, width + 1)])
+    return scipy.sparse.csr_matrix((values, numbers, offsets), shape=(len(offsets) - 1, n + width))
 
 
 def _local_csr(pencil: Pencil, lam: complex) -> Any:
@@ -69,7 +80,7 @@ def _local_csr(pencil: Pencil, lam: complex) -> Any:
     offsets, columns, values = shifted.getValuesCSR()
     shifted.destroy()
     return scipy.sparse.csr_matrix(
-        (values, columns, offsets), shape=(pencil.n_local, pencil.n), copy=True
+        (values, columns, offsets), shape=(pencil.n_local, pencil.n)
     )
 
 
@@ -90,8 +101,9 @@ def _gathered_on_last(pencil: Pencil, local: Block) -> Any:
 
 def _distributed(pencil: Pencil, local: Any, shape: tuple[int, int], last: bool) -> PETSc.Mat:
     halves, width = shape
-    numbers = _packed_numbers(pencil, width) if halves == 2 else np.arange(pencil.n + width)
-    columns = numbers[local.indices]
+    columns = local.indices
+    if halves == 2:
+        columns = _packed_numbers(pencil, width)[columns]
     sizes = (halves * (pencil.n_local + width * last), halves * (pencil.n + width))
     return matrix_of((local.indptr, columns, local.data), (sizes, sizes), pencil.A.comm)
 

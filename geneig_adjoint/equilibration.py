@@ -24,6 +24,8 @@ SPREAD = 2.0**10
 """Ratio of factors from which scaling is worth two copies of the matrices."""
 ROUNDS = 8
 """Of the iteration, which converges linearly and need not converge far."""
+SETTLED = 1.1
+"""Ratio of changes in a round below which further ones do not matter for powers of two."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,10 @@ def equilibration(pencil: Pencil) -> Equilibration | None:
             row_sums = rows**2 * _sums(squares, columns**2)
             column_sums = columns**2 * _sums(squares, rows**2, transposed=True)
             # A row without entries stays as it is: the factor will tell.
-            rows = rows / np.where(row_sums > 0, row_sums, 1.0) ** 0.25
-            columns = columns / np.where(column_sums > 0, column_sums, 1.0) ** 0.25
+            changes = [np.where(sums > 0, sums, 1.0) ** 0.25 for sums in (row_sums, column_sums)]
+            rows, columns = rows / changes[0], columns / changes[1]
+            if max(_spread(pencil, change) for change in changes) <= SETTLED:
+                break
     finally:
         _petsc.destroy(*squares)
     if pencil.hermitian or pencil.symmetric:

@@ -133,14 +133,15 @@ def is_accurate(ksp: PETSc.KSP) -> bool:
     mat = ksp.getOperators()[0]
     offsets, columns, values = mat.getValuesCSR()
     matrix = scipy.sparse.csr_matrix((values, columns, offsets), shape=mat.getSize())
+    sizes = scipy.sparse.csr_matrix((np.abs(values), columns, offsets), shape=matrix.shape)
     x = _petsc.deterministic_block((0, matrix.shape[0]), 1, seed=17)
     for transposed in (False, True):
-        rows = matrix.conj().T if transposed else matrix
+        rows, terms_of = (matrix.conj().T, sizes.T) if transposed else (matrix, sizes)
         b = rows @ x
         with np.errstate(all="ignore"):
             back = solve_block(ksp, b, hermitian=transposed)
             errors = np.abs(b - rows @ back)
-            terms = abs(rows) @ np.abs(back) + np.abs(b)
+            terms = terms_of @ np.abs(back) + np.abs(b)
             if not np.max(errors / np.maximum(terms, TINY)) <= LARGEST_ERROR:
                 return False
     return True
