@@ -63,16 +63,13 @@ def bordered_matrix(
 
 def _bordered(upper: Any, column: Block, row: Block | None) -> Any:
     """Return sparse rows with dense columns behind them, and dense rows below (None: none)."""
-    (rows, n), width = upper.shape, column.shape[1]
-    ends = np.repeat(upper.indptr[1:], width)
-    numbers = np.insert(upper.indices, ends, np.tile(np.arange(n, n + width), rows))
-    values = np.insert(upper.data, ends, column.ravel())
-    offsets = upper.indptr + width * np.arange(rows + 1)
-    if row is not None:
-        numbers = np.concatenate([numbers, np.tile(np.arange(n), width)])
-        values = np.concatenate([values, row.ravel()])
-        offsets = np.concatenate([offsets, offsets[-1] + n * np.arange(1, width + 1)])
-    return scipy.sparse.csr_matrix((values, numbers, offsets), shape=(len(offsets) - 1, n + width))
+    # Of matrices that are all of this kind SciPy joins the rows as they are.
+    local = scipy.sparse.hstack([upper, scipy.sparse.csr_matrix(column)], format="csr")
+    if row is None:
+        return local
+    below = scipy.sparse.csr_matrix(row)
+    below.resize(column.shape[1], local.shape[1])
+    return scipy.sparse.vstack([local, below], format="csr")
 
 
 def _local_csr(pencil: Pencil, lam: complex) -> Any:
