@@ -46,7 +46,11 @@ def groups_of(mat: PETSc.Mat) -> list[Block] | None:
     Not collective: a matrix on one rank. None where there are no two groups of some size.
     """
     csr = _nonzeros(mat)
-    number, labels = connected_components(csr, directed=True, connection="strong")
+    # SciPy would take the real parts of complex entries.
+    graph = scipy.sparse.csr_matrix(
+        (np.ones(csr.nnz), csr.indices, csr.indptr), shape=csr.shape, copy=False
+    )
+    number, labels = connected_components(graph, directed=True, connection="strong")
     large = np.bincount(labels, minlength=number) >= SMALLEST
     if np.count_nonzero(large) < 2:
         return None

@@ -98,7 +98,7 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
         for j in np.flatnonzero(missing):
             place = (complex(found.values[j]), float(found.gaps[j]))
             with explained_as_defective(pencil, int(j), *place):
-                left[:, j] = _frombordered_of(pencil, found, int(j))
+                left[:, j] = _from_bordered_system(pencil, found, int(j))
             notes.append(f"left vector {j} comes from the transposed bordered system")
         left = biorthonormal(pencil, found, left)
         residuals = backward_errors(pencil, found.values, left, left=True)
@@ -252,7 +252,7 @@ def _good(pencil: Pencil, found: RightPairs, left: Block, limit: float) -> Block
     return good & (distances <= np.maximum(LARGEST_LEFT_DISTANCE, 10 * found.distances))
 
 
-def _frombordered_of(pencil: Pencil, found: RightPairs, j: int) -> Block:
+def _from_bordered_system(pencil: Pencil, found: RightPairs, j: int) -> Block:
     """Return y with y^H B x_i = delta_ij for the members x_i of the cluster of pair j."""
     members = list(next(group for group in groups_of_values(pencil, found) if j in group))
     with bordered_of(pencil, found, [j, *(i for i in members if i != j)]) as system:

@@ -51,7 +51,7 @@ INFLATED = 10.0
 NEAREST = 1e-4
 """Distance of the next value, relative to that of the shift, from which a pair is simple."""
 BEYOND = 10.0
-"""The same, relative to how far the window reaches beyond the pair."""
+"""The same, relative to how far the window reaches beyond the last pair."""
 STEPS = 2
 SECOND_START = 30.0
 """Solves that a search in the complement takes, usually."""
@@ -169,13 +169,10 @@ def proved_simple(
         return False
     if _shows_more(pencil, wanted, watch, (complex(transformation.sigma), cut, len(found.values))):
         return False
-    for j in np.argsort(-found.values.imag, kind="stable"):
-        lam = found.values[j]
-        distance = max(
-            NEAREST * abs(lam - transformation.sigma),
-            BEYOND * float(cut - wanted.keys(found.values[[j]])[0]),
-        )
-        if partner_of(found, int(j)) is None and not _stands_alone(pencil, found, int(j), distance):
+    beyond = BEYOND * float(cut - wanted.keys(found.values).max())
+    for j in map(int, np.argsort(-found.values.imag, kind="stable")):
+        distance = max(NEAREST * abs(found.values[j] - transformation.sigma), beyond)
+        if partner_of(found, j) is None and not _stands_alone(pencil, found, j, distance):
             transformation.forget()
             return False
     return True
