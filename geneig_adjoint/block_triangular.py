@@ -26,11 +26,17 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import solve_block
 from geneig_adjoint.csr_matrices import matrix_of
 from geneig_adjoint.pencil import Pencil
-from geneig_adjoint.sparse_lu import PACKAGE, QUICK_OPTIONS, has_flat_graph, is_accurate, turned_to_mumps
+from geneig_adjoint.sparse_lu import (
+    PACKAGE,
+    QUICK_OPTIONS,
+    has_flat_graph,
+    is_accurate,
+    turned_to_mumps,
+)
 
 SMALLEST = 2_000
 """Rows of a group that is worth a factor of its own; smaller ones join their neighbours."""
-TRIANGULAR_OPTIONS = {"pc_type": "python"}
+TRIANGULAR_OPTIONS = {"st_pc_type": "python"}
 PREFIX = "ga_group_"
 PACKAGES: dict[str, dict[str, Any]] = {
     "cholmod": {"pc_type": "cholesky", PACKAGE: "cholmod", "mat_cholmod_factor": "supernodal",
@@ -122,7 +128,7 @@ class TriangularFactor:
         """Numbers in all factors.  (Not collective.)"""
         return sum(group.entries for group in self.groups)
 
-    def setUp(self, pc: PETSc.PC) -> None:  # noqa: N802  (PETSc's name)
+    def setUp(self, pc: PETSc.PC) -> None:
         """Factor the diagonal blocks of the PC's matrix.  (Not collective.)"""
         self.reset()
         mat = pc.getOperators()[1]

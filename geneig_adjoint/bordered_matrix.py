@@ -76,9 +76,7 @@ def _local_csr(pencil: Pencil, lam: complex) -> Any:
     shifted = pencil.shifted(lam)
     offsets, columns, values = shifted.getValuesCSR()
     shifted.destroy()
-    return scipy.sparse.csr_matrix(
-        (values, columns, offsets), shape=(pencil.n_local, pencil.n)
-    )
+    return scipy.sparse.csr_matrix((values, columns, offsets), shape=(pencil.n_local, pencil.n))
 
 
 def _local_csr_of_b(pencil: Pencil) -> Any:

@@ -290,10 +290,10 @@ def _complete(
     if found.distances is not None and found.sigma is not None:
         through = found.distances * np.abs(found.values - found.sigma)
         errors = np.minimum(errors, 1e2 * through.max())
-    cut = window_end(pencil, wanted, pool[0], errors)
-    if not found.constrained and proved_simple(eps, pencil, wanted, found, (cut, pool[0])):
-        number, window = len(found.values), wanted.window(cut)
-        return replace(found, completeness=Completeness("simple", number, None, window))
+    window = (window_end(pencil, wanted, pool[0], errors), pool[0])
+    simple = proved_simple(eps, pencil, wanted, found, window)
+    if simple is not None:
+        return replace(found, completeness=simple)
     complete = completed_beside_rows if found.constrained else completed
     searched, record = complete(eps, pencil, wanted, pool, errors)
     missing = 0 if record.expected is None else record.expected - (record.found or 0)

@@ -162,10 +162,16 @@ def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> di
     if tries_cholmod(pencil, wanted, sigma):
         options |= CHOLMOD_OPTIONS
     elif not symmetric and sigma is not None and _is_free(pencil, wanted):
-        quick = TRIANGULAR_OPTIONS if is_triangular(pencil, sigma) else {}
-        quick = QUICK_OPTIONS if not quick and is_flat(pencil, sigma) else quick
-        options |= {f"st_{name}": value for name, value in quick.items()}
+        options |= _quicker_options(pencil, sigma)
     return options
+
+
+def _quicker_options(pencil: Pencil, sigma: complex) -> dict[str, Any]:
+    """Return options for a factor that suits A - sigma B better than that of MUMPS."""
+    if is_triangular(pencil, sigma):
+        return dict(TRIANGULAR_OPTIONS)
+    quick = QUICK_OPTIONS if is_flat(pencil, sigma) else {}
+    return {f"st_{name}": value for name, value in quick.items()}
 
 
 def _is_free(pencil: Pencil, wanted: Wanted) -> bool:
@@ -260,7 +266,7 @@ def _set_up(
         QUICK_OPTIONS[PACKAGE]: set_up_quick,
     }
     trial = trials.get(package)
-    if defaults.get("st_pc_type") == TRIANGULAR_OPTIONS["pc_type"]:
+    if defaults.get("st_pc_type") == TRIANGULAR_OPTIONS["st_pc_type"]:
         _remember(eps)
         trial = set_up_triangular
     if trial is not None:

@@ -27,6 +27,7 @@ from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import group_values
 from geneig_adjoint.collective import column_norms
+from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning, InputError
 from geneig_adjoint.near_factors import factors_pay, keep
 from geneig_adjoint.pencil import Pencil
@@ -57,9 +58,7 @@ SECOND_START = 30.0
 """Solves that a search in the complement takes, usually."""
 
 
-def takes_factors(
-    pencil: Pencil, found: RightPairs, wanted: Wanted, *, saved: float = 0.0
-) -> bool:
+def takes_factors(pencil: Pencil, found: RightPairs, wanted: Wanted, *, saved: float = 0.0) -> bool:
     """Tell whether left vectors come from bordered matrices, one factor each.
 
     Not collective; the same on all ranks. saved: other solves that these save.
@@ -138,11 +137,11 @@ def watch_ritz_values(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted) -> None:
 
 
 def proved_simple(
-    eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs, window: Any
-) -> bool:
-    """Tell whether nothing was missed, as far as an eigensolve and factors next to it tell.
+    eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs, window: tuple[float, Block]
+) -> Completeness | None:
+    """Return that nothing was missed, as far as an eigensolve and factors next to it tell.
 
-    Collective. The factors are kept with the transformation. False: it is to be looked for.
+    Collective. The factors are kept with the transformation. None: it is to be looked for.
 
     Parameters
     ----------
@@ -153,29 +152,31 @@ def proved_simple(
     found
         Its pairs.
     window
-        (cut, others): the largest key of wanted values, and other values that have converged.
+        (cut, values): the largest key of wanted values, and all values that have converged.
 
     """
-    watch, transformation, (cut, others) = eps.getAttr(RITZ), found.transformation, window
-    suits = watch is not None and transformation is not None and transformation.sigma is not None
-    suits = suits and not (pencil.symmetric or pencil.problem_type == "ghiep")
-    if not suits or found.tolerance > TIGHT or not takes_factors(
-        pencil, found, wanted, saved=SECOND_START
+    watch, transformation, (cut, values) = eps.getAttr(RITZ), found.transformation, window
+    if watch is None or transformation is None or transformation.sigma is None:
+        return None
+    sigma, number = complex(transformation.sigma), len(found.values)
+    # Of these left vectors cost nothing, and factors would be made for the proof alone.
+    cheap = pencil.symmetric or pencil.problem_type == "ghiep"
+    inside = np.count_nonzero(wanted.keys(values) <= cut)
+    if found.constrained or cheap or found.tolerance > TIGHT or inside > number:
+        return None
+    if len(groups_of_values(pencil, found)) < number or _shows_more(
+        pencil, wanted, watch, (sigma, cut, number)
     ):
-        return False
-    groups = groups_of_values(pencil, found)
-    inside = np.count_nonzero(wanted.keys(others) <= cut)
-    if inside > len(found.values) or len(groups) < len(found.values):
-        return False
-    if _shows_more(pencil, wanted, watch, (complex(transformation.sigma), cut, len(found.values))):
-        return False
+        return None
+    if not takes_factors(pencil, found, wanted, saved=SECOND_START):
+        return None
     beyond = BEYOND * float(cut - wanted.keys(found.values).max())
     for j in map(int, np.argsort(-found.values.imag, kind="stable")):
-        distance = max(NEAREST * abs(found.values[j] - transformation.sigma), beyond)
+        distance = max(NEAREST * abs(found.values[j] - sigma), beyond)
         if partner_of(found, j) is None and not _stands_alone(pencil, found, j, distance):
             transformation.forget()
-            return False
-    return True
+            return None
+    return Completeness("simple", number, None, wanted.window(cut))
 
 
 def _shows_more(

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import scipy.sparse
-import scipy.sparse.linalg
 from pencils import COMPLEX_BUILD
 from petsc4py import PETSc
 from test_sparse_lu import grid, mat_of
@@ -12,7 +11,8 @@ import geneig_adjoint as ga
 from geneig_adjoint import block_triangular
 from geneig_adjoint.block_triangular import TriangularFactor, groups_of, triangular_factor
 
-FIRST, SECOND = grid(50, 45), (lambda G: G + G.T)(grid(46, 50))
+FIRST = grid(50, 45)
+SECOND = grid(46, 50) + grid(46, 50).T
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,10 @@ README = PACKAGE.parent / "README.md"
 # study are packages: one layer each, free inside.
 GROUPS = [
     [{"errors", "_types", "_version"}],
-    [{"_petsc", "collective", "csr_matrices", "exchange"}, {"assembly", "block_solves", "ghosts", "tall_blocks"}],
+    [
+        {"_petsc", "collective", "csr_matrices", "exchange"},
+        {"assembly", "block_solves", "ghosts", "tall_blocks"},
+    ],
     [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
     [
@@ -47,7 +50,12 @@ GROUPS = [
         {"constraints", "eigenspaces", "mixing", "normalization", "wanted", "weights"},
         {"moving_rows"},
     ],
-    [{"inner_solver", "sparse_lu"}, {"block_triangular", "factorization"}, {"conditioning"}, {"clusters"}],
+    [
+        {"inner_solver", "sparse_lu"},
+        {"block_triangular", "factorization"},
+        {"conditioning"},
+        {"clusters"},
+    ],
     [
         {"companion", "quadratic_parts"},
         {"quadratic_pairs"},

@@ -83,9 +83,9 @@ def test_requests_that_need_a_second_start(comm, settings):
 
 
 def test_start_vectors_that_know_the_pairs_prove_nothing(comm):
-    with solved(comm, turned(simple(40))) as pairs:
-        with solved(comm, turned(simple(40)), like=pairs) as again:
-            assert again.info.completeness.method == "second start"
+    A = turned(simple(40))
+    with solved(comm, A) as pairs, solved(comm, A, like=pairs) as again:
+        assert again.info.completeness.method == "second start"
 
 
 def test_options_of_the_command_line_are_seen(comm):
@@ -135,9 +135,7 @@ def test_gradient_after_the_proof_is_that_without(comm):
     model, p = model_of(comm, turned(simple(40))), {"p": np.zeros(1)}
     found = []
     for check in ("inertia", "off"):
-        with ga.solve_eigenproblem(
-            model.assemble(p), 1, target=0.2, count_check=check
-        ) as pairs:
+        with ga.solve_eigenproblem(model.assemble(p), 1, target=0.2, count_check=check) as pairs:
             weight = np.arange(*pairs.rows) + 1.0
             form = ga.objectives.QuadraticForm(weight, (0,))
             found.append(ga.gradient(model, p, pairs, form)["p"][0])
