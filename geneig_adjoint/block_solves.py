@@ -7,7 +7,6 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.factor_copies import copies_of
 
 BLOCKWISE = {PETSc.Mat.SolverType.MUMPS, PETSc.Mat.SolverType.CHOLMOD}
 """Packages that solve for many right-hand sides at once."""
@@ -21,9 +20,11 @@ def solve_block(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Blo
     checks residuals.
     """
     mat = ksp.getOperators()[0]
-    copies = copies_of(ksp)
-    if copies is not None:
-        return copies.solve(block, hermitian=hermitian)
+    if block.shape[1] > 1 and ksp.getPC().getType() == PETSc.PC.Type.PYTHON:
+        # Factors of this package that solve for blocks.
+        solve = getattr(ksp.getPC().getPythonContext(), "solve", None)
+        if solve is not None and ksp.getType() == PETSc.KSP.Type.PREONLY:
+            return np.asarray(solve(block, hermitian=hermitian))
     if block.shape[1] > 1 and _is_factor(ksp):
         return _solved_block(ksp.getPC().getFactorMatrix(), block, hermitian=hermitian)
     if not hermitian:

@@ -19,6 +19,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.csr_matrices import matrix_of
 from geneig_adjoint.pencil import Pencil
 
 
@@ -45,31 +46,37 @@ def bordered_matrix(
     width = column.shape[1]
     whole_row = _gathered_on_last(pencil, row.conj())
     upper = _local_csr(pencil, lam if halves == 1 and not _petsc.REAL_SCALARS else lam.real)
-    corner = scipy.sparse.csr_matrix((width, width))
-    blocks: list[list[Any]]
     if halves == 1:
-        blocks = [[upper, column]]
-        if last:
-            blocks.append([whole_row, corner])
-    else:
-        imaginary = -lam.imag * _local_csr_of_b(pencil)  # Im(A - lam B)
-        b = column
-        blocks = [[upper, -imaginary, b.real, -b.imag], [imaginary, upper, b.imag, b.real]]
-        if last:
-            c = whole_row
-            blocks.append([c.real, -c.imag, corner, corner])
-            blocks.append([c.imag, c.real, corner, corner])
+        return _distributed(pencil, _bordered(upper, column, whole_row), (halves, width), last)
+    corner = scipy.sparse.csr_matrix((width, width))
+    imaginary = -lam.imag * _local_csr_of_b(pencil)  # Im(A - lam B)
+    b = column
+    blocks: list[list[Any]]
+    blocks = [[upper, -imaginary, b.real, -b.imag], [imaginary, upper, b.imag, b.real]]
+    if last:
+        c = whole_row
+        blocks.append([c.real, -c.imag, corner, corner])
+        blocks.append([c.imag, c.real, corner, corner])
     local = scipy.sparse.bmat(blocks, format="csr")
     return _distributed(pencil, local, (halves, width), last)
+
+
+def _bordered(upper: Any, column: Block, row: Block | None) -> Any:
+    """Return sparse rows with dense columns behind them, and dense rows below (None: none)."""
+    # Of matrices that are all of this kind SciPy joins the rows as they are.
+    local = scipy.sparse.hstack([upper, scipy.sparse.csr_matrix(column)], format="csr")
+    if row is None:
+        return local
+    below = scipy.sparse.csr_matrix(row)
+    below.resize(column.shape[1], local.shape[1])
+    return scipy.sparse.vstack([local, below], format="csr")
 
 
 def _local_csr(pencil: Pencil, lam: complex) -> Any:
     shifted = pencil.shifted(lam)
     offsets, columns, values = shifted.getValuesCSR()
     shifted.destroy()
-    return scipy.sparse.csr_matrix(
-        (values, columns, offsets), shape=(pencil.n_local, pencil.n), copy=True
-    )
+    return scipy.sparse.csr_matrix((values, columns, offsets), shape=(pencil.n_local, pencil.n))
 
 
 def _local_csr_of_b(pencil: Pencil) -> Any:
@@ -89,16 +96,11 @@ def _gathered_on_last(pencil: Pencil, local: Block) -> Any:
 
 def _distributed(pencil: Pencil, local: Any, shape: tuple[int, int], last: bool) -> PETSc.Mat:
     halves, width = shape
-    numbers = _packed_numbers(pencil, width) if halves == 2 else np.arange(pencil.n + width)
-    csr = (
-        local.indptr.astype(PETSc.IntType),
-        numbers[local.indices].astype(PETSc.IntType),
-        local.data.astype(PETSc.ScalarType),
-    )
+    columns = local.indices
+    if halves == 2:
+        columns = _packed_numbers(pencil, width)[columns]
     sizes = (halves * (pencil.n_local + width * last), halves * (pencil.n + width))
-    mat = PETSc.Mat().createAIJ((sizes, sizes), csr=csr, comm=pencil.comm)
-    mat.assemble()
-    return mat
+    return matrix_of((local.indptr, columns, local.data), (sizes, sizes), pencil.A.comm)
 
 
 def _packed_numbers(pencil: Pencil, width: int) -> Block:

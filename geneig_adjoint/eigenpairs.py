@@ -40,7 +40,9 @@ class Completeness:
     method : str
         "inertia": counted, exact. "all": every eigenpair was found. "second start": no
         count is possible for this pencil in this build; a search in the complement of
-        the pairs found nothing more (a strong hint, no proof). "off": not looked at.
+        the pairs found nothing more (a strong hint, no proof). "simple": instead, the
+        factors of the left vectors tell that no value is next to those found. "off": not
+        looked at.
     found, expected : int or None
         Pairs found and counted in the window, which may hold more than were asked for.
     window : tuple of float or None

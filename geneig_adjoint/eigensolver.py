@@ -10,7 +10,7 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY
-from geneig_adjoint.completeness import Pool, completed, purified
+from geneig_adjoint.completeness import Pool, completed, purified, window_end
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.definiteness import (
     contradicts_definiteness,
@@ -41,6 +41,7 @@ from geneig_adjoint.right_pairs import (
     selected,
 )
 from geneig_adjoint.rows_beside import completed_beside_rows
+from geneig_adjoint.simple_pairs import proved_simple, watch_ritz_values
 from geneig_adjoint.wanted import Wanted, kept_indices
 
 OFFSETS = (1e-8, 1e-6, 1e-3)
@@ -181,6 +182,8 @@ def _solved_by(
         notes = (*found.notes, *inner_notes(eps.getST().getKSP(), pencil), *how)
         found = replace(found, notes=notes)
     except BaseException:
+        if transformation is not None:
+            transformation.forget()
         _petsc.destroy_quietly(eps)
         raise
     if transformation is None:
@@ -200,6 +203,7 @@ def _run(
         lowest = lowest_pairs(eps, pencil, wanted)
         eps.setAttr(FOUND, lowest)
         if lowest is None:
+            watch_ritz_values(eps, pencil, wanted)
             eps.solve()
         pencil.raise_callback_error()
         check_inner_solve(eps.getST().getKSP(), "the eigensolve")
@@ -286,6 +290,10 @@ def _complete(
     if found.distances is not None and found.sigma is not None:
         through = found.distances * np.abs(found.values - found.sigma)
         errors = np.minimum(errors, 1e2 * through.max())
+    window = (window_end(pencil, wanted, pool[0], errors), pool[0])
+    simple = proved_simple(eps, pencil, wanted, found, window)
+    if simple is not None:
+        return replace(found, completeness=simple)
     complete = completed_beside_rows if found.constrained else completed
     searched, record = complete(eps, pencil, wanted, pool, errors)
     missing = 0 if record.expected is None else record.expected - (record.found or 0)

@@ -10,6 +10,11 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
+from geneig_adjoint.block_triangular import (
+    TRIANGULAR_OPTIONS,
+    is_triangular,
+    set_up_triangular,
+)
 from geneig_adjoint.cholesky import (
     CHOLMOD_OPTIONS,
     cholmod_options,
@@ -32,6 +37,7 @@ from geneig_adjoint.sparse_lu import PACKAGE, QUICK_OPTIONS, is_flat, set_up_qui
 from geneig_adjoint.symmetry import hermitian_defect, is_positive
 from geneig_adjoint.wanted import WHICH, Wanted
 
+MANY_ROWS = 1_000
 DEFAULT_TOLERANCE = 1e-12
 """Eigenvector derivatives are of first order in the error of the vectors."""
 
@@ -159,18 +165,26 @@ def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> di
         options |= {"st_mat_mumps_icntl_13": 1, "st_mat_mumps_icntl_24": 1}
     if tries_cholmod(pencil, wanted, sigma):
         options |= cholmod_options(pencil)
-    elif not symmetric and sigma is not None and _takes_quick_lu(pencil, wanted, sigma):
-        options |= {f"st_{name}": value for name, value in QUICK_OPTIONS.items()}
+    elif not symmetric and sigma is not None and _is_free(pencil, wanted):
+        options |= _quicker_options(pencil, sigma)
     return options
 
 
-def _takes_quick_lu(pencil: Pencil, wanted: Wanted, sigma: complex) -> bool:
-    """Tell whether PETSc's own LU is to be tried: the user has chosen nothing else."""
+def _quicker_options(pencil: Pencil, sigma: complex) -> dict[str, Any]:
+    """Return options for a factor that suits A - sigma B better than that of MUMPS."""
+    if is_triangular(pencil, sigma):
+        return dict(TRIANGULAR_OPTIONS)
+    quick = QUICK_OPTIONS if is_flat(pencil, sigma) else {}
+    return {f"st_{name}": value for name, value in quick.items()}
+
+
+def _is_free(pencil: Pencil, wanted: Wanted) -> bool:
+    """Tell whether faster ways than MUMPS are to be tried: the user has chosen nothing else."""
     names = ("st_ksp_type", "st_pc_type", f"st_{PACKAGE}")
     chosen = any(wanted.option(name, wanted.options) is not None for name in names)
     chosen = chosen or any(name.startswith("st_mat_mumps_") for name in wanted.options)
     chosen = chosen or (pencil.kept is not None and pencil.kept.refused)
-    return not chosen and not pencil.definite and is_flat(pencil, sigma)
+    return not chosen and not pencil.definite
 
 
 def _solves_iteratively(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool:
@@ -237,8 +251,12 @@ def _set_up(
         CHOLMOD_OPTIONS[f"st_{PACKAGE}"]: set_up_cholmod,
         QUICK_OPTIONS[PACKAGE]: set_up_quick,
     }
-    if package in trials:
-        action = trials[package](eps)
+    trial = trials.get(package)
+    if trial is None and defaults.get("st_pc_type") == TRIANGULAR_OPTIONS["st_pc_type"]:
+        forget_at_exit(eps)
+        trial = set_up_triangular
+    if trial is not None:
+        action = trial(eps)
         if action is None:
             return
         if pencil.kept is not None:
@@ -261,6 +279,10 @@ def _factor_options(prefix: str, symmetric: bool) -> dict[str, Any]:
 def _start_vectors(pencil: Pencil, wanted: Wanted) -> list[PETSc.Vec]:
     """Return start vectors that do not depend on the number of ranks."""
     block = _petsc.deterministic_block(pencil.rows, 1, seed=5)
+    if not pencil.definite and pencil.n >= MANY_ROWS:
+        # Of entries of both signs the lowest mode of a diffusion, whose left vector has one sign,
+        # is a small part. Where there are few, a basis of Krylov-Schur holds all of them.
+        block = 1.0 + block
     if wanted.start is not None and wanted.start.shape[1]:
         # One vector is all Krylov-Schur takes: the sum holds every earlier direction.
         total = wanted.start.sum(axis=1, keepdims=True)

@@ -16,6 +16,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
+from geneig_adjoint.csr_matrices import matrix_of
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
 
@@ -23,6 +24,8 @@ SPREAD = 2.0**10
 """Ratio of factors from which scaling is worth two copies of the matrices."""
 ROUNDS = 8
 """Of the iteration, which converges linearly and need not converge far."""
+SETTLED = 1.1
+"""Ratio of changes in a round below which further ones do not matter for powers of two."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,15 @@ def equilibration(pencil: Pencil) -> Equilibration | None:
     try:
         for _ in range(ROUNDS):
             # Roots of the lengths: both sides share the work.
-            row_sums = rows**2 * _product(squares, columns**2)
-            column_sums = columns**2 * _product(squares, rows**2, transposed=True)
+            row_sums = rows**2 * _sums(squares, columns**2)
+            column_sums = columns**2 * _sums(squares, rows**2, transposed=True)
             # A row without entries stays as it is: the factor will tell.
-            rows = rows / np.where(row_sums > 0, row_sums, 1.0) ** 0.25
-            columns = columns / np.where(column_sums > 0, column_sums, 1.0) ** 0.25
+            changes = [np.where(sums > 0, sums, 1.0) ** 0.25 for sums in (row_sums, column_sums)]
+            rows, columns = rows / changes[0], columns / changes[1]
+            if max(_spread(pencil, change) for change in changes) <= SETTLED:
+                break
     finally:
-        squares.destroy()
+        _petsc.destroy(*squares)
     if pencil.hermitian or pencil.symmetric:
         rows = columns = np.sqrt(rows * columns)
     rows, columns = (2.0 ** np.round(np.log2(factors)) for factors in (rows, columns))
@@ -100,31 +105,27 @@ def equilibration(pencil: Pencil) -> Equilibration | None:
     return Equilibration(rows, columns, spread) if spread >= SPREAD else None
 
 
-def _squares(pencil: Pencil) -> PETSc.Mat:
-    """Return |a_ij|^2 / ||A||^2 + |b_ij|^2 / ||B||^2."""
-    total = None
+def _squares(pencil: Pencil) -> list[PETSc.Mat]:
+    """Return |a_ij|^2 / ||A||^2 and |b_ij|^2 / ||B||^2."""
+    parts = []
     for mat, norm in zip((pencil.A, pencil.B), pencil.norms, strict=True):
         assert mat is not None
         offsets, numbers, values = mat.getValuesCSR()
         entries = (np.abs(values) / max(norm, TINY)) ** 2
-        csr = (offsets, numbers, entries.astype(PETSc.ScalarType))
-        part = PETSc.Mat().createAIJ(mat.getSizes(), csr=csr, comm=pencil.comm)
-        part.assemble()
-        if total is None:
-            total = part
-        else:
-            total.axpy(1.0, part, structure=PETSc.Mat.Structure.DIFFERENT_NONZERO_PATTERN)
-            part.destroy()
-    assert total is not None
-    return total
+        parts.append(matrix_of((offsets, numbers, entries), mat.getSizes(), pencil.A.comm))
+    return parts
 
 
-def _product(mat: PETSc.Mat, values: Block, *, transposed: bool = False) -> Block:
-    source = _petsc.vec_from(mat, values)
+def _sums(parts: list[PETSc.Mat], values: Block, *, transposed: bool = False) -> Block:
+    """Return the sum of products with all parts, or with their transposes.  (Collective.)"""
+    source = _petsc.vec_from(parts[0], values)
     target = source.duplicate()
+    total = np.zeros(len(values))
     try:
-        (mat.multTranspose if transposed else mat.mult)(source, target)
-        return np.asarray(target.array_r.real.copy())
+        for mat in parts:
+            (mat.multTranspose if transposed else mat.mult)(source, target)
+            total += target.array_r.real
+        return total
     finally:
         _petsc.destroy(source, target)
 

@@ -13,9 +13,7 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
-from geneig_adjoint.clusters import group_values
 from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.conditioning import (
     backward_errors,
@@ -23,19 +21,19 @@ from geneig_adjoint.conditioning import (
     residual_limit,
 )
 from geneig_adjoint.eps_setup import DEFAULT_TOLERANCE
-from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning, InputError
+from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
 from geneig_adjoint.factorization import SpectralTransformation
-from geneig_adjoint.near_factors import factors_pay, keep
+from geneig_adjoint.near_factors import keep
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs
+from geneig_adjoint.simple_pairs import (
+    EXTRA_CANDIDATES,
+    bordered_of,
+    groups_of_values,
+    partner_of,
+    takes_factors,
+)
 from geneig_adjoint.wanted import WHICH, Wanted
-
-EXTRA_CANDIDATES = 2
-"""Left pairs asked for beyond the right ones: the two solves may cut the spectrum differently."""
-
-LEFT_TYPES = (None, "krylov", "factors")
-SAME = 1e-13
-"""Relative distance of a value from the conjugate of its partner: equal but for rounding."""
 
 LARGEST_LEFT_DISTANCE = 1e-9
 """Relative error of a left vector, seen through the factor, above which it is computed again."""
@@ -89,7 +87,7 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
         elif pencil.problem_type == "ghiep":
             # A x = lam B x gives x^H A = conj(lam) x^H B: y of lam is x of conj(lam).
             left, missing = _matched(pencil, found, found.values.conj(), found.right, limit)
-        if _factored(pencil, found, wanted, missing):
+        if missing.all() and takes_factors(pencil, found, wanted):
             left, missing = _from_factors(pencil, found, left, limit)
         if missing.any() and found.transformation is not None:
             candidates = _transposed_vectors(pencil, found.transformation, found, wanted)
@@ -115,25 +113,6 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
     return LeftVectors(left, residuals, tuple(notes))
 
 
-def _factored(pencil: Pencil, found: RightPairs, wanted: Wanted, missing: Block) -> bool:
-    """Tell whether left vectors come from bordered matrices, one factor each.  (Not collective.)"""
-    kind = wanted.option("left_type", wanted.options)
-    if kind not in LEFT_TYPES:
-        raise InputError(
-            f'left_type must be "krylov" or "factors", got {kind!r}; leave it out for the cheaper'
-        )
-    transformation = found.transformation
-    if transformation is None or not missing.all() or kind == "krylov":
-        return False
-    if kind == "factors":
-        return pencil.factorable
-    # Krylov-Schur starts with a basis of twice the pairs at least, and renews half of it.
-    nev = len(found.values) + EXTRA_CANDIDATES
-    solves = max(2 * nev, nev + 15) * (1 + 0.5 * found.iterations)
-    upper = found.values.imag >= 0 if _petsc.REAL_SCALARS else missing
-    return factors_pay(pencil, transformation, found.values[upper], solves)
-
-
 def _from_factors(
     pencil: Pencil, found: RightPairs, left: Block, limit: float
 ) -> tuple[Block, Block]:
@@ -143,19 +122,19 @@ def _from_factors(
     """
     assert found.transformation is not None
     left, solved = np.array(left, dtype=complex, order="F"), np.zeros(len(found.values), dtype=bool)
-    simple = [group[0] for group in _groups(pencil, found) if len(group) == 1]
+    simple = [group[0] for group in groups_of_values(pencil, found) if len(group) == 1]
     for j in sorted(simple, key=lambda j: -found.values[j].imag):
-        lam = found.values[j]
-        partner = solved & (np.abs(found.values - lam.conj()) <= SAME * np.abs(lam))
-        if _petsc.REAL_SCALARS and lam.imag < 0 and partner.any():
-            left[:, j], solved[j] = left[:, int(np.argmax(partner))].conj(), True
+        lam, partner = complex(found.values[j]), partner_of(found, j)
+        if partner is not None and solved[partner]:
+            left[:, j], solved[j] = left[:, partner].conj(), True
             continue
-        system = _bordered_system(pencil, found, [j])
-        stored = False
+        system = found.transformation.near.get(lam)
+        stored = system is not None
+        system = system or bordered_of(pencil, found, [j])
         try:
             with suppress(ConvergenceError):  # Krylov-Schur is left
                 left[:, j], solved[j] = _left_vector(system, np.ones((1, 1))), True
-                stored = keep(found.transformation, complex(lam), system)
+                stored = stored or keep(found.transformation, lam, system)
         finally:
             if not stored:
                 system.close()
@@ -275,22 +254,9 @@ def _good(pencil: Pencil, found: RightPairs, left: Block, limit: float) -> Block
 
 def _from_bordered_system(pencil: Pencil, found: RightPairs, j: int) -> Block:
     """Return y with y^H B x_i = delta_ij for the members x_i of the cluster of pair j."""
-    members = list(next(group for group in _groups(pencil, found) if j in group))
-    with _bordered_system(pencil, found, [j, *(i for i in members if i != j)]) as system:
+    members = list(next(group for group in groups_of_values(pencil, found) if j in group))
+    with bordered_of(pencil, found, [j, *(i for i in members if i != j)]) as system:
         return _left_vector(system, np.eye(len(members), 1))
-
-
-def _bordered_system(pencil: Pencil, found: RightPairs, members: list[int]) -> BorderedSystem:
-    """Return the system of the first of some pairs with all of them in the border."""
-    return BorderedSystem(
-        pencil,
-        complex(found.values[members[0]]),
-        found.right[:, members],
-        members=found.values[members],
-        transformation=found.transformation,
-        settings=AdjointSettings("direct" if pencil.factorable else "ksp"),
-        name=f"left vector {members[0]}",
-    )
 
 
 def _left_vector(system: BorderedSystem, unit: Block) -> Block:
@@ -302,11 +268,6 @@ def _left_vector(system: BorderedSystem, unit: Block) -> Block:
         return system.solve(zero, unit, hermitian=True)[0][:, 0]
 
 
-def _groups(pencil: Pencil, found: RightPairs) -> tuple[tuple[int, ...], ...]:
-    estimate = found.residuals * (pencil.norms[0] + np.abs(found.values) * pencil.norms[1])
-    return group_values(found.values, estimate)
-
-
 def biorthonormal(pencil: Pencil, found: RightPairs, left: Block) -> Block:
     """Return left vectors scaled, and mixed inside clusters, such that y_i^H B x_j = delta_ij.
 
@@ -314,7 +275,7 @@ def biorthonormal(pencil: Pencil, found: RightPairs, left: Block) -> Block:
     """
     product = pencil.multiply_b(found.right)
     result = np.array(left, order="F")
-    for group in _groups(pencil, found):
+    for group in groups_of_values(pencil, found):
         members = list(group)
         gram = inner(pencil.comm, left[:, members], product[:, members])
         # A singular Gram matrix is a defective eigenvalue: condition reports it.

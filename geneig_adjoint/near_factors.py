@@ -19,6 +19,7 @@ import numpy as np
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint_settings import AdjointSettings
+from geneig_adjoint.block_triangular import triangular_factor
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.collective import CollectiveContext, column_norms, inner
 from geneig_adjoint.eigenpairs import Eigenpairs
@@ -37,6 +38,8 @@ FACTOR_ROW, FACTOR_FLOP = 4e-6, 1.5e-10
 SOLVE_ROW, SOLVE_ENTRY = 0.55e-6, 1e-9
 QUICK_ENTRY = 2e-9
 """PETSc's own LU, transposed."""
+GROUP_ROW, GROUP_ENTRY = 0.1e-6, 2.5e-9
+"""Group by group (`block_triangular`)."""
 PLANE = 0.06
 """Operations of a factorisation with f entries on a mesh of the plane, relative to f^1.5."""
 STEPS = 30
@@ -136,12 +139,19 @@ def prices(pencil: Pencil, transformation: SpectralTransformation) -> tuple[floa
     Not collective; the same on all ranks. None where the factor is of a package that does not
     tell, or the problem is too small.
     """
-    solver = None
+    solver, groups, ksp = None, None, transformation.eps.getST().getKSP()
     if transformation.inverts and not transformation.iterative:
-        solver = transformation.eps.getST().getKSP().getPC().getFactorSolverType()
-    if pencil.n < SMALLEST or not pencil.factorable or solver not in {"mumps", "petsc"}:
+        groups = triangular_factor(ksp)
+        solver = "groups" if groups is not None else ksp.getPC().getFactorSolverType()
+    if pencil.n < SMALLEST or not pencil.factorable or solver not in {"mumps", "petsc", "groups"}:
         return None
-    factor = transformation.eps.getST().getKSP().getPC().getFactorMatrix()
+    if groups is not None:
+        # The bordered matrix couples all groups.
+        operations = PLANE * (len(groups.groups) * groups.entries) ** 1.5
+        return _factor_price(
+            pencil, operations
+        ), GROUP_ROW * pencil.n + GROUP_ENTRY * groups.entries
+    factor = ksp.getPC().getFactorMatrix()
     if solver == "mumps":
         entries = float(factor.getMumpsInfog(29))
         entries = entries if entries >= 0 else -1e6 * entries  # MUMPS: then in millions
@@ -151,7 +161,11 @@ def prices(pencil: Pencil, transformation: SpectralTransformation) -> tuple[floa
         entries = float(factor.getInfo()["nz_used"])
         operations = PLANE * entries**1.5
         solve = QUICK_ENTRY * entries
-    return FACTOR_ROW * pencil.n + FACTOR_FLOP * operations, solve
+    return _factor_price(pencil, operations), solve
+
+
+def _factor_price(pencil: Pencil, operations: float) -> float:
+    return FACTOR_ROW * pencil.n + FACTOR_FLOP * operations
 
 
 def factors_pay(
@@ -159,11 +173,13 @@ def factors_pay(
 ) -> bool:
     """Tell whether a factor for each of some values is cheaper than a number of solves.
 
-    Not collective; the same on all ranks. There must be room to keep them.
+    Not collective; the same on all ranks. Factors that are kept cost nothing, others must find
+    room to be kept.
     """
     found = None if transformation is None else prices(pencil, transformation)
     if found is None or transformation is None or not len(values):
         return False
+    values = np.array([lam for lam in values if not is_kept(transformation, complex(lam))])
     if len(transformation.near) + len(values) > MOST_KEPT:
         return False
     doubled = np.imag(values) != 0 if _petsc.REAL_SCALARS else np.zeros(len(values), dtype=bool)
@@ -178,6 +194,7 @@ def factors_pay_in_blocks(pairs: Eigenpairs, chosen: Sequence[int], columns: int
     factor = pairs.factor
     if not chosen or prices(pairs.pencil, factor) is None:
         return False
-    mumps = factor.eps.getST().getKSP().getPC().getFactorSolverType() == "mumps"
+    pc = factor.eps.getST().getKSP().getPC()
+    mumps = pc.getType() != "python" and pc.getFactorSolverType() == "mumps"
     solves = STEPS * (1 + (BLOCKED if mumps else 1.0) * (columns - 1))
     return factors_pay(pairs.pencil, factor, pairs.values[list(chosen)], solves)

@@ -117,6 +117,7 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
         prefix=options_prefix,
         start=None if like is None else like.right,
         count_check=count_check == "inertia",
+        left=bool(left),
     ).checked(pencil)
     pairs = _solved(pencil, wanted, left=bool(left), scale=(normalization, phase, like))
     if not keep_factor:

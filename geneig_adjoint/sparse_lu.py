@@ -64,14 +64,14 @@ def is_flat(pencil: Pencil, sigma: complex) -> bool:
             mat.destroy()
 
 
-def has_flat_graph(mat: PETSc.Mat) -> bool:
+def has_flat_graph(mat: PETSc.Mat, *, smallest: int = SMALLEST) -> bool:
     """Tell whether the graph of a sparse matrix is like that of a mesh of the plane, or a bar.
 
     Collective, the same on all ranks. A few ranks gather it to see; where many share a matrix,
-    or a large one, the answer is no.
+    or a large one, or where it has fewer rows than ``smallest``, the answer is no.
     """
     n, entries = mat.getSize()[0], mat.getInfo(PETSc.Mat.InfoType.GLOBAL_SUM)["nz_used"]
-    if n < SMALLEST or entries > DENSEST * n:
+    if n < smallest or entries > DENSEST * n:
         return False
     if mat.comm.size == 1:
         return _is_flat(mat)
@@ -125,13 +125,19 @@ def set_up_quick(eps: SLEPc.EPS) -> Callable[[], object] | None:
         left = ksp.setUp  # an EPS is set up once
     except PETSc.Error:
         pass  # a pivot that is zero
+    turned_to_mumps(ksp)
+    return left
+
+
+def turned_to_mumps(ksp: PETSc.KSP) -> None:
+    """Drop what a KSP has for a factor, and let MUMPS make the next.  (Collective.)"""
     operators = ksp.getOperators()
     pc = ksp.getPC()
     pc.reset()
+    pc.setType(PETSc.PC.Type.LU)
     pc.setFactorOrdering("external")  # MUMPS has its own
     pc.setFactorSolverType(PETSc.Mat.SolverType.MUMPS)
     ksp.setOperators(*operators)
-    return left
 
 
 def is_accurate(ksp: PETSc.KSP) -> bool:
@@ -142,14 +148,15 @@ def is_accurate(ksp: PETSc.KSP) -> bool:
     mat = ksp.getOperators()[0]
     offsets, columns, values = mat.getValuesCSR()
     matrix = scipy.sparse.csr_matrix((values, columns, offsets), shape=mat.getSize())
+    sizes = scipy.sparse.csr_matrix((np.abs(values), columns, offsets), shape=matrix.shape)
     x = _petsc.deterministic_block((0, matrix.shape[0]), 1, seed=17)
     for transposed in (False, True):
-        rows = matrix.conj().T if transposed else matrix
+        rows, terms_of = (matrix.conj().T, sizes.T) if transposed else (matrix, sizes)
         b = rows @ x
         with np.errstate(all="ignore"):
             back = solve_block(ksp, b, hermitian=transposed)
             errors = np.abs(b - rows @ back)
-            terms = abs(rows) @ np.abs(back) + np.abs(b)
+            terms = terms_of @ np.abs(back) + np.abs(b)
             if not np.max(errors / np.maximum(terms, TINY)) <= LARGEST_ERROR:
                 return False
     return True

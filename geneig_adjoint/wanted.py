@@ -62,6 +62,8 @@ class Wanted:
         Whether SLEPc is to work in the Euclidean product though B is definite.
     inner : str
         Krylov method of iterative inner solves; "": by what is known about the pencil.
+    left : bool
+        Whether left vectors will be asked for.
 
     """
 
@@ -76,6 +78,7 @@ class Wanted:
     rounding: float = 0.0
     plain_product: bool = False
     inner: str = ""
+    left: bool = False
 
     def checked(self, pencil: Pencil) -> Wanted:
         """Return the request with its defaults filled in.  (Not collective.)

@@ -15,9 +15,8 @@ README = PACKAGE.parent / "README.md"
 GROUPS = [
     [{"errors", "_types", "_version"}],
     [
-        {"_petsc", "collective", "exchange"},
-        {"assembly", "factor_copies", "ghosts", "tall_blocks"},
-        {"block_solves"},
+        {"_petsc", "collective", "csr_matrices", "exchange"},
+        {"assembly", "block_solves", "factor_copies", "ghosts", "tall_blocks"},
     ],
     [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
@@ -51,7 +50,12 @@ GROUPS = [
         {"constraints", "eigenspaces", "mixing", "normalization", "wanted", "weights"},
         {"moving_rows"},
     ],
-    [{"inner_solver", "sparse_lu"}, {"factorization"}, {"conditioning"}, {"clusters"}],
+    [
+        {"inner_solver", "sparse_lu"},
+        {"block_triangular", "factorization"},
+        {"conditioning"},
+        {"clusters"},
+    ],
     [
         {"companion", "quadratic_parts"},
         {"quadratic_pairs"},
@@ -70,7 +74,7 @@ GROUPS = [
     [
         {"cholesky"},
         {"completeness", "eps_setup", "equilibration", "preconditioned_pairs", "right_pairs"},
-        {"definiteness", "rows_beside"},
+        {"definiteness", "rows_beside", "simple_pairs"},
         {"eigensolver", "left_vectors"},
         {"finished_pairs"},
         {"solve"},
