@@ -20,8 +20,8 @@ def solve_block(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Blo
     checks residuals.
     """
     mat = ksp.getOperators()[0]
-    if block.shape[1] > 1 and ksp.getPC().getType() == PETSc.PC.Type.PYTHON:
-        # Factors of this package that solve for blocks.
+    if ksp.getPC().getType() == PETSc.PC.Type.PYTHON:
+        # Factors of this package, which solve for blocks.
         solve = getattr(ksp.getPC().getPythonContext(), "solve", None)
         if solve is not None and ksp.getType() == PETSc.KSP.Type.PREONLY:
             return np.asarray(solve(block, hermitian=hermitian))
