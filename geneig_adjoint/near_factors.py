@@ -151,9 +151,7 @@ def prices(pencil: Pencil, transformation: SpectralTransformation) -> tuple[floa
     if groups is not None:
         # The bordered matrix couples all groups.
         operations = PLANE * (len(groups.groups) * groups.entries) ** 1.5
-        return _factor_price(
-            pencil, operations
-        ), GROUP_ENTRY * groups.entries
+        return _factor_price(pencil, operations), GROUP_ENTRY * groups.entries
     factor = ksp.getPC().getFactorMatrix()
     if solver == "mumps":
         entries = float(factor.getMumpsInfog(29))
