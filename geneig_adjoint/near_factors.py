@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
@@ -38,8 +39,10 @@ FACTOR_ROW, FACTOR_FLOP = 4e-6, 1.5e-10
 SOLVE_ROW, SOLVE_ENTRY = 0.55e-6, 1e-9
 QUICK_ENTRY = 2e-9
 """PETSc's own LU, transposed."""
-GROUP_ROW, GROUP_ENTRY = 0.1e-6, 2.5e-9
+GROUP_ENTRY = 2e-9
 """Group by group (`block_triangular`)."""
+FORWARD = 1 / 3
+"""Price of a forward solve by PETSc's own LU, relative to a transposed one; others are alike."""
 PLANE = 0.06
 """Operations of a factorisation with f entries on a mesh of the plane, relative to f^1.5."""
 STEPS = 30
@@ -148,9 +151,7 @@ def prices(pencil: Pencil, transformation: SpectralTransformation) -> tuple[floa
     if groups is not None:
         # The bordered matrix couples all groups.
         operations = PLANE * (len(groups.groups) * groups.entries) ** 1.5
-        return _factor_price(
-            pencil, operations
-        ), GROUP_ROW * pencil.n + GROUP_ENTRY * groups.entries
+        return _factor_price(pencil, operations), GROUP_ENTRY * groups.entries
     factor = ksp.getPC().getFactorMatrix()
     if solver == "mumps":
         entries = float(factor.getMumpsInfog(29))
@@ -166,6 +167,13 @@ def prices(pencil: Pencil, transformation: SpectralTransformation) -> tuple[floa
 
 def _factor_price(pencil: Pencil, operations: float) -> float:
     return FACTOR_ROW * pencil.n + FACTOR_FLOP * operations
+
+
+def forward_share(transformation: SpectralTransformation) -> float:
+    """Return the price of a forward solve relative to that of `prices`.  (Not collective.)"""
+    pc = transformation.eps.getST().getKSP().getPC()
+    quick = pc.getType() == PETSc.PC.Type.LU and pc.getFactorSolverType() == "petsc"
+    return FORWARD if quick else 1.0
 
 
 def factors_pay(

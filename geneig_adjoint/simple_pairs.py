@@ -29,7 +29,7 @@ from geneig_adjoint.clusters import group_values
 from geneig_adjoint.collective import column_norms
 from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning, InputError
-from geneig_adjoint.near_factors import factors_pay, keep
+from geneig_adjoint.near_factors import factors_pay, forward_share, keep
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs
 from geneig_adjoint.wanted import Wanted
@@ -168,7 +168,8 @@ def proved_simple(
         pencil, wanted, watch, (sigma, cut, number)
     ):
         return None
-    if not takes_factors(pencil, found, wanted, saved=SECOND_START):
+    saved = SECOND_START * forward_share(transformation)
+    if not takes_factors(pencil, found, wanted, saved=saved):
         return None
     beyond = BEYOND * float(cut - wanted.keys(found.values).max())
     for j in map(int, np.argsort(-found.values.imag, kind="stable")):
