@@ -128,11 +128,17 @@ def columnwise(mat: PETSc.Mat, operation: Any, block: Block) -> Block:
 
 
 def _columns(operation: Any, block: Block, source: PETSc.Vec, target: PETSc.Vec) -> Block:
+    """Return operation(source, target) of every column, without copies where possible."""
+    block = np.asarray(block, dtype=PETSc.ScalarType, order="F")
     result = np.empty(block.shape, dtype=PETSc.ScalarType, order="F")
     for column in range(block.shape[1]):
-        source.array[:] = block[:, column]
-        operation(source, target)
-        result[:, column] = target.array_r
+        source.placeArray(block[:, column])
+        target.placeArray(result[:, column])
+        try:
+            operation(source, target)
+        finally:
+            source.resetArray()
+            target.resetArray()
     return result
 
 

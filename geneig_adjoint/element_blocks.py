@@ -231,6 +231,16 @@ def dof_pairs(dofs: Block) -> tuple[Block, Block]:
     return np.broadcast_to(dofs[:, :, None], shape), np.broadcast_to(dofs[:, None, :], shape)
 
 
+def entries_of(block: ElementBlock, rows: slice) -> Block:
+    """Return 1.0 for entries of element matrices that are not zero at every p, (batch, nd, nd).
+
+    Not collective. What only K0 decides is known beforehand.
+    """
+    kernel, (count, nd) = block.kernel, block.dofs[rows].shape
+    base = kernel.base_of(rows) if type(kernel) is ScaledKernel else np.ones((nd, nd))
+    return np.broadcast_to(np.asarray(base != 0, dtype=float), (count, nd, nd))
+
+
 def batches(shape: tuple[int, ...], columns: int = 0) -> Iterator[slice]:
     """Yield slices of elements with at most BATCH_ENTRIES entries of matrices or of vectors."""
     count, nd = shape
