@@ -143,6 +143,13 @@ class BlockKrylov:
         space: KrylovSpace | None = self._pairs.factor.spaces.get(self._key)
         if space is None or space.size > KEPT:
             return None
+        return self._holding(space)
+
+    def _holding(self, space: KrylovSpace) -> tuple[KrylovSpace, Block, Block] | None:
+        """Return a space with the null vectors' coordinates and lengths, if it holds them.
+
+        Collective.
+        """
         places, sizes = space.measured(self._null)
         inside = np.linalg.norm(space.known.conj().T @ places, axis=0)
         return (space, places, sizes) if np.all(inside >= (1 - HELD) * sizes) else None
@@ -153,15 +160,21 @@ class BlockKrylov:
         weighted = pencil.definite and pencil.B_positive
         # One space serves both directions of Hermitian pencils.
         hermitian = self._hermitian and not pencil.definite
-        space = KrylovSpace(factor, hermitian=hermitian, weighted=weighted)
-        space.add_eigenvectors(self._null, 1.0 / self._shifts)
         recycled = factor.krylov_basis() if weighted else None
-        if recycled is not None:
-            space.add_krylov_basis(recycled)
+        found = None
+        space = KrylovSpace(factor, hermitian=hermitian, weighted=weighted)
+        if recycled is not None and space.begin_krylov_basis(recycled):
+            found = self._holding(space)  # not if other pairs have come in since
+        if found is None:
+            space = KrylovSpace(factor, hermitian=hermitian, weighted=weighted)
+            space.add_eigenvectors(self._null, 1.0 / self._shifts)
+            if recycled is not None:
+                space.add_krylov_basis(recycled)
+            found = space, *space.measured(self._null)
         for key in [key for key in factor.spaces if key[:2] != self._key[:2]]:
             del factor.spaces[key]  # of other matrices, or of another shift
         factor.spaces[self._key] = space
-        return space, *space.measured(self._null)
+        return found
 
     @property
     def _key(self) -> tuple[Any, ...]:
