@@ -122,9 +122,9 @@ class KrylovSpace:
         squares = column_dots(self.comm, block, weighed).real
         return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
-    def measured(self, block: Block) -> tuple[Block, Block]:
+    def measured(self, block: Block, weighed: Block | None = None) -> tuple[Block, Block]:
         """Return coordinates W^H (weighed block), (m, k), and lengths.  (Collective.)"""
-        weighed = self.weigh(block)
+        weighed = self.weigh(block) if weighed is None else weighed
         squares = np.einsum("ij,ij->j", block.conj(), weighed).real[None]
         part, squares = sums(self.comm, (self.basis, weighed), (np.ones((1, 1)), squares))
         return part, np.sqrt(np.maximum(squares[0].real, 0.0))
@@ -215,10 +215,10 @@ class KrylovSpace:
         self._learn(fresh, images)
         return True
 
-    def add_eigenvectors(self, vectors: Block, factors: Block) -> None:
+    def add_eigenvectors(self, vectors: Block, factors: Block) -> Block:
         """Begin with vectors (n_local, k) that have S vectors = vectors diag(factors).
 
-        Collective. In the real build complex ones are split into halves.
+        Collective. In the real build complex ones are split into halves. Returns coordinates.
         """
         turned = np.diag(factors)
         if np.iscomplexobj(vectors) and not np.iscomplexobj(self.basis):
@@ -229,6 +229,7 @@ class KrylovSpace:
         where = self.append(vectors)
         inverse = np.linalg.pinv(where, rcond=INDEPENDENT)
         self._learn(np.eye(self.size, dtype=self.basis.dtype), where @ turned @ inverse)
+        return where
 
     def begin_krylov_basis(self, vectors: Block) -> bool:
         """Begin with V of `add_krylov_basis`, all at once; tell whether that could be.
