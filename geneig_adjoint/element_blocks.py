@@ -11,6 +11,7 @@ import numpy as np
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.assembly import Pattern
 from geneig_adjoint.compiled_kernels import CompiledKernel
 from geneig_adjoint.differenced_kernels import Differenced
 from geneig_adjoint.errors import InputError
@@ -231,14 +232,23 @@ def dof_pairs(dofs: Block) -> tuple[Block, Block]:
     return np.broadcast_to(dofs[:, :, None], shape), np.broadcast_to(dofs[:, None, :], shape)
 
 
-def entries_of(block: ElementBlock, rows: slice) -> Block:
-    """Return 1.0 for entries of element matrices that are not zero at every p, (batch, nd, nd).
+def marks_of(
+    blocks: Sequence[ElementBlock], mesh_of: Sequence[int], matrix: str, pattern: Pattern
+) -> Block:
+    """Return sums over a pattern, positive where a matrix may have entries at some p.
 
-    Not collective. What only K0 decides is known beforehand.
+    Not collective. Known beforehand is what a K0 decides: the mass matrix of a vector field
+    couples no components and fills a third of what the stiffness matrix has in space.
     """
-    kernel, (count, nd) = block.kernel, block.dofs[rows].shape
-    base = kernel.base_of(rows) if type(kernel) is ScaledKernel else np.ones((nd, nd))
-    return np.broadcast_to(np.asarray(base != 0, dtype=float), (count, nd, nd))
+    sums = pattern.sums()
+    for index, block in enumerate(blocks):
+        for rows in batches(block.dofs.shape) if block.matrix == matrix else ():
+            kernel, (count, nd) = block.kernel, block.dofs[rows].shape
+            # A class made of it may have other matrices.
+            base = kernel.base_of(rows) if type(kernel) is ScaledKernel else np.ones((nd, nd))
+            filled = np.broadcast_to((base != 0).astype(float), (count, nd, nd))
+            pattern.collect(sums, mesh_of[index], rows, filled)
+    return sums
 
 
 def batches(shape: tuple[int, ...], columns: int = 0) -> Iterator[slice]:

@@ -25,9 +25,9 @@ from geneig_adjoint.element_blocks import (
     cut,
     distinct_dofs,
     dof_pairs,
-    entries_of,
     first_block_error,
     first_order_error,
+    marks_of,
     orphan_error,
     smallest_lengths,
 )
@@ -155,7 +155,8 @@ class ElementModel(CollectiveContext):
             out.verify()
         pencil = Pencil(A, B, owned=True) if out is None else out
         pencil.one_pattern = True  # that of the elements
-        pencil.B_inside = has_b and self._part_of_b() is not None
+        if has_b and self._part_of_b() is not None:
+            pencil.structure = PETSc.Mat.Structure.SUBSET_NONZERO_PATTERN
         pencil.point = digest(p)
         pencil.B_proved = sum_is_positive(self, "B", self._all_values(p))
         return pencil
@@ -387,19 +388,10 @@ class ElementModel(CollectiveContext):
         return self._pattern.matrix(sums, out, self._part_of_b() if matrix == "B" else None)
 
     def _part_of_b(self) -> Part | None:
-        """Return the entries that B may have at any p, None for all of the pattern.  (Collective.)
-
-        Mass matrices of vector fields couple no components: of three, they fill a third of the
-        pattern that A needs, and every product with B takes as much less time.
-        """
+        """Return the entries that B may have at any p, None for all of them.  (Collective.)"""
         if not self._part:
-            marks = self._pattern.sums()
             with guard(self.comm):
-                for index, rows in self._batches():
-                    block = self.blocks[index]
-                    if block.matrix == "B":
-                        filled = entries_of(block, rows)
-                        self._pattern.collect(marks, self._mesh_of[index], rows, filled)
+                marks = marks_of(self.blocks, self._mesh_of, "B", self._pattern)
             self._part = [self._pattern.part(marks)]
         return self._part[0]
 

@@ -81,8 +81,8 @@ class Pencil(CollectiveContext):
         pencil; None: closing pairs frees it.
     one_pattern : bool
         Promise of the model that made the pencil: refills never change the nonzero pattern.
-    B_inside : bool
-        The same: B has some of the entries of A's nonzero pattern, and no others.
+    structure : PETSc.Mat.Structure
+        What is known of B's nonzero pattern beside that of A.
     version : int
         Raised whenever the entries change in place; eigenpairs remember theirs.
     B_proved : bool
@@ -115,7 +115,7 @@ class Pencil(CollectiveContext):
         self.version = 0
         self.B_proved = False
         self.kept: KeptFactor | None = None
-        self.one_pattern = self.B_inside = False
+        self.one_pattern, self.structure = False, PETSc.Mat.Structure.UNKNOWN_NONZERO_PATTERN
         self.point: dict[str, tuple[int, bytes]] | None = None
         self._declared = problem_type
         self._owned = owned
@@ -269,12 +269,6 @@ class Pencil(CollectiveContext):
         else:
             mat.axpy(-sigma, self.B, structure=self.structure)
         return mat
-
-    @property
-    def structure(self) -> Any:
-        """What PETSc is told about the pattern of B in that of A.  (Not collective.)"""
-        known, unknown = "SUBSET_NONZERO_PATTERN", "UNKNOWN_NONZERO_PATTERN"
-        return getattr(PETSc.Mat.Structure, known if self.B_inside else unknown)
 
     def set_near_null_space(self, space: NearNullSpace) -> None:
         """Have A - sigma B preconditioned by multigrid, and not factored, from now on.

@@ -68,7 +68,7 @@ def has_flat_graph(mat: PETSc.Mat) -> bool:
 
     Not collective: a matrix on one rank.
     """
-    offsets, columns, _ = mat.getValuesCSR()
+    offsets, columns = mat.getRowIJ()
     n = len(offsets) - 1
     if n < SMALLEST or len(columns) > DENSEST * n:
         return False
