@@ -25,10 +25,6 @@ CHOLMOD_OPTIONS: dict[str, Any] = {
     # L L^T whatever the size: it fails unless the matrix is positive definite, where the
     # L D L^T that CHOLMOD makes of small ones does not, and is unstable.
     KIND: "supernodal",
-    # Columns are joined to blocks a little more freely than by default: 15 % less time in the
-    # plane, 10 % in space. PETSc 3.18 reads the one only where the other is given, too.
-    "st_mat_cholmod_zrelax": "0.9,0.3,0.15",
-    "st_mat_cholmod_nrelax": "4,16,64",
     "st_mat_cholmod_print": 0,  # a matrix that is not positive definite is no news for users
 }
 REFUSALS = {*_petsc.SINGULAR_FACTOR, 92}

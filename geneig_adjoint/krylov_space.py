@@ -153,7 +153,7 @@ class KrylovSpace:
         """
         coordinates = np.zeros((self.size, block.shape[1]))
         # Always: block = W coordinates + rest mix.
-        rest, mix = np.array(block, dtype=self.basis.dtype, order="F"), np.eye(block.shape[1])
+        rest, mix = np.asarray(block, dtype=self.basis.dtype, order="F"), np.eye(block.shape[1])
         sizes = 0.0
         for _ in range(PASSES):
             part, gram, noise = self._measured(rest)
