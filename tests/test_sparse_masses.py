@@ -85,6 +85,14 @@ def test_a_base_of_every_element_has_the_entries_of_all(comm):
         np.testing.assert_allclose(dense(pencil.B), expected, rtol=1e-14)
 
 
+def test_the_diagonal_is_kept_for_factors_of_b(comm):
+    ahead = np.kron(np.array([[0.0, 1.0], [1.0, 0.0]]), np.eye(PARTS))
+    with vector_chain(comm, ga.ScaledKernel(ahead)) as model, model.assemble(P) as pencil:
+        expected = expected_mass(P, lambda e, rho: ahead)
+        assert entries(pencil.B) == np.count_nonzero(expected) + N
+        np.testing.assert_allclose(dense(pencil.B), expected, rtol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("kernel", "element"),
     [
