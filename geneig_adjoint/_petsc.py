@@ -116,10 +116,8 @@ def columnwise(mat: PETSc.Mat, operation: Any, block: Block) -> Block:
     source, target = mat.createVecs()
     try:
         if REAL_SCALARS and np.iscomplexobj(block):
-            halves = (
-                _columns(operation, half, source, target) for half in (block.real, block.imag)
-            )
-            real, imag = halves
+            parts = (_columns(operation, b, source, target) for b in (block.real, block.imag))
+            real, imag = parts
             return np.asarray(real + 1j * imag)
         return _columns(operation, block, source, target)
     finally:
@@ -128,11 +126,14 @@ def columnwise(mat: PETSc.Mat, operation: Any, block: Block) -> Block:
 
 
 def _columns(operation: Any, block: Block, source: PETSc.Vec, target: PETSc.Vec) -> Block:
+    block = np.asarray(block, dtype=PETSc.ScalarType, order="F")
     result = np.empty(block.shape, dtype=PETSc.ScalarType, order="F")
     for column in range(block.shape[1]):
-        source.array[:] = block[:, column]
+        source.placeArray(block[:, column])  # no copies
+        target.placeArray(result[:, column])
         operation(source, target)
-        result[:, column] = target.array_r
+        source.resetArray()
+        target.resetArray()
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
 
 NEW_NONZERO = 63
 """PETSc's code for an entry outside of a matrix's pattern."""
+
+
+MOST = 0.75
+"""A part of a pattern that has more of its entries is not worth a pattern of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some entries of this rank's rows in a `Pattern`: their places, offsets and columns."""
+
+    kept: Block
+    csr: tuple[Block, Block]
 
 
 class Pattern:
@@ -103,10 +116,32 @@ class Pattern:
         else:
             part += np.bincount(bins, weights=flat, minlength=part.size + 1)[1:]
 
-    def matrix(self, sums: Block, out: PETSc.Mat | None = None) -> PETSc.Mat:
+    def part(self, marks: Block) -> Part | None:
+        """Return the entries that have marks, and the diagonal; None if they are most of all.
+
+        Collective.
+
+        Parameters
+        ----------
+        marks
+            Sums as for `matrix`, of numbers that are not negative.
+
+        """
+        offsets, columns = self._csr
+        row_of = np.repeat(np.arange(self._rows[0]), np.diff(offsets))
+        kept = np.flatnonzero((self._gathered(marks) > 0) | (columns == self._first + row_of))
+        counts = self.comm.allreduce(np.array([kept.size, columns.size]))
+        if counts[0] > MOST * counts[1]:
+            return None
+        starts = np.searchsorted(kept, offsets).astype(PETSc.IntType)
+        return Part(kept, (starts, columns[kept]))
+
+    def matrix(
+        self, sums: Block, out: PETSc.Mat | None = None, part: Part | None = None
+    ) -> PETSc.Mat:
         """Return the assembled matrix of collected sums, or fill ``out`` with it.
 
-        Collective. The caller destroys a new matrix.
+        Collective. The caller destroys a new matrix. part: the only entries it has.
 
         Raises
         ------
@@ -114,12 +149,8 @@ class Pattern:
             When ``out`` has another nonzero pattern: what is beside this one would stay.
 
         """
-        data = np.zeros(self._size, dtype=sums.dtype)
-        data[self._own] += sums[self._parts[self.comm.rank]]
-        asked = {rank: sums[self._parts[rank]] for rank in self._exchange.asked}
-        for rank, part in self._exchange.reverse(asked, data).items():
-            data[self._received[rank]] += part
-        csr = (*self._csr, data.astype(PETSc.ScalarType, copy=False))
+        data = self._gathered(sums).astype(PETSc.ScalarType, copy=False)
+        csr = (*self._csr, data) if part is None else (*part.csr, data[part.kept])
         if out is None:
             out = PETSc.Mat().createAIJ((self._rows, self.columns), csr=csr, comm=self.comm)
         else:
@@ -127,6 +158,15 @@ class Pattern:
                 _refill(out, csr)
         out.assemble()
         return out
+
+    def _gathered(self, sums: Block) -> Block:
+        """Return this rank's entries of the matrix, from the sums of all.  (Collective.)"""
+        data = np.zeros(self._size, dtype=sums.dtype)
+        data[self._own] += sums[self._parts[self.comm.rank]]
+        asked = {rank: sums[self._parts[rank]] for rank in self._exchange.asked}
+        for rank, part in self._exchange.reverse(asked, data).items():
+            data[self._received[rank]] += part
+        return data
 
 
 def _rows_of(keys: list[Block], width: int, rows: range) -> Block:

@@ -23,6 +23,7 @@ from geneig_adjoint.collective import column_norms, largest_over_ranks
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.krylov_space import KrylovSpace, padded
 from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.started_spaces import begun, held
 from geneig_adjoint.tall_blocks import add_product, product, sums
 
 STEPS = 60
@@ -34,8 +35,6 @@ MARGIN = 0.1
 """The projected problem is solved to this part of the tolerance: it does not know all errors."""
 KEPT = 160
 """Vectors of a space that is kept for later systems of the same pairs, at most."""
-HELD = 1e-10
-"""Part of an eigenvector's squared length that a space may lack and still be said to hold it."""
 LARGEST_GROWTH = 1e5
 """Solutions larger than this, relative to those with the factor, hint at a multiple value."""
 
@@ -143,25 +142,18 @@ class BlockKrylov:
         space: KrylovSpace | None = self._pairs.factor.spaces.get(self._key)
         if space is None or space.size > KEPT:
             return None
-        places, sizes = space.measured(self._null)
-        inside = np.linalg.norm(space.known.conj().T @ places, axis=0)
-        return (space, places, sizes) if np.all(inside >= (1 - HELD) * sizes) else None
+        return held(space, self._null)
 
     def _begun(self) -> tuple[KrylovSpace, Block, Block]:
         """Return a space of eigenvectors, and of all the eigensolver has left.  (Collective.)"""
-        pencil, factor = self._pairs.pencil, self._pairs.factor
-        weighted = pencil.definite and pencil.B_positive
+        factor = self._pairs.factor
         # One space serves both directions of Hermitian pencils.
-        hermitian = self._hermitian and not pencil.definite
-        space = KrylovSpace(factor, hermitian=hermitian, weighted=weighted)
-        space.add_eigenvectors(self._null, 1.0 / self._shifts)
-        recycled = factor.krylov_basis() if weighted else None
-        if recycled is not None:
-            space.add_krylov_basis(recycled)
+        hermitian = self._hermitian and not self._pairs.pencil.definite
+        found = begun(factor, self._null, 1.0 / self._shifts, hermitian=hermitian)
         for key in [key for key in factor.spaces if key[:2] != self._key[:2]]:
             del factor.spaces[key]  # of other matrices, or of another shift
-        factor.spaces[self._key] = space
-        return space, *space.measured(self._null)
+        factor.spaces[self._key] = found[0]
+        return found
 
     @property
     def _key(self) -> tuple[Any, ...]:

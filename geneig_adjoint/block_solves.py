@@ -49,7 +49,8 @@ def _solved_block(factor: PETSc.Mat, block: Block, *, hermitian: bool) -> Block:
         re, im = np.hsplit(_solved_block(factor, halves, hermitian=hermitian), 2)
         return np.asarray(re + 1j * im)
     # The Hermitian transpose by conjugation, as above.
-    right = np.array(block.conj() if hermitian else block, dtype=PETSc.ScalarType, order="F")
+    block = block.conj() if hermitian and np.iscomplexobj(block) else block
+    right = np.asarray(block, dtype=PETSc.ScalarType, order="F")  # read only
     found = np.empty_like(right)
     (rows, _), (_, n) = factor.getLocalSize(), factor.getSize()
     mats = [

@@ -11,6 +11,7 @@ import numpy as np
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.assembly import Pattern
 from geneig_adjoint.compiled_kernels import CompiledKernel
 from geneig_adjoint.differenced_kernels import Differenced
 from geneig_adjoint.errors import InputError
@@ -229,6 +230,25 @@ def dof_pairs(dofs: Block) -> tuple[Block, Block]:
     count, nd = dofs.shape
     shape = (count, nd, nd)
     return np.broadcast_to(dofs[:, :, None], shape), np.broadcast_to(dofs[:, None, :], shape)
+
+
+def marks_of(
+    blocks: Sequence[ElementBlock], mesh_of: Sequence[int], matrix: str, pattern: Pattern
+) -> Block:
+    """Return sums over a pattern, positive where a matrix may have entries at some p.
+
+    Not collective. Known beforehand is what a K0 decides: the mass matrix of a vector field
+    couples no components and fills a third of what the stiffness matrix has in space.
+    """
+    sums = pattern.sums()
+    for index, block in enumerate(blocks):
+        for rows in batches(block.dofs.shape) if block.matrix == matrix else ():
+            kernel, (count, nd) = block.kernel, block.dofs[rows].shape
+            # A class made of it may have other matrices.
+            base = kernel.base_of(rows) if type(kernel) is ScaledKernel else np.ones((nd, nd))
+            filled = np.broadcast_to((base != 0).astype(float), (count, nd, nd))
+            pattern.collect(sums, mesh_of[index], rows, filled)
+    return sums
 
 
 def batches(shape: tuple[int, ...], columns: int = 0) -> Iterator[slice]:

@@ -10,7 +10,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc, contraction
 from geneig_adjoint._types import Block
-from geneig_adjoint.assembly import Pattern, equal_layout, own_rows
+from geneig_adjoint.assembly import Part, Pattern, equal_layout, own_rows
 from geneig_adjoint.collective import CollectiveContext, check_equal_input, guard, raise_together
 from geneig_adjoint.column_derivatives import (
     column_numbers,
@@ -27,6 +27,7 @@ from geneig_adjoint.element_blocks import (
     dof_pairs,
     first_block_error,
     first_order_error,
+    marks_of,
     orphan_error,
     smallest_lengths,
 )
@@ -115,6 +116,7 @@ class ElementModel(CollectiveContext):
             [dof_pairs(dofs) for dofs in self._meshes],
             with_diagonal=True,
         )
+        self._part: list[Part | None] = []  # what `_part_of_b` has found, once it has
         raise_together(self.comm, self._orphan_error())
 
     def assemble(self, p: Parameters, out: Pencil | None = None) -> Pencil:
@@ -153,6 +155,8 @@ class ElementModel(CollectiveContext):
             out.verify()
         pencil = Pencil(A, B, owned=True) if out is None else out
         pencil.one_pattern = True  # that of the elements
+        if has_b and self._part_of_b() is not None:
+            pencil.structure = PETSc.Mat.Structure.SUBSET_NONZERO_PATTERN
         pencil.point = digest(p)
         pencil.B_proved = sum_is_positive(self, "B", self._all_values(p))
         return pencil
@@ -381,7 +385,15 @@ class ElementModel(CollectiveContext):
                 matrices = np.asarray(block.kernel.matrices(cut(values[index], rows), rows))
                 check_matrices(matrices, index, block, rows)
                 self._pattern.collect(sums, self._mesh_of[index], rows, matrices)
-        return self._pattern.matrix(sums, out)
+        return self._pattern.matrix(sums, out, self._part_of_b() if matrix == "B" else None)
+
+    def _part_of_b(self) -> Part | None:
+        """Return the entries that B may have at any p, None for all of them.  (Collective.)"""
+        if not self._part:
+            with guard(self.comm):
+                marks = marks_of(self.blocks, self._mesh_of, "B", self._pattern)
+            self._part = [self._pattern.part(marks)]
+        return self._part[0]
 
     def _all_values(self, p: Parameters) -> list[dict[str, Block]]:
         """Return, for every block, the parameters of its elements.  (Collective.)"""

@@ -68,6 +68,8 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
         how = (inverted, sigma is None, moved, defaults, wanted.options, wanted.prefix)
         pencil.kept.give_to(eps, how, () if pencil.one_pattern else (pencil.A, pencil.B))
     eps.setOperators(*((pencil.B, pencil.A) if inverted else (pencil.A, pencil.B)))
+    if not inverted:
+        eps.getST().setMatStructure(pencil.structure)
     eps.setProblemType(_slepc_type(pencil, wanted, inverted=inverted))
     eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
     # SLEPc takes the null space of B out of vectors by one more product with the operator, which

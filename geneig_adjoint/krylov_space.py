@@ -35,6 +35,10 @@ GROWTH = 5.0
 """What errors may grow to from residuals, where nothing better is known."""
 PASSES = 4
 ROUNDING = 100 * EPS
+REGULAR = 1e-2
+"""Smallest eigenvalue of a Gram matrix of unit vectors that one Cholesky factor is enough for."""
+ROOM = 96
+"""Columns of memory to begin with; it is the machine's only as far as they are filled."""
 RELATION = 1e-9
 """Error of S W E = W H that is accepted of vectors the eigensolver left."""
 
@@ -78,7 +82,7 @@ class KrylovSpace:
         self.pencil = transformation.pencil
         self.comm = self.pencil.comm
         self._hermitian, self.weighted = hermitian, weighted
-        self._storage = np.zeros((self.pencil.n_local, 32), dtype=PETSc.ScalarType, order="F")
+        self._storage = np.zeros((self.pencil.n_local, ROOM), dtype=PETSc.ScalarType, order="F")
         self.size = 0
         self.known = np.zeros((0, 0), dtype=PETSc.ScalarType)
         self.images = np.zeros((0, 0), dtype=PETSc.ScalarType)
@@ -118,9 +122,9 @@ class KrylovSpace:
         squares = column_dots(self.comm, block, weighed).real
         return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
-    def measured(self, block: Block) -> tuple[Block, Block]:
+    def measured(self, block: Block, weighed: Block | None = None) -> tuple[Block, Block]:
         """Return coordinates W^H (weighed block), (m, k), and lengths.  (Collective.)"""
-        weighed = self.weigh(block)
+        weighed = self.weigh(block) if weighed is None else weighed
         squares = np.einsum("ij,ij->j", block.conj(), weighed).real[None]
         part, squares = sums(self.comm, (self.basis, weighed), (np.ones((1, 1)), squares))
         return part, np.sqrt(np.maximum(squares[0].real, 0.0))
@@ -149,7 +153,7 @@ class KrylovSpace:
         """
         coordinates = np.zeros((self.size, block.shape[1]))
         # Always: block = W coordinates + rest mix.
-        rest, mix = np.array(block, dtype=self.basis.dtype, order="F"), np.eye(block.shape[1])
+        rest, mix = np.asarray(block, dtype=self.basis.dtype, order="F"), np.eye(block.shape[1])
         sizes = 0.0
         for _ in range(PASSES):
             part, gram, noise = self._measured(rest)
@@ -211,10 +215,10 @@ class KrylovSpace:
         self._learn(fresh, images)
         return True
 
-    def add_eigenvectors(self, vectors: Block, factors: Block) -> None:
+    def add_eigenvectors(self, vectors: Block, factors: Block) -> Block:
         """Begin with vectors (n_local, k) that have S vectors = vectors diag(factors).
 
-        Collective. In the real build complex ones are split into halves.
+        Collective. In the real build complex ones are split into halves. Returns coordinates.
         """
         turned = np.diag(factors)
         if np.iscomplexobj(vectors) and not np.iscomplexobj(self.basis):
@@ -225,33 +229,59 @@ class KrylovSpace:
         where = self.append(vectors)
         inverse = np.linalg.pinv(where, rcond=INDEPENDENT)
         self._learn(np.eye(self.size, dtype=self.basis.dtype), where @ turned @ inverse)
+        return where
+
+    def begin_krylov_basis(self, vectors: Block) -> bool:
+        """Begin with V of `add_krylov_basis`, all at once; tell whether that could be.
+
+        Collective. SLEPc turns the vectors that have converged, in place, and leaves the others
+        of an orthonormal basis as they were: a Cholesky factor makes all of them orthonormal.
+        """
+        weighed, lowest = self.weigh(vectors), 0.0
+        while lowest < REGULAR:  # a second factor mends the rounding of the first
+            gram = sums(self.comm, (vectors, weighed))[0]
+            gram = (gram + gram.conj().T) / 2
+            lowest = np.linalg.eigvalsh(gram)[0] if np.isfinite(gram).all() else np.nan
+            if not lowest >= REGULAR**3:
+                return False
+            turn = np.linalg.inv(np.linalg.cholesky(gram)).conj().T
+            vectors, weighed = product(vectors, turn), product(weighed, turn)
+        self._keep(vectors)
+        return self._relates(self.size - 1, weighed)
 
     def add_krylov_basis(self, vectors: Block) -> bool:
         """Add V, (n_local, m), with S V[:, :-1] in its span; tell whether that was true.
 
-        Collective. For a Hermitian K and the inner product of B: with G = W^H K W the
-        images are a Schur complement of G^-1, and no solve is needed. The relation is
-        checked; the space is unchanged where it does not hold.
+        Collective. The relation is checked; the space is unchanged where it does not hold.
         """
         before = (self.size, self.known, self.images)
         self.append(vectors[:, :-1])
         inside = self.size
         self.append(vectors[:, -1:])
-        if self.size > inside > 0:
-            weighed = self.weigh(self.basis)
-            shifted = self.times_factor(self.basis, weighed)
-            gram = sums(self.comm, (self.basis, shifted))[0]
-            lead = np.linalg.inv(gram)[:inside, :inside]
-            tail = -(gram[-1:, :inside] @ lead) / gram[-1, -1]
-            images = np.vstack([lead, tail])
-            wrong = weighed[:, :inside] - product(shifted, images)
-            sizes = column_norms(self.comm, weighed[:, :inside])
-            if np.all(column_norms(self.comm, wrong) <= RELATION * sizes):
-                self.known = np.eye(self.size, inside, dtype=self.basis.dtype)
-                self.images = images
-                return True
+        if self.size > inside > 0 and self._relates(inside, self.weigh(self.basis)):
+            return True
         self.size, self.known, self.images = before
         return False
+
+    def _relates(self, inside: int, weighed: Block) -> bool:
+        """Learn S on the first vectors of the basis if it stays in it; tell whether it does.
+
+        Collective. For a Hermitian K and the inner product of B: with G = W^H K W the images
+        are a Schur complement of G^-1, and no solve is needed. weighed: B W.
+        """
+        shifted = self.times_factor(self.basis, weighed)
+        gram = sums(self.comm, (self.basis, shifted))[0]
+        lead = np.linalg.inv(gram)[:inside, :inside]
+        tail = -(gram[-1:, :inside] @ lead) / gram[-1, -1]
+        images = np.vstack([lead, tail])
+        wrong = product(shifted, images)
+        wrong -= weighed[:, :inside]
+        sizes = column_norms(self.comm, weighed[:, :inside])
+        if not np.all(column_norms(self.comm, wrong) <= RELATION * sizes):
+            return False
+        self.known = np.eye(self.size, inside, dtype=self.basis.dtype)
+        self.images = images
+        return True
 
     def times_factor(self, block: Block, weighed: Block) -> Block:
         """Return K block for a Hermitian K, of a block and B times it.  (Collective.)"""

@@ -81,6 +81,8 @@ class Pencil(CollectiveContext):
         pencil; None: closing pairs frees it.
     one_pattern : bool
         Promise of the model that made the pencil: refills never change the nonzero pattern.
+    structure : PETSc.Mat.Structure
+        What is known of B's nonzero pattern beside that of A.
     version : int
         Raised whenever the entries change in place; eigenpairs remember theirs.
     B_proved : bool
@@ -113,7 +115,7 @@ class Pencil(CollectiveContext):
         self.version = 0
         self.B_proved = False
         self.kept: KeptFactor | None = None
-        self.one_pattern = False
+        self.one_pattern, self.structure = False, PETSc.Mat.Structure.UNKNOWN_NONZERO_PATTERN
         self.point: dict[str, tuple[int, bytes]] | None = None
         self._declared = problem_type
         self._owned = owned
@@ -265,7 +267,7 @@ class Pencil(CollectiveContext):
         if self.B is None:
             mat.shift(-sigma)
         else:
-            mat.axpy(-sigma, self.B, structure=PETSc.Mat.Structure.UNKNOWN_NONZERO_PATTERN)
+            mat.axpy(-sigma, self.B, structure=self.structure)
         return mat
 
     def set_near_null_space(self, space: NearNullSpace) -> None:

@@ -85,7 +85,7 @@ def has_flat_graph(mat: PETSc.Mat, *, smallest: int = SMALLEST) -> bool:
 
 
 def _is_flat(mat: PETSc.Mat) -> bool:
-    offsets, columns, _ = mat.getValuesCSR()
+    offsets, columns = mat.getRowIJ()
     n = len(offsets) - 1
     starts = (np.arange(STARTS) + 0.5) * n / STARTS
     dimensions = [_dimension((offsets, columns), int(start)) for start in starts]

@@ -67,6 +67,7 @@ GROUPS = [
     [
         {"adjoint_settings", "bordered_matrix", "invariant_subspace"},
         {"bordered_solver", "krylov_space"},
+        {"started_spaces"},
         {"block_krylov", "bordered"},
         {"deflated_cg", "near_factors"},
         {"pair_systems"},
