@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -11,7 +12,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
-from geneig_adjoint.adjoint import adjoint_vectors
+from geneig_adjoint.adjoint import Contraction, adjoint_vectors
 from geneig_adjoint.adjoint_settings import AdjointSettings, Strategy
 from geneig_adjoint.cluster_safety import check_cluster_safety
 from geneig_adjoint.collective import check_equal_input, raise_together
@@ -191,6 +192,42 @@ def values_and_gradients(
 
     Collective. ``results``: what `evaluate` gave for them; None: they are called here.
     """
+    found = adjoints(model, p, pairs, objectives, settings, results=results)
+    return [(adjoint.value, contracted(model, p, pairs, adjoint)) for adjoint in found]
+
+
+@dataclass(frozen=True, eq=False)
+class Adjoint:
+    """What is known of an objective before its contraction with the derivatives of A and B.
+
+    Attributes
+    ----------
+    value : float
+    contraction : Contraction
+        Adjoint vectors.
+    explicit : mapping or None
+        Its explicit derivative, in the structure of p.
+
+    """
+
+    value: float
+    contraction: Contraction
+    explicit: Mapping[str, Any] | None = None
+
+
+def adjoints(
+    model: Model,
+    p: Parameters,
+    pairs: Eigenpairs,
+    objectives: Sequence[Objective],
+    settings: AdjointSettings,
+    *,
+    results: Sequence[tuple[float, EigenCotangent]] | None = None,
+) -> list[Adjoint]:
+    """Return value and adjoint vectors of several objectives that share their solves.
+
+    Collective. The first half of `values_and_gradients`; `contracted` is the second.
+    """
     pairs.check_current()
     check_point(pairs, p)
     kind = settings.strategy if isinstance(settings.strategy, str) else type(settings.strategy)
@@ -207,16 +244,24 @@ def values_and_gradients(
     for objective, cotangent in zip(objectives, cotangents, strict=True):
         check_cluster_safety(objective, pairs, p, cotangent)
     contractions = adjoint_vectors(pairs, cotangents, settings)
-    found = []
-    for (value, cotangent), contraction in zip(results, contractions, strict=True):
-        total = model.contract(p, *contraction.blocks(pairs.pencil.n_local))
-        raise_together(pairs.comm, params.structure_error("contract", p, total))
-        total = EstimatedGradient((name, total[name]) for name in p)
-        total.relative_error = contraction.relative_error
-        if cotangent.parameters is not None:
-            params.add_scaled(total, 1.0, cotangent.parameters)
-        found.append((value, total))
-    return found
+    return [
+        Adjoint(value, contraction, cotangent.parameters)
+        for (value, cotangent), contraction in zip(results, contractions, strict=True)
+    ]
+
+
+def contracted(
+    model: Model, p: Parameters, pairs: Eigenpairs, adjoint: Adjoint
+) -> EstimatedGradient:
+    """Return the gradient that adjoint vectors stand for.  (Collective.)"""
+    contraction = adjoint.contraction
+    total = model.contract(p, *contraction.blocks(pairs.pencil.n_local))
+    raise_together(pairs.comm, params.structure_error("contract", p, total))
+    total = EstimatedGradient((name, total[name]) for name in p)
+    total.relative_error = contraction.relative_error
+    if adjoint.explicit is not None:
+        params.add_scaled(total, 1.0, adjoint.explicit)
+    return total
 
 
 def check_point(pairs: Eigenpairs, p: Parameters) -> None:
