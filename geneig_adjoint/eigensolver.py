@@ -210,9 +210,7 @@ def _run(
 
 
 def _report_restart(eps: SLEPc.EPS, restarts: int, converged: int, *_: object) -> None:
-    report(
-        "eigensolve", converged=converged, wanted=int(eps.getDimensions()[0]), restarts=restarts
-    )
+    report("eigensolve", converged=converged, wanted=int(eps.getDimensions()[0]), restarts=restarts)
 
 
 def _raise_problem(found: RightPairs, wanted: Wanted, sigma: complex | None) -> None:

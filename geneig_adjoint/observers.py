@@ -27,10 +27,11 @@ def observed(callback: Observer) -> Iterator[None]:
     """Tell a function what the computations inside a block are doing.
 
     Not collective. ``callback(event, numbers)`` is called on this rank, with numbers of this
-    rank. It must not communicate. Events are ``"eigensolve"`` (``converged`` pairs of
-    ``wanted``, ``restarts``), ``"adjoint"`` (``solved`` columns of ``columns``, ``iterations``)
-    and ``"contraction"`` (``elements`` of ``total``). An exception of the callback silences it
-    and is raised at the end of the block: it must not pass through PETSc.
+    rank; it must not communicate. Events are ``"eigensolve"`` (``converged`` pairs of ``wanted``,
+    ``restarts``), ``"adjoint"`` (``solved`` of ``columns`` or systems, and ``iterations`` where
+    all are solved together) and ``"contraction"`` (``elements`` of ``total``). An exception of
+    the callback silences it and is raised at the end of the block: it must not pass through
+    PETSc.
 
     Parameters
     ----------

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from mpi4py import MPI
 from resumable_studies import OWN, STUDIES, assert_alike, outcome_of, stop_at
 from study_files import result, study_folder
 

@@ -18,6 +18,7 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint.adjoint import Contraction
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.errors import GeneigError, StudyError
+from geneig_adjoint.observers import observed
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sensitivity import Adjoint
 from geneig_adjoint.study.build import Problem
@@ -196,6 +197,8 @@ class Checkpoint:
     ----------
     saves : int
         How often the file was written.
+    took : float
+        Seconds it took last.
 
     """
 
@@ -206,7 +209,7 @@ class Checkpoint:
         self._path = study.directory / NAME
         self._wanted = study.output.get("checkpoint", True)
         self._about: dict[str, Any] = {}
-        self._ended, self._took = -np.inf, 0.0
+        self._ended, self.took = -np.inf, 0.0
         self.saves = 0
 
     @property
@@ -217,9 +220,11 @@ class Checkpoint:
     def about(self) -> dict[str, Any]:
         """Return what identifies this run.  (Collective.)"""
         if not self._about:
+            with observed(lambda *_: None):  # no progress of a step
+                found = probes(self._problem, self._pencil)
             self._about = {
                 "study": self._digests,
-                "probes": probes(self._problem, self._pencil),
+                "probes": found,
                 "scalars": _petsc.SCALAR_NAME,
                 "ranks": self._problem.comm.size,
                 "versions": versions(),
@@ -234,7 +239,7 @@ class Checkpoint:
         """
         comm = self._problem.comm
         begin = time.perf_counter()
-        due = comm.bcast(always or begin - self._ended >= self._took, root=0)
+        due = comm.bcast(always or begin - self._ended >= self.took, root=0)
         if not due or not self._wanted:
             return None
         writer = CheckpointWriter(comm, self._path)
@@ -246,7 +251,7 @@ class Checkpoint:
         _write_outcome(writer, work)
         wrong = writer.commit()
         self._ended = time.perf_counter()
-        self._took = self._ended - begin
+        self.took = self._ended - begin
         self.saves += wrong is None
         return wrong
 

@@ -108,7 +108,8 @@ class Differentiation:
             self.steps.note(f"{self.checkpoint.path} cannot be written, the run goes on: {wrong}")
         if self.checkpoint.saves > before:
             done = sum(map(work.finished, self.objectives))
-            self.steps.kept(finished=done, adjoints=len(work.adjoints))
+            took = round(self.checkpoint.took, 3)
+            self.steps.kept(took=took, finished=done, adjoints=len(work.adjoints))
         return self.checkpoint.saves > 0
 
     def _adjoints(self, work: Work, names: list[str]) -> None:

@@ -34,6 +34,7 @@ class EventLog:
     def __init__(self, comm: MPI.Comm, path: Path) -> None:
         self._start = time.perf_counter()
         self._last: dict[tuple[str, str], float] = {}
+        self._waiting: dict[tuple[str, str], dict[str, Any]] = {}
         self._stream: TextIO | None = None
         if comm.rank == 0:
             self._tried(lambda: self._open(path))
@@ -54,10 +55,19 @@ class EventLog:
 
     def progress(self, step: str, kind: str, numbers: dict[str, Any]) -> None:
         """Append numbers of a step unless some of this kind have just been written."""
-        now = time.perf_counter()
-        if self._stream is not None and now - self._last.get((step, kind), -EVERY) >= EVERY:
-            self._last[step, kind] = now
+        now, key = time.perf_counter(), (step, kind)
+        if now - self._last.get(key, -EVERY) >= EVERY:
+            self._last[key] = now
+            self._waiting.pop(key, None)
             self.write("progress", step, of=kind, **numbers)
+        else:
+            self._waiting[key] = numbers
+
+    def end_progress(self, step: str) -> None:
+        """Append the last numbers of a step."""
+        for name, kind in [key for key in self._waiting if key[0] == step]:
+            self.write("progress", name, of=kind, **self._waiting.pop((name, kind)))
+            del self._last[name, kind]
 
     def close(self) -> None:
         """Close the file."""
@@ -66,7 +76,7 @@ class EventLog:
         self._stream = None
 
     def _open(self, path: Path) -> None:
-        cut = path.exists() and not path.read_bytes()[-1:] in {b"", b"\n"}
+        cut = path.exists() and path.read_bytes()[-1:] not in {b"", b"\n"}
         self._stream = path.open("a", encoding="utf-8")
         if cut:  # by a kill: what comes next must not continue that line
             self._append("")

@@ -15,7 +15,7 @@ EVERY = {True: 0.2, False: 10.0}
 """Seconds between two looks inside a step: on a terminal, and in a log."""
 TEXTS = {
     "eigensolve": "{converged} of {wanted} pairs after {restarts} restarts",
-    "adjoint": "{solved} of {columns} columns solved, {iterations} iterations",
+    "adjoint": "{solved} of {columns} adjoint systems",
     "contraction": "{elements} of {total} elements of rank 0",
 }
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint import exit_codes
-from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.conditioning import residual_limit
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs

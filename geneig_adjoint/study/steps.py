@@ -76,6 +76,7 @@ class Steps:
             yield
         finally:
             self._names.pop()
+        self.log.end_progress(name)
         self.log.write("end", name, took=round(time.perf_counter() - begin, 3))
 
     def note(self, text: str) -> None:
@@ -83,7 +84,7 @@ class Steps:
         self.log.write("note", self._where, text=text)
         self.progress.say(f"note: {text}")
 
-    def kept(self, **numbers: int) -> None:
+    def kept(self, **numbers: float) -> None:
         """Write down that there is a new checkpoint.  (Not collective.)"""
         self.log.write("checkpoint", self._where, **numbers)
 
