@@ -72,22 +72,24 @@ def what_is_left(folder):
 
 
 def campaign(folder, seed, kills, seconds=1.2):
-    """Kill a run several times, let it end, compare; return what each kill has left."""
+    """Kill a run several times, let it end, compare; return what each kill has left.
+
+    A run that ended before it could be killed is not in the list.
+    """
     chance = random.Random(seed)
     path = study_folder(folder, SLOW_TEXT, model=SLOW_MODEL)
-    assert main(["run", str(path), "--set", "output.directory=whole"]) == 0
+    code = main(["run", str(path), "--set", "output.directory=whole"])
+    assert code == 0, "the uninterrupted run"
     out, left = folder / "out", []
     for _ in range(kills):
-        code = killed_run(path, chance, seconds)
-        left.append(f"{what_is_left(out)} (exit {code})")
+        if killed_run(path, chance, seconds) != 0:
+            left.append(what_is_left(out))
         if (out / "result.json").exists() and not (out / "checkpoint.h5").exists():
             break
     else:
-        assert main(["run", str(path), "--resume"]) == 0
+        code = main(["run", str(path), "--resume"])
+        assert code == 0, f"exit {code} after {left}"
     assert_alike(outcome_of(out), outcome_of(folder / "whole"))
-    assert sorted(file.name for file in out.iterdir()) == [
-        "events.jsonl",
-        "result.h5",
-        "result.json",
-    ]
+    names = {file.name for file in out.iterdir()}
+    assert names == {"events.jsonl", "result.h5", "result.json"}, (names, left)
     return left

@@ -123,3 +123,12 @@ def test_another_thread_runs_without_handlers(comm):
     thread.start()
     thread.join(timeout=10)
     assert seen == [None]
+
+
+def test_requests_may_be_nested(comm):
+    with StopRequest(comm) as outer:
+        with StopRequest(comm) as inner:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert inner.agreed() == "SIGTERM"
+            assert outer.agreed() is None
+        assert outer.agreed() == "SIGTERM"

@@ -171,14 +171,18 @@ def remove_leftovers(directory: Path) -> None:
 
 def _lives(process: int) -> bool:
     if process == os.getpid():
-        return False  # this run has written nothing yet
+        return False  # it writes nothing now
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except OSError:
         return True
-    return True
+    try:  # killed processes can be signalled until somebody has asked for their exit code
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+    except OSError:
+        return True
+    return state.split()[0] not in {"Z", "X"}
 
 
 class Checkpoint:
@@ -256,10 +260,14 @@ class Checkpoint:
         return wrong
 
     def remove(self) -> None:
-        """Remove the file: the results are in place.  (Not collective.)"""
+        """Remove the file: the results are in place.  (Not collective.)
+
+        Ranks of a killed run may have died after this one began: what they have left goes, too.
+        """
         if self._problem.comm.rank == 0:
             with suppress(OSError):
                 self._path.unlink()
+            remove_leftovers(self._path.parent)
 
     def restored(self, found: Found) -> Work | None:
         """Return the work of a checkpoint, None where its vectors cannot be used.

@@ -35,6 +35,8 @@ class StopRequest(AbstractContextManager["StopRequest"]):
         for number, before in self._before.items():
             # PETSc's own handlers are not Python's to give back.
             signal.signal(number, signal.SIG_DFL if before is None else before)
+            if number == self._seen and callable(before):
+                before(number, None)  # a request around this one must hear of it, too
         self._before = {}
 
     def _note(self, number: int, _: FrameType | None) -> None:
