@@ -30,7 +30,7 @@ _MODULE_OF = {
     "Eigenpairs": "eigenpairs",
     "ElementBlock": "element_blocks",
     "ElementModel": "elements",
-    "EstimatedGradient": "sensitivity",
+    "EstimatedGradient": "gradient_steps",
     "GaugeError": "errors",
     "GeneigError": "errors",
     "Ghosts": "ghosts",

@@ -75,7 +75,7 @@ GROUPS = [
     [
         {"cluster_safety", "cotangent_tangents", "error_estimate", "gauge"},
         {"adjoint"},
-        {"tangents"},
+        {"gradient_steps", "tangents"},
         {"sensitivity"},
         {"hessian", "repeated"},
     ],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,26 +14,24 @@ import numpy as np
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint.adjoint import Contraction
-from geneig_adjoint.collective import raise_together
-from geneig_adjoint.errors import GeneigError, StudyError
+from geneig_adjoint.errors import StudyError
+from geneig_adjoint.gradient_steps import Adjoint
 from geneig_adjoint.observers import observed
 from geneig_adjoint.pencil import Pencil
-from geneig_adjoint.sensitivity import Adjoint
 from geneig_adjoint.study.build import Problem
 from geneig_adjoint.study.checkpoint_file import CheckpointReader, CheckpointWriter, read_rows
+from geneig_adjoint.study.earlier_runs import NAME, Found, remove_leftovers
 from geneig_adjoint.study.identity import probes, same_probes
 from geneig_adjoint.study.kept_pairs import read_block, read_pairs, write_block, write_pairs
 from geneig_adjoint.study.results import Outcome, Pairs, versions
 from geneig_adjoint.study.settings import Study
 
 if TYPE_CHECKING:
-    from mpi4py import MPI
+    pass
 
-NAME = "checkpoint.h5"
 SIDES = ("left_a", "left_b", "right")
 AGREE = 1e-8
 """Eigenvalues solved for again differ by less, relative to the largest of them."""
-LEFTOVER = re.compile(r"\.\w+\.(\d+)\.(json|h5|vtu)")
 
 
 @dataclass
@@ -62,127 +58,6 @@ class Work:
     def finished(self, name: str) -> bool:
         """Tell whether nothing is left to do for an objective."""
         return name in self.outcome.gradients or name in self.outcome.failures
-
-
-@dataclass(frozen=True)
-class Found:
-    """A checkpoint of the same study.
-
-    Attributes
-    ----------
-    about : dict
-        Which run has written it.
-    reader : CheckpointReader or None
-        On rank 0.
-
-    """
-
-    about: dict[str, Any]
-    reader: CheckpointReader | None
-
-    @property
-    def text(self) -> str:
-        """Where it comes from."""
-        ranks = self.about["ranks"]
-        return f"{ranks} rank{'s' if ranks > 1 else ''} at {self.about['written']}"
-
-    def close(self) -> None:
-        """Close the file."""
-        if self.reader is not None:
-            self.reader.close()
-
-
-def found_checkpoint(
-    study: Study, comm: MPI.Comm, digests: dict[str, str], *, resume: bool
-) -> Found | None:
-    """Return the checkpoint a run is to go on from, None: it starts from the beginning.
-
-    Collective. ``digests``: `study_digests`, on rank 0.
-
-    Raises
-    ------
-    StudyError
-        An unfinished run that would be lost, or one of another study or build.
-    InputError
-        A file that was cut or damaged.
-
-    """
-    error: Exception | None = None
-    found: Found | None = None
-    if comm.rank == 0:
-        try:
-            found = _found(study, digests, resume=resume)
-        except (GeneigError, OSError) as caught:
-            error = caught
-    raise_together(comm, error)
-    about = comm.bcast(None if found is None else found.about, root=0)
-    if about is None:
-        return None
-    return found or Found(about, None)
-
-
-def _found(study: Study, digests: dict[str, str], *, resume: bool) -> Found | None:
-    path = study.directory / NAME
-    if not path.exists():
-        return None
-    if not resume and study.output.get("overwrite", False):
-        path.unlink()
-        return None
-    if not resume:
-        raise StudyError(
-            f"an unfinished run must not be lost by accident, got {path}; go on with --resume, "
-            "or start over with --overwrite"
-        )
-    reader = CheckpointReader(path)
-    about = reader.json("about")
-    old = about["study"]
-    changed = [name for name in {**old, **digests} if old.get(name) != digests.get(name)]
-    if changed:
-        raise StudyError(
-            f"only the same study can be resumed, got changes in {_tables(changed)} (or in files "
-            f"named there) since {path} was written; undo them, or start over with --overwrite"
-        )
-    if about["scalars"] != _petsc.SCALAR_NAME:
-        raise StudyError(
-            f"a run must be resumed with the scalars it was started with, {about['scalars']}, got "
-            f"PETSc's {_petsc.SCALAR_NAME} build; choose the other one, or start over with "
-            "--overwrite"
-        )
-    return Found(about, reader)
-
-
-def _tables(names: list[str]) -> str:
-    shown = {"derivatives": "[[derivative]]", "objectives": "[[objective]]"}
-    return ", ".join(shown.get(name, f"[{name}]") for name in names)
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Remove temporary files that killed runs have left.  (Not collective: one rank.)
-
-    A folder of results belongs to one run at a time; files of a process that lives on this
-    machine are left alone all the same.
-    """
-    for path in directory.glob(".*"):
-        found = LEFTOVER.fullmatch(path.name)
-        if found is not None and not _lives(int(found[1])):
-            with suppress(OSError):
-                path.unlink()
-
-
-def _lives(process: int) -> bool:
-    if process == os.getpid():
-        return False  # it writes nothing now
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    try:  # killed processes can be signalled until somebody has asked for their exit code
-        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2]
-    except OSError:
-        return True
-    return state.split()[0] not in {"Z", "X"}
 
 
 class Checkpoint:

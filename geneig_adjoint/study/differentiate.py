@@ -20,8 +20,8 @@ from geneig_adjoint.errors import (
     InputError,
 )
 from geneig_adjoint.evaluation import Objective, evaluate
+from geneig_adjoint.gradient_steps import adjoints, contracted
 from geneig_adjoint.io import gathered
-from geneig_adjoint.sensitivity import adjoints, contracted
 from geneig_adjoint.study.build import Problem
 from geneig_adjoint.study.checkpoint import Checkpoint, Work
 from geneig_adjoint.study.results import Outcome

@@ -21,14 +21,9 @@ from geneig_adjoint.refactored import refactored
 from geneig_adjoint.sensitivity import adjoint_settings
 from geneig_adjoint.solve import solve_eigenproblem
 from geneig_adjoint.study.build import Problem, build_objectives, build_problem
-from geneig_adjoint.study.checkpoint import (
-    Checkpoint,
-    Found,
-    Work,
-    found_checkpoint,
-    remove_leftovers,
-)
+from geneig_adjoint.study.checkpoint import Checkpoint, Work
 from geneig_adjoint.study.differentiate import Differentiation
+from geneig_adjoint.study.earlier_runs import Found, found_checkpoint, remove_leftovers
 from geneig_adjoint.study.identity import study_digests
 from geneig_adjoint.study.kept_pairs import again, with_notes
 from geneig_adjoint.study.options import unread_options
