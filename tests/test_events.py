@@ -66,6 +66,8 @@ def test_events_of_several_runs_follow_each_other(tmp_path, comm, monkeypatch):
     run_study(read_study(path), comm, resume=True)
     lines = (tmp_path / "out" / "events.jsonl").read_text().splitlines()
     found = [json.loads(line) for line in lines if line and not line.startswith('{"cut')]
+    runs = [item for item in found if item["step"] == "run" and item["event"] == "begin"]
+    assert [item["ranks"] for item in runs] == [1, 1]
     ends = [item for item in found if item["step"] == "run" and item["event"] == "end"]
     assert [item["code"] for item in ends] == [75, 0]
     assert "stopped on request" in ends[0]["error"]
@@ -178,15 +180,22 @@ def test_observers_change_nothing_and_nobody_listening_costs_nothing(comm, monke
 
 
 def test_an_observer_that_fails_is_silenced_and_its_error_kept(comm):
-    calls = []
+    calls, done = [], []
 
     def failing(*_):
         calls.append(1)
         raise KeyError("mine")
 
+    def solve():
+        model, p = chain(30, comm), chain_parameters(30)
+        with model.assemble(p) as pencil, ga.observed(failing):
+            ga.solve_eigenproblem(pencil, count=3, target=0.0).close()
+            done.append("solved")
+
     with pytest.raises(KeyError, match="mine"):
-        differentiated(comm, failing)
+        solve()
     assert calls == [1]
+    assert done == ["solved"]
 
 
 def test_observers_may_be_nested():

@@ -11,7 +11,7 @@ from geneig_adjoint import exit_codes
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.conditioning import residual_limit
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
-from geneig_adjoint.errors import ConvergenceError, InputError, MissingEigenvaluesError
+from geneig_adjoint.errors import ConvergenceError, InputError
 from geneig_adjoint.evaluation import Objective
 from geneig_adjoint.io import Mesh
 from geneig_adjoint.pencil import Pencil
@@ -196,10 +196,10 @@ def _partial_work(pencil: Pencil, error: ConvergenceError, comm: MPI.Comm) -> Wo
     pairs: Eigenpairs | None = error.pairs
     if comm.allreduce(int(pairs is None)) or pairs is None:
         return None
-    missing = isinstance(error, MissingEigenvaluesError)
+    # Not a number where pairs are known to be missing.
     good = error.residual_norm <= residual_limit(pairs.info.tolerance)
     work = Work(pencil.view.pairs(pairs))
-    work.outcome.failures[SOLVE] = f"{'' if good and not missing else UNNUMBERED}{error}"
+    work.outcome.failures[SOLVE] = f"{'' if good else UNNUMBERED}{error}"
     work.outcome.codes[SOLVE] = exit_codes.CONVERGENCE
     return work
 
