@@ -84,22 +84,23 @@ class Differentiation:
             self._contract(work, names)
         _sort(work.outcome, self.objectives)
 
-    def checkpoint_or_stop(self, work: Work) -> None:
-        """Keep what is done if it is worth it, and stop if that was asked for.  (Collective.)
+    def checkpoint_or_stop(self, work: Work, *, always: bool = False) -> None:
+        """Keep what is done if it is worth it, and stop if that was asked for.
 
-        When only results are to be written, the run goes on: nothing would be saved by stopping.
+        Collective. ``always``: keep it in any case. When only results are to be written, the run
+        goes on: nothing would be saved by stopping.
         """
         signal = self.steps.requested()
         done = all(map(work.finished, self.objectives))
         stops = signal is not None and not done
-        kept = self.keep(work, always=stops)
+        kept = self._keep(work, always=always or stops)
         if stops:
             again = "nothing could be kept"
             if kept:
                 again = f"give the same command with --resume to go on from {self.checkpoint.path}"
             self.steps.stop(str(signal), again)
 
-    def keep(self, work: Work, *, always: bool) -> bool:
+    def _keep(self, work: Work, *, always: bool) -> bool:
         """Write a checkpoint if it is worth it; tell whether there is one.  (Collective.)"""
         work.timings = {**work.timings, **self.steps.progress.timings}
         before = self.checkpoint.saves

@@ -132,11 +132,10 @@ class _Run:
         work = None if self.found is None else task.checkpoint.restored(self.found)
         if work is None:
             work = self._newly_solved(pencil)
+            self.opened.enter_context(work.pairs)
             if self.found is not None:
                 task.checkpoint.check_values(self.found, work.pairs)
-            self.opened.enter_context(work.pairs)
-            task.keep(work, always=True)
-            task.checkpoint_or_stop(work)
+            task.checkpoint_or_stop(work, always=True)
             return work
         assert self.found is not None
         self.steps.note(f"resumed what {self.found.text} had kept")
