@@ -23,6 +23,7 @@ from geneig_adjoint.collective import column_norms, largest_over_ranks
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.krylov_space import KrylovSpace, padded
 from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.observers import report
 from geneig_adjoint.started_spaces import begun, held
 from geneig_adjoint.tall_blocks import add_product, product, sums
 
@@ -318,6 +319,8 @@ class BlockKrylov:
             history.append(errors)
             stalled = len(history) > STALLED and errors > 0.5 * history[-1 - STALLED]
             (open_,) = np.nonzero((errors > MARGIN * self._rtol) & ~np.asarray(stalled))
+            done = len(systems) - open_.size
+            report("adjoint", solved=done, columns=len(systems), iterations=len(history))
             if len(history) == STEPS or not open_.size:
                 break
             weights = np.abs(shifts[open_]) / work.lengths[open_]

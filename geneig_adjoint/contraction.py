@@ -14,6 +14,7 @@ from geneig_adjoint.energies import cached, energies, products
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.ghosts import Ghosts
 from geneig_adjoint.kernels import Kernel, ScaledKernel
+from geneig_adjoint.observers import report
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -86,6 +87,7 @@ class ElementSides:
                     yield i, rows, energy_of[i][rows]
                 else:  # arrays of its own: a kernel of a user may change them
                     yield i, rows, self._at(matrix, rows), self._at("right", rows)
+            report("contraction", elements=rows.stop, total=self.ghosts.shape[0])
 
     def energies(self, terms: Sequence[tuple[str, Block]]) -> list[Block]:
         """Return Re sum_j left_j^H K right_j of every element, for several blocks.

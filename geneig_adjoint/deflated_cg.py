@@ -26,6 +26,7 @@ from geneig_adjoint.block_krylov import Solution, System
 from geneig_adjoint.collective import inner
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.observers import report
 
 ITERATIONS = 1000
 """Of one pass; what needs more is left to other strategies."""
@@ -176,7 +177,8 @@ class DeflatedCG:
         history = [_Coefficients() for _ in range(count)]
         on, p = np.arange(count), z
         energies, rz = self._energies(w), column_dots(comm, r, z).real
-        for _ in range(ITERATIONS):
+        for iteration in range(ITERATIONS):
+            report("adjoint", solved=count - on.size, columns=count, iterations=iteration)
             if not on.size:
                 break
             q = self._product(p, lam[on])

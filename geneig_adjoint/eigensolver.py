@@ -33,6 +33,7 @@ from geneig_adjoint.inner_solver import (
     next_method,
     singular_error,
 )
+from geneig_adjoint.observers import is_observed, report
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.preconditioned_pairs import FOUND, lowest_pairs
 from geneig_adjoint.right_pairs import (
@@ -204,10 +205,16 @@ def _run(
         eps.setAttr(FOUND, lowest)
         if lowest is None:
             watch_ritz_values(eps, pencil, wanted)
+            if is_observed():
+                eps.setMonitor(_report_restart)
             eps.solve()
         pencil.raise_callback_error()
         check_inner_solve(eps.getST().getKSP(), "the eigensolve")
     return wanted, () if lowest is None else (lowest.note,)
+
+
+def _report_restart(eps: SLEPc.EPS, restarts: int, converged: int, *_: object) -> None:
+    report("eigensolve", converged=converged, wanted=int(eps.getDimensions()[0]), restarts=restarts)
 
 
 def _raise_problem(found: RightPairs, wanted: Wanted, sigma: complex | None) -> None:

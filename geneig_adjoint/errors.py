@@ -29,6 +29,10 @@ class StudyError(InputError):
     """A study file or the command line says something that cannot be done."""
 
 
+class StoppedError(GeneigError):
+    """A run was asked to stop and has done so; it can be continued."""
+
+
 class MissingPackageError(GeneigError, ImportError):
     """An optional package is needed and not there; the message says how to get it."""
 

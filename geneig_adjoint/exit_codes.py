@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from geneig_adjoint.errors import (
     ConstrainedRowError,
     ConvergenceError,
@@ -10,6 +12,7 @@ from geneig_adjoint.errors import (
     GaugeError,
     InputError,
     MissingPackageError,
+    StoppedError,
     StudyError,
 )
 
@@ -20,6 +23,7 @@ CONVERGENCE = 4
 VERIFICATION = 5
 MISSING_GRADIENT = 6
 INTERNAL = 70
+STOPPED = 75
 
 MEANINGS = {
     OK: "ok",
@@ -29,9 +33,11 @@ MEANINGS = {
     VERIFICATION: "verification failed",
     MISSING_GRADIENT: "some gradient does not exist (the others are written)",
     INTERNAL: "internal error",
+    STOPPED: "stopped on request, to be continued with --resume",
 }
 
 OF_ERRORS: tuple[tuple[type[BaseException], int], ...] = (
+    (StoppedError, STOPPED),
     (StudyError, STUDY),
     (MissingPackageError, STUDY),
     (ConstrainedRowError, MISSING_GRADIENT),
@@ -42,6 +48,15 @@ OF_ERRORS: tuple[tuple[type[BaseException], int], ...] = (
     (GaugeError, MISSING_GRADIENT),
 )
 """The first that fits an exception; all others are internal."""
+
+
+WORST_FIRST = (INTERNAL, CONVERGENCE, MISSING_GRADIENT)
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Return the exit code of a run in which some parts have failed.  (Not collective.)"""
+    found = set(codes)
+    return next((code for code in WORST_FIRST if code in found), OK)
 
 
 def of_error(error: BaseException) -> int:

@@ -212,7 +212,10 @@ class SpectralTransformation:
 
         Not collective. All but the last span a space whose image under K^-1 M they hold.
         """
-        if self.scaling is not None or self.eps.getType() != SLEPc.EPS.Type.KRYLOVSCHUR:
+        unsolved = self.eps.getConvergedReason() == SLEPc.EPS.ConvergedReason.ITERATING
+        if self.scaling is not None or unsolved:
+            return None
+        if self.eps.getType() != SLEPc.EPS.Type.KRYLOVSCHUR:
             return None
         vectors = self.eps.getBV()
         columns = min(vectors.getSizes()[1], self.eps.getDimensions()[1] + 1)

@@ -38,12 +38,13 @@ from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.evaluation import Objective, evaluate, objective_name
 from geneig_adjoint.gauge import project_cotangent, project_tangent
+from geneig_adjoint.gradient_steps import check_explicit, check_point
 from geneig_adjoint.models import checked_tangent, has_hermitian_tangent
 from geneig_adjoint.moving_rows import with_moving_rows
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pair_systems import Question, Steps, Task, run
 from geneig_adjoint.parameters import Gradient, Parameters
-from geneig_adjoint.sensitivity import agreed_settings, check_explicit, check_point
+from geneig_adjoint.sensitivity import agreed_settings
 from geneig_adjoint.structures import rebuilt
 from geneig_adjoint.tangents import tangents
 

@@ -31,6 +31,7 @@ from geneig_adjoint.near_factors import (
     keep,
     kept_system,
 )
+from geneig_adjoint.observers import report
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +83,9 @@ def run(pairs: Eigenpairs, tasks: Iterable[Task], settings: AdjointSettings) -> 
     if solver is not None:
         _run_together(pairs, tasks, settings, solver)
     else:
-        for task in tasks:
+        for number, task in enumerate(tasks, start=1):
             _run_alone(pairs, task, settings)
+            report("adjoint", solved=number, columns=len(tasks))
     return [task.result for task in tasks]
 
 

@@ -23,6 +23,7 @@ from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.collective import inner
 from geneig_adjoint.inner_solver import account_of
 from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.observers import report
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.symmetry import is_positive
 from geneig_adjoint.wanted import Wanted
@@ -134,6 +135,9 @@ class _Davidson:
                 return None
             errors[np.abs(theta - before) > MOVED * (theta - self._sigma)] = np.inf
             before, open_ = theta, np.flatnonzero(errors > self._limit(theta))
+            needed = self._needed(theta)
+            good = int(np.setdiff1d(needed, open_).size)
+            report("eigensolve", converged=good, wanted=needed.size, restarts=iteration)
             z = self._measured(theta, turn, errors, open_)
             if z is not None and not self._is_ahead(theta, errors):
                 # A copy that came late may have moved others to places that were not looked at.

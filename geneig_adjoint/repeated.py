@@ -33,11 +33,11 @@ from geneig_adjoint.collective import (
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import DefectiveEigenvalueError, InputError
+from geneig_adjoint.gradient_steps import check_point
 from geneig_adjoint.indices import single_index_error
 from geneig_adjoint.models import Model, checked_tangent
 from geneig_adjoint.moving_rows import with_moving_rows
 from geneig_adjoint.parameters import Parameters
-from geneig_adjoint.sensitivity import check_point
 
 LARGEST_CONDITION = 1e6
 """Of a cluster: vectors exact to 1e-12 leave its derivatives exact to 1e-6, and what is split

@@ -13,7 +13,7 @@ README = PACKAGE.parent / "README.md"
 # Lowest first: groups are the rows of the README's table, each a list of layers.  io, adapters,
 # study and commands are packages: one layer each, free inside.
 GROUPS = [
-    [{"errors", "_types", "_version"}],
+    [{"errors", "_types", "_version", "observers"}],
     [
         {"_petsc", "collective", "csr_matrices", "exchange"},
         {"assembly", "block_solves", "factor_copies", "ghosts", "tall_blocks"},
@@ -77,14 +77,14 @@ GROUPS = [
         {"completeness", "eps_setup", "equilibration", "preconditioned_pairs", "right_pairs"},
         {"definiteness", "rows_beside", "simple_pairs"},
         {"eigensolver", "left_vectors"},
-        {"finished_pairs"},
+        {"finished_pairs", "refactored"},
         {"solve"},
         {"quadratic_solve"},
     ],
     [
         {"cluster_safety", "cotangent_tangents", "error_estimate", "gauge"},
         {"adjoint"},
-        {"tangents"},
+        {"gradient_steps", "tangents"},
         {"sensitivity"},
         {"hessian", "repeated"},
     ],

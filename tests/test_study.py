@@ -146,15 +146,17 @@ def test_results_that_cannot_be_moved_into_place_leave_nothing(tmp_path, comm):
     (tmp_path / "out" / "result.h5" / "taken").mkdir(parents=True)
     with pytest.raises(StudyError, match=r"results must be writable, got .* make room"):
         run(path, comm)
-    assert os.listdir(tmp_path / "out") == ["result.h5"]
+    # What was computed is kept: there may be room when the run is resumed.
+    assert sorted(os.listdir(tmp_path / "out")) == ["checkpoint.h5", "events.jsonl", "result.h5"]
 
 
 def test_failure_while_writing_leaves_the_old_results(tmp_path, comm, monkeypatch):
     path = study_folder(tmp_path)
     write_chain(tmp_path / "elements.h5", chain_mesh())
     _, folder = run(path, comm)
-    old = {name: (folder / name).read_bytes() for name in os.listdir(folder)}
-    assert set(old) == {"result.json", "result.h5", "modes.vtu"}
+    names = {"result.json", "result.h5", "modes.vtu"}
+    assert set(os.listdir(folder)) == {*names, "events.jsonl"}
+    old = {name: (folder / name).read_bytes() for name in names}
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -162,7 +164,8 @@ def test_failure_while_writing_leaves_the_old_results(tmp_path, comm, monkeypatc
     monkeypatch.setattr("geneig_adjoint.study.results.write_vtu", full)
     with pytest.raises(StudyError, match="got No space left on device"):
         run(path, comm, "output.overwrite=true", "solver.count=3")
-    assert {name: (folder / name).read_bytes() for name in os.listdir(folder)} == old
+    assert set(os.listdir(folder)) == {*names, "events.jsonl", "checkpoint.h5"}
+    assert {name: (folder / name).read_bytes() for name in names} == old
 
 
 def test_missing_meshio_costs_the_picture_only(tmp_path, comm, monkeypatch, capsys):
@@ -170,7 +173,7 @@ def test_missing_meshio_costs_the_picture_only(tmp_path, comm, monkeypatch, caps
     write_chain(tmp_path / "elements.h5", chain_mesh())
     monkeypatch.setattr("geneig_adjoint.study.results.find_spec", lambda name: None)
     _, folder = run(path, comm)
-    assert sorted(os.listdir(folder)) == ["result.h5", "result.json"]
+    assert sorted(os.listdir(folder)) == ["events.jsonl", "result.h5", "result.json"]
     assert re.search("pip install", result(folder)["notes"][0])
     assert "note: modes.vtu needs meshio" in capsys.readouterr().out
 

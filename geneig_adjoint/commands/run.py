@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint.commands._studies import add_study_arguments, chosen_study
-from geneig_adjoint.exit_codes import MISSING_GRADIENT, OK
+from geneig_adjoint.exit_codes import worst
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -16,7 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     add_study_arguments(parser)
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace results that exist already"
+        "--overwrite",
+        action="store_true",
+        help="replace results that exist already, and drop what an unfinished run has kept",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where the same study was stopped or killed; start if there is nothing to go on",
     )
 
 
@@ -25,4 +32,4 @@ def execute(chosen: Any, comm: MPI.Comm) -> int:
     from geneig_adjoint.study.run import run_study
 
     study = chosen_study(chosen, ["output.overwrite=true"] if chosen.overwrite else [])
-    return MISSING_GRADIENT if run_study(study, comm).failures else OK
+    return worst(run_study(study, comm, resume=chosen.resume).codes.values())

@@ -42,6 +42,8 @@ class Outcome:
         Objective -> estimated relative error of its gradient.
     failures : dict
         Objective -> why it has no gradient.
+    codes : dict
+        Objective -> exit code that its failure stands for.
 
     """
 
@@ -49,6 +51,7 @@ class Outcome:
     gradients: dict[str, dict[str, Any]] = field(default_factory=dict)
     gradient_errors: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    codes: dict[str, int] = field(default_factory=dict)
 
 
 def prepared_directory(study: Study) -> StudyError | None:

@@ -1,85 +1,212 @@
-"""`geneig-adjoint run`: solve, differentiate, write."""
+"""`geneig-adjoint run`: solve, differentiate, write; stopped and resumed between steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from geneig_adjoint import parameters as params
-from geneig_adjoint.adjoint_settings import AdjointSettings
+from geneig_adjoint import exit_codes
 from geneig_adjoint.collective import raise_together
+from geneig_adjoint.conditioning import residual_limit
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
-from geneig_adjoint.errors import (
-    ConstrainedRowError,
-    DefectiveEigenvalueError,
-    DegenerateEigenvalueError,
-    GaugeError,
-    InputError,
-)
-from geneig_adjoint.evaluation import Objective, evaluate
-from geneig_adjoint.io import Mesh, gathered
+from geneig_adjoint.errors import ConvergenceError, InputError
+from geneig_adjoint.evaluation import Objective
+from geneig_adjoint.io import Mesh
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.quadratic_pencil import QuadraticPencil
 from geneig_adjoint.quadratic_solve import solve_quadratic
-from geneig_adjoint.sensitivity import adjoint_settings, values_and_gradients
+from geneig_adjoint.refactored import refactored
+from geneig_adjoint.sensitivity import adjoint_settings
 from geneig_adjoint.solve import solve_eigenproblem
 from geneig_adjoint.study.build import Problem, build_objectives, build_problem
-from geneig_adjoint.study.progress import Progress
+from geneig_adjoint.study.checkpoint import Checkpoint, Work
+from geneig_adjoint.study.differentiate import Differentiation
+from geneig_adjoint.study.earlier_runs import Found, found_checkpoint, remove_leftovers
+from geneig_adjoint.study.identity import study_digests
+from geneig_adjoint.study.kept_pairs import again, with_notes
+from geneig_adjoint.study.options import unread_options
 from geneig_adjoint.study.results import Outcome, Pairs, prepared_directory, write_results
 from geneig_adjoint.study.settings import Study, about_the_study
+from geneig_adjoint.study.steps import Steps
 from geneig_adjoint.study.summary import summary
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-MISSING = (
-    ConstrainedRowError,
-    DegenerateEigenvalueError,
-    DefectiveEigenvalueError,
-    GaugeError,
-)
-"""Errors that mean: this derivative does not exist; the others are still worth having."""
+SOLVE = "solve eigenproblem"
 
 
-def run_study(study: Study, comm: MPI.Comm) -> Outcome:
+def run_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> Outcome:
     """Solve a study, differentiate its objectives and write the results.
 
-    Collective. Objectives whose gradient does not exist are listed under ``failures``
-    and the others are written.
+    Collective. Objectives whose gradient does not exist, or whose pairs were not found, are
+    listed under ``failures`` and the others are written. What is done is kept in
+    ``checkpoint.h5`` until the results are in place.
+
+    Parameters
+    ----------
+    study
+        What to do.
+    comm
+        Communicator.
+    resume
+        Go on from the checkpoint of an unfinished run, if there is one.
 
     Raises
     ------
     StudyError
-        Results that exist already, things a study cannot do.
+        Results or an unfinished run that exist already, things a study cannot do.
+    StoppedError
+        When SIGUSR1 or SIGTERM asked for it; the run can be resumed.
     InputError, ConvergenceError
         As in `solve_eigenproblem` and `gradient`.
 
     """
-    progress = Progress(comm)
     with about_the_study():
         settings = adjoint_settings(**study.adjoint_arguments())
-    raise_together(comm, prepared_directory(study) if comm.rank == 0 else None)
-    with ExitStack() as opened:
-        with progress.step("build model"):
-            problem = opened.enter_context(build_problem(study, comm))
-        with progress.step("assemble"):
-            pencil = opened.enter_context(problem.model.assemble(problem.p))
+    digests = study_digests(study) if comm.rank == 0 else {}
+    found = found_checkpoint(study, comm, digests, resume=resume)
+    raise_together(comm, _directory_error(study, found) if comm.rank == 0 else None)
+    with Steps(comm, study.directory) as steps, ExitStack() as opened:
+        if found is not None:
+            opened.callback(found.close)
+        run = _Run(study, comm, steps, opened, found)
+        problem, pencil, objectives = run.built()
+        checkpoint = Checkpoint(study, problem, pencil, digests)
+        task = Differentiation(problem, objectives, settings, steps, checkpoint)
+        run.stop_if_asked()
+        work = run.solved(task, pencil)
+        with steps.step(f"differentiate {len(objectives)} objectives"), about_the_study():
+            run.differentiate(task, work)
+        _write(run, problem, work)
+        checkpoint.remove()
+    return work.outcome
+
+
+def _directory_error(study: Study, found: Found | None) -> Exception | None:
+    """Prepare the output folder on one rank, or say what is wrong with it."""
+    if found is not None:  # it was allowed to write here when it began
+        study = replace(study, output={**study.output, "overwrite": True})
+    error = prepared_directory(study)
+    if error is None:
+        remove_leftovers(study.directory)
+    return error
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run before its derivatives.  (Collective.)"""
+
+    study: Study
+    comm: MPI.Comm
+    steps: Steps
+    opened: ExitStack
+    found: Found | None
+
+    def built(self) -> tuple[Problem, Pencil, dict[str, Objective]]:
+        """Return the model, its matrices and the objectives."""
+        study, comm, steps = self.study, self.comm, self.steps
+        with steps.step("build model"):
+            problem = self.opened.enter_context(build_problem(study, comm))
+        self.stop_if_asked()
+        with steps.step("assemble"):
+            pencil = self.opened.enter_context(problem.model.assemble(problem.p))
         # Before the long part: a typing error should not cost a solve.
         rows = pencil.view.rows(pencil)
         objectives = build_objectives(study, problem, rows, comm)
         n = comm.allreduce(rows[1] - rows[0])
         raise_together(comm, _mesh_error(problem.mesh, n))
-        with progress.step("solve eigenproblem"), about_the_study():
-            pairs = _solved(pencil, study.solver_arguments())
-            opened.enter_context(pairs)
-        with progress.step(f"differentiate {len(objectives)} objectives"), about_the_study():
-            outcome = _differentiated(problem, pairs, objectives, settings)
-        with progress.step("write results"):
-            notes = write_results(study, problem, pairs, outcome=outcome, timings=progress.timings)
-        if comm.rank == 0:
-            print(summary(pairs, outcome, notes, directory=study.directory))
-    return outcome
+        return problem, pencil, objectives
+
+    def stop_if_asked(self) -> None:
+        """Stop before anything is worth keeping, if that was asked for."""
+        signal = self.steps.requested()
+        if signal is not None:
+            text = "there is nothing new to keep: give the same command with --resume"
+            self.steps.stop(signal, text)
+
+    def solved(self, task: Differentiation, pencil: Pencil) -> Work:
+        """Return the eigenpairs, from the checkpoint or from a solve, with what else is done."""
+        work = None if self.found is None else task.checkpoint.restored(self.found)
+        if work is None:
+            work = self._newly_solved(pencil)
+            self.opened.enter_context(work.pairs)
+            if self.found is not None:
+                task.checkpoint.check_values(self.found, work.pairs)
+            task.checkpoint_or_stop(work, always=True)
+            return work
+        assert self.found is not None
+        self.steps.note(f"resumed what {self.found.text} had kept")
+        work.pairs = with_notes(work.pairs, f"resumed from {self.found.text}")
+        needed = [
+            name
+            for name in task.objectives
+            if not work.finished(name) and name not in work.adjoints
+        ]
+        if needed:
+            with self.steps.part("factor"):
+                work.pairs = _with_factor(work.pairs, self.study)
+        self.opened.enter_context(work.pairs)
+        return work
+
+    def _newly_solved(self, pencil: Pencil) -> Work:
+        if self.found is not None:
+            self.steps.note(
+                f"the eigenproblem is solved again: {self.found.text} numbered the rows or the "
+                "parameters of the model in another way, so that only eigenvalues can be compared"
+            )
+        arguments = self.study.solver_arguments()
+        with self.steps.step(SOLVE), about_the_study():
+            try:
+                return Work(_solved(pencil, arguments))
+            except ConvergenceError as error:
+                work = _partial_work(pencil, error, self.comm)
+                if work is None:
+                    raise
+        self.steps.note(work.outcome.failures[SOLVE])
+        return work
+
+    def differentiate(self, task: Differentiation, work: Work) -> None:
+        """Find the derivatives of pairs whose numbers are known."""
+        failures = work.outcome.failures
+        if SOLVE not in failures:
+            task.run(work)
+            return
+        if failures[SOLVE].startswith(UNNUMBERED):
+            names = [name for name in task.objectives if not work.finished(name)]
+            for name in names:
+                failures[name] = "the numbers of the pairs are not known: some are missing"
+            return
+        replace(task, partial=True).run(work)
+
+
+UNNUMBERED = "pairs are missing: "
+"""What begins the reason of a failed solve that leaves open which pair is which."""
+
+
+def _partial_work(pencil: Pencil, error: ConvergenceError, comm: MPI.Comm) -> Work | None:
+    """Return what an eigensolve has found that failed, None: nothing.
+
+    Collective. Where good pairs are only too few, they are the first ones; where some were
+    refused or are known to be missing, nobody knows which is which.
+    """
+    pairs: Eigenpairs | None = error.pairs
+    if comm.allreduce(int(pairs is None)) or pairs is None:
+        return None
+    # Not a number where pairs are known to be missing.
+    good = error.residual_norm <= residual_limit(pairs.info.tolerance)
+    work = Work(pencil.view.pairs(pairs))
+    work.outcome.failures[SOLVE] = f"{'' if good else UNNUMBERED}{error}"
+    work.outcome.codes[SOLVE] = exit_codes.CONVERGENCE
+    return work
+
+
+def _with_factor(shown: Pairs, study: Study) -> Pairs:
+    pairs: Eigenpairs = linear_pairs(shown)
+    factor = refactored(pairs, solver_parameters=study.solver.get("options"))
+    return again(shown, replace(pairs, factor=factor))
 
 
 def _solved(pencil: Pencil, arguments: Mapping[str, Any]) -> Pairs:
@@ -92,52 +219,14 @@ def _mesh_error(mesh: Mesh | None, n: int) -> InputError | None:
     return None if mesh is None else mesh.error(n)
 
 
-def _differentiated(
-    problem: Problem,
-    pairs: Pairs,
-    objectives: dict[str, Objective],
-    settings: AdjointSettings,
-) -> Outcome:
-    linear = linear_pairs(pairs)
-    try:
-        groups = [list(objectives)]
-        results = [
-            values_and_gradients(
-                problem.model, problem.p, linear, list(objectives.values()), settings
-            )
-        ]
-        failures: dict[str, str] = {}
-    except MISSING:
-        groups, results, failures = _one_by_one(problem, linear, objectives, settings)
-    outcome = Outcome(failures=failures)
-    for names, found in zip(groups, results, strict=True):
-        for name, (value, gradient) in zip(names, found, strict=True):
-            outcome.values[name] = value
-            outcome.gradients[name] = {key: _whole(part) for key, part in gradient.items()}
-            outcome.gradient_errors[name] = gradient.relative_error
-            params.release(gradient)
-    for name in failures:
-        outcome.values[name] = evaluate(objectives[name], linear, problem.p)[0]
-    return outcome
-
-
-def _one_by_one(
-    problem: Problem, pairs: Eigenpairs, objectives: dict[str, Objective], settings: AdjointSettings
-) -> tuple[list[list[str]], list[Any], dict[str, str]]:
-    groups, results, failures = [], [], {}
-    for name, objective in objectives.items():
-        try:
-            found = values_and_gradients(problem.model, problem.p, pairs, [objective], settings)
-        except MISSING as error:
-            failures[name] = f"{type(error).__name__}: {error}"
-        else:
-            groups.append([name])
-            results.append(found)
-    return groups, results, failures
-
-
-def _whole(value: Any) -> Any:
-    """Return a gradient entry as one array on rank 0 (None elsewhere if distributed)."""
-    if params.is_distributed(value):
-        return gathered(value.comm.tompi4py(), params.local_values(value))
-    return value
+def _write(run: _Run, problem: Problem, work: Work) -> None:
+    """Write the results and print the table.  (Collective.)"""
+    unread = run.comm.bcast(unread_options(), root=0)
+    if unread:
+        text = f"PETSc options that nothing has read: {', '.join(unread)}"
+        work.pairs = with_notes(work.pairs, text)
+    with run.steps.step("write results"):
+        timings = {**work.timings, **run.steps.progress.timings}
+        notes = write_results(run.study, problem, work.pairs, outcome=work.outcome, timings=timings)
+    if run.comm.rank == 0:
+        print(summary(work.pairs, work.outcome, notes, directory=run.study.directory))

@@ -57,7 +57,7 @@ KEYS: dict[str, dict[str, Kind]] = {
         "options": TABLE,
     },
     "adjoint": {"strategy": TEXT, "rtol": NUMBER, "options": TABLE},
-    "output": {"directory": TEXT, "overwrite": FLAG, "vectors": FLAG},
+    "output": {"directory": TEXT, "overwrite": FLAG, "vectors": FLAG, "checkpoint": FLAG},
 }
 MODEL_KEYS = {"elements": {"elements"}, "python": {"python", "options"}, "A": {"A", "B"}}
 OBJECTIVE_KEYS: dict[str, dict[str, Kind]] = {

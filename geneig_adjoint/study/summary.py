@@ -2,33 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from geneig_adjoint.conditioning import ILL_CONDITION
+from geneig_adjoint.quadratic_pairs import QuadraticPairs
 from geneig_adjoint.study.results import Outcome, Pairs
+
+UNSURE = 1e-4
+"""Estimated relative error above which a gradient is said to be inaccurate."""
 
 
 def summary(pairs: Pairs, outcome: Outcome, notes: Sequence[str], *, directory: Path) -> str:
     """Return the closing table of a run.  (Not collective.)"""
-    lines = ["", "pair  eigenvalue                        residual  condition  cluster"]
-    cluster = {j: index for index, group in enumerate(pairs.clusters) for j in group}
-    for j, value in enumerate(pairs.values):
-        text = f"{value.real:.10g}" + (f" {value.imag:+.10g}i" if value.imag else "")
-        lines.append(
-            f"{j:>4}  {text:<32}  {pairs.residuals[j]:<8.1e}  {pairs.condition[j]:<9.3g}  "
-            f"{cluster[j]}"
-        )
-    lines += ["", "objective             value               error    gradient norm, by parameter"]
-    for name, value in outcome.values.items():
-        norms, error = "does not exist, see below", ""
-        if name not in outcome.failures:
-            gradient, error = outcome.gradients[name], f"{outcome.gradient_errors[name]:.1e}"
-            norms = ", ".join(
-                f"{key} {float(np.linalg.norm(part)):.4g}" for key, part in gradient.items()
-            )
-        lines.append(f"{name:<20}  {value:<18.12g}  {error:<7}  {norms or 'no parameters'}")
+    lines = ["", *_pair_lines(pairs), "", *_objective_lines(outcome)]
     lines += [f"{name}: {reason}" for name, reason in outcome.failures.items()]
     lines += [f"note: {note}" for note in notes]
     return "\n".join([*lines, "", f"results in {directory}"])
+
+
+def _pair_lines(pairs: Pairs) -> list[str]:
+    cluster = {j: index for index, group in enumerate(pairs.clusters) for j in group}
+    frequency = _frequencies(pairs)
+    head = "" if frequency is None else f"  {'frequency':<14}"
+    lines = [f"pair  {'eigenvalue':<32}{head}  residual  condition  cluster  check"]
+    for j, value in enumerate(pairs.values):
+        text = f"{value.real:.10g}" + (f" {value.imag:+.10g}i" if value.imag else "")
+        middle = "" if frequency is None else f"  {frequency(complex(value)):<14.8g}"
+        lines.append(
+            f"{j:>4}  {text:<32}{middle}  {pairs.residuals[j]:<8.1e}  {pairs.condition[j]:<9.3g}  "
+            f"{cluster[j]:<7}  {_pair_check(pairs, j)}"
+        )
+    return lines
+
+
+def _frequencies(pairs: Pairs) -> Callable[[complex], float] | None:
+    """Return how often per second a mode swings, if its eigenvalues may be meant so.
+
+    Vibrations: A x = omega^2 B x with values that are real and positive, or a quadratic
+    problem. Whether others (multiplication factors, buckling loads) are meant is not known.
+    """
+    if isinstance(pairs, QuadraticPairs):
+        return lambda value: abs(value.imag) / (2 * np.pi)
+    if pairs.pencil.definite and pairs.pencil.B_positive and (pairs.values.real > 0).all():
+        return lambda value: float(np.sqrt(value.real) / (2 * np.pi))
+    return None
+
+
+def _pair_check(pairs: Pairs, j: int) -> str:
+    if j in pairs.info.constrained:
+        return "constrained row"
+    if any(j in group and len(group) > 1 for group in pairs.clusters):
+        return "repeated"
+    return "ill-conditioned" if pairs.condition[j] > ILL_CONDITION else "ok"
+
+
+def _objective_lines(outcome: Outcome) -> list[str]:
+    lines = [f"{'objective':<20}  {'value':<18}  error    check       gradient norm by parameter"]
+    for name, value in outcome.values.items():
+        norms, error, check = "does not exist, see below", "", "failed"
+        if name not in outcome.failures:
+            gradient, size = outcome.gradients[name], outcome.gradient_errors[name]
+            error, check = f"{size:.1e}", "ok" if size <= UNSURE else "inaccurate"
+            norms = ", ".join(
+                f"{key} {float(np.linalg.norm(part)):.4g}" for key, part in gradient.items()
+            )
+        lines.append(
+            f"{name:<20}  {value:<18.12g}  {error:<7}  {check:<10}  {norms or 'no parameters'}"
+        )
+    return lines

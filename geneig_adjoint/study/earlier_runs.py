@@ -1,0 +1,143 @@
+"""What earlier runs have left in a folder of results: a checkpoint, temporary files."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geneig_adjoint import _petsc
+from geneig_adjoint.collective import raise_together
+from geneig_adjoint.errors import GeneigError, StudyError
+from geneig_adjoint.study.checkpoint_file import CheckpointReader
+from geneig_adjoint.study.settings import Study
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+NAME = "checkpoint.h5"
+LEFTOVER = re.compile(r"\.\w+\.(\d+)\.(json|h5|vtu)")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint of the same study.
+
+    Attributes
+    ----------
+    about : dict
+        Which run has written it.
+    reader : CheckpointReader or None
+        On rank 0.
+
+    """
+
+    about: dict[str, Any]
+    reader: CheckpointReader | None
+
+    @property
+    def text(self) -> str:
+        """Where it comes from."""
+        ranks = self.about["ranks"]
+        return f"{ranks} rank{'s' if ranks > 1 else ''} at {self.about['written']}"
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.reader is not None:
+            self.reader.close()
+
+
+def found_checkpoint(
+    study: Study, comm: MPI.Comm, digests: dict[str, str], *, resume: bool
+) -> Found | None:
+    """Return the checkpoint a run is to go on from, None: it starts from the beginning.
+
+    Collective. ``digests``: `study_digests`, on rank 0.
+
+    Raises
+    ------
+    StudyError
+        An unfinished run that would be lost, or one of another study or build.
+    InputError
+        A file that was cut or damaged.
+
+    """
+    error: Exception | None = None
+    found: Found | None = None
+    if comm.rank == 0:
+        try:
+            found = _found(study, digests, resume=resume)
+        except (GeneigError, OSError) as caught:
+            error = caught
+    raise_together(comm, error)
+    about = comm.bcast(None if found is None else found.about, root=0)
+    if about is None:
+        return None
+    return found or Found(about, None)
+
+
+def _found(study: Study, digests: dict[str, str], *, resume: bool) -> Found | None:
+    path = study.directory / NAME
+    if not path.exists():
+        return None
+    if not resume and study.output.get("overwrite", False):
+        path.unlink()
+        return None
+    if not resume:
+        raise StudyError(
+            f"an unfinished run must not be lost by accident, got {path}; go on with --resume, "
+            "or start over with --overwrite"
+        )
+    reader = CheckpointReader(path)
+    about = reader.json("about")
+    old = about["study"]
+    changed = [name for name in {**old, **digests} if old.get(name) != digests.get(name)]
+    if changed:
+        raise StudyError(
+            f"only the same study can be resumed, got changes in {_tables(changed)} (or in files "
+            f"named there) since {path} was written; undo them, or start over with --overwrite"
+        )
+    if about["scalars"] != _petsc.SCALAR_NAME:
+        raise StudyError(
+            f"a run must be resumed with the scalars it was started with, {about['scalars']}, got "
+            f"PETSc's {_petsc.SCALAR_NAME} build; choose the other one, or start over with "
+            "--overwrite"
+        )
+    return Found(about, reader)
+
+
+def _tables(names: list[str]) -> str:
+    shown = {"derivatives": "[[derivative]]", "objectives": "[[objective]]"}
+    return ", ".join(shown.get(name, f"[{name}]") for name in names)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove temporary files that killed runs have left.  (Not collective: one rank.)
+
+    A folder of results belongs to one run at a time; files of a process that lives on this
+    machine are left alone all the same.
+    """
+    for path in directory.glob(".*"):
+        found = LEFTOVER.fullmatch(path.name)
+        if found is not None and not _lives(int(found[1])):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _lives(process: int) -> bool:
+    if process == os.getpid():
+        return False  # it writes nothing now
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    try:  # killed processes can be signalled until somebody has asked for their exit code
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+    except OSError:
+        return True
+    return state.split()[0] not in {"Z", "X"}

@@ -1,0 +1,10 @@
+"""SIGKILL of a rank costs the step under way; fifty of them: tests/soak/test_kills.py."""
+
+import pytest
+from kills import HERE, campaign
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_killed_run_goes_on(tmp_path, monkeypatch, seed):
+    monkeypatch.syspath_prepend(HERE)
+    assert len(campaign(tmp_path, seed, kills=1, seconds=0.5)) == 1
