@@ -20,6 +20,7 @@ CONVERGENCE = 4
 VERIFICATION = 5
 MISSING_GRADIENT = 6
 INTERNAL = 70
+STOPPED = 75
 
 MEANINGS = {
     OK: "ok",
@@ -29,6 +30,7 @@ MEANINGS = {
     VERIFICATION: "verification failed",
     MISSING_GRADIENT: "some gradient does not exist (the others are written)",
     INTERNAL: "internal error",
+    STOPPED: "stopped on request and resumable",
 }
 
 OF_ERRORS: tuple[tuple[type[BaseException], int], ...] = (
