@@ -52,7 +52,9 @@ def collected(folders: Sequence[str | Path], *, norms: bool = False) -> list[Row
             )
         definition = folder / DEFINITION
         sweep = folder if definition.is_file() else folder.parent
-        listed = {sweep / s["folder"]: s for s in (read_json(sweep / DEFINITION) or _none)["samples"]}
+        listed = {
+            sweep / s["folder"]: s for s in (read_json(sweep / DEFINITION) or _none)["samples"]
+        }
         if not definition.is_file():
             chosen[folder] = listed.get(folder, {})
             # What has no folder yet, no pattern of the shell can name.

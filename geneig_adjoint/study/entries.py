@@ -79,7 +79,9 @@ def flattened(
     found = {}
     for key, value in table.items():
         if isinstance(value, dict) and not is_leaf(value):
-            found.update({f"{key}.{name}": leaf for name, leaf in flattened(value, is_leaf).items()})
+            found.update(
+                {f"{key}.{name}": leaf for name, leaf in flattened(value, is_leaf).items()}
+            )
         else:
             found[key] = value
     return found

@@ -26,7 +26,7 @@ class Fingerprints:
         as missing, the run will say so.
         """
         files = {name: self._digest(study.folder / name) for name in sorted(files_of(study))}
-        return _short([of_tables(study), files])
+        return of_content([of_tables(study), files])
 
     def _digest(self, path: Path) -> str:
         if path not in self._digests:
@@ -40,10 +40,11 @@ class Fingerprints:
 
 def of_tables(study: Study) -> str:
     """Return the fingerprint of what a study says, without its files.  (Not collective.)"""
-    return _short({name: study.tables[name] for name in TABLES if name in study.tables})
+    return of_content({name: study.tables[name] for name in TABLES if name in study.tables})
 
 
-def _short(content: Any) -> str:
+def of_content(content: Any) -> str:
+    """Return the fingerprint of what JSON can hold.  (Not collective.)"""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -98,8 +98,7 @@ def _chosen(samples: Sequence[Sample], wishes: Wishes) -> list[int]:
     unknown = [number for number in wishes.only if not 0 <= number < len(samples)]
     if unknown:
         raise StudyError(
-            f"the sweep has samples 0 ... {len(samples) - 1}, got {unknown[0]}; "
-            "--list shows them"
+            f"the sweep has samples 0 ... {len(samples) - 1}, got {unknown[0]}; --list shows them"
         )
     return sorted(set(wishes.only))
 
@@ -126,9 +125,7 @@ def _agreed(study: Study, comm: MPI.Comm, wishes: Wishes) -> tuple[list[Sample],
     return agreed
 
 
-def _run_one(
-    sample: Sample, records: list[dict[str, Any]], comm: MPI.Comm, overwrite: bool
-) -> int:
+def _run_one(sample: Sample, records: list[dict[str, Any]], comm: MPI.Comm, overwrite: bool) -> int:
     """Run one sample, record how it ended and return its exit code.  (Collective.)"""
     known = records[sample.number]["attempts"] > 0 or overwrite
     record = state.begun(records[sample.number], comm.size)
