@@ -40,9 +40,10 @@ WIDENED = 4
 class ValueAndGradient:
     """A function ``f(p) -> (value, gradient)`` that assembles, solves and differentiates.
 
-    Made by `value_and_gradient`; of a list of objectives, it gives lists. Keeps the matrices' layout, the previous vectors and the factor
-    of the eigensolver from call to call: the next one has its ordering and memory, never its
-    values. A context manager, ``close`` frees matrices and factor.
+    Made by `value_and_gradient`; of a list of objectives, it gives lists. Keeps the matrices'
+    layout, the previous vectors and the factor of the eigensolver from call to call: the next one
+    has its ordering and memory, never its values. A context manager, ``close`` frees matrices and
+    factor.
     """
 
     def __init__(

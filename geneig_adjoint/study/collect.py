@@ -77,19 +77,19 @@ def _natural(path: Path) -> list[Any]:
 def _row(folder: Path, sample: Mapping[str, Any], norms: bool) -> Row:
     record = read_json(folder / RECORD)
     result = read_json(folder / "result.json")
-    standing = _standing(record, result)
+    standing = _standing(record, result, listed=bool(sample))
     entries = (record or {}).get("entries") or sample.get("entries", {})
     row: Row = {"sample": (record or {}).get("number"), "folder": str(folder), **standing}
     if row["sample"] is None and sample:
         row["sample"] = int(folder.name.rpartition("_")[2])
     row.update(entries)
-    if row["status"] == DONE and result:
+    if result and (record or {"results": True}).get("results"):
         row.update(_numbers(result))
         row.update(_norms(folder) if norms else {})
     return row
 
 
-def _standing(record: Row | None, result: Row | None) -> Row:
+def _standing(record: Row | None, result: Row | None, *, listed: bool) -> Row:
     if record is not None:
         reason = str(record.get("reason", "unreadable"))
         return {
@@ -99,7 +99,7 @@ def _standing(record: Row | None, result: Row | None) -> Row:
             "seconds": record.get("seconds"),
         }
     if result is None:
-        reason = f"no {RECORD} and no result.json"
+        reason = "not begun" if listed else f"no {RECORD} and no result.json"
         return {"status": WAITING, "exit_code": None, "reason": reason, "seconds": None}
     failures = result.get("failures", {})
     return {
@@ -225,7 +225,6 @@ def _fill(file: Any, rows: Sequence[Row]) -> None:
         else:
             file[f"table/{name.replace('/', '.')}"] = [str(_cell(value)) for value in column]
     for number, row in enumerate(rows):
-        finished = [Path(row["folder"])] if row["status"] == DONE else []
-        for folder in finished:
-            for name, entries in _gradients(folder):
+        if row["status"] == DONE:
+            for name, entries in _gradients(Path(row["folder"])):
                 file[f"gradients/{number}/{name}"] = entries

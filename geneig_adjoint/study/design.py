@@ -12,8 +12,8 @@ import numpy as np
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import StudyError
-from geneig_adjoint.study.settings import INTERVAL, NUMBER, TEXT, Study, check_values
 from geneig_adjoint.structures import carried
+from geneig_adjoint.study.settings import INTERVAL, NUMBER, TEXT, Study, check_values
 
 METHODS = ("mma", "slsqp", "l-bfgs-b", "trust-constr")
 SENSES = {"min": 1.0, "max": -1.0}

@@ -15,7 +15,7 @@ PARAMETER_TABLES = ("parameters", "scale")
 def name_and_value(change: str) -> tuple[str, Any]:
     """Return the two sides of "table.key=value"; values as in TOML.  (Not collective.)"""
     name, equals, text = change.partition("=")
-    if not equals:
+    if not equals or "." not in name:
         raise StudyError(
             f"--set must be table.key=value, got {change!r}; write for example solver.count=20"
         )

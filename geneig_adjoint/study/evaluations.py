@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.chain import ValueAndGradient
+from geneig_adjoint.errors import ModeTrackingError
 from geneig_adjoint.study.design import Design, Goal
 from geneig_adjoint.tracking import Placed
 
 FEASIBLE = 1e-5
 """Violation, relative to the bound, that counts as none."""
+HALVINGS = 4
+"""A step in which a mode is lost is gone in so many halvings at most."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Evaluator:
     def __init__(self, goal: Goal, design: Design, function: ValueAndGradient) -> None:
         self.goal, self.design, self.function = goal, design, function
         self.reference = 1.0
+        self._before: Block | None = None
         self._linear = [c for c in goal.constraints if c.of != "objective"]
         self._others = [c for c in goal.constraints if c.of == "objective"]
         self._rows = [design.linear(c) for c in self._linear]
@@ -86,21 +91,43 @@ class Evaluator:
         return factors[:, None] * matrix, factors * (bounds - offsets)
 
     def __call__(self, z: Block) -> Evaluation:
-        """Evaluate a design.  (Collective.)"""
-        p = self.design.at(z)
-        try:
-            values, gradients = self.function(p)
-        finally:
-            self.design.release(p)
+        """Evaluate a design.  (Collective.)
+
+        Raises
+        ------
+        ModeTrackingError
+            When a mode is lost even in small steps from the design before.
+
+        """
+        values, gradients = self._followed(z, HALVINGS)
+        self._before = z
         named = dict(zip(self.goal.objectives, map(float, values), strict=True))
         slopes = {}
         for name, gradient in zip(self.goal.objectives, gradients, strict=True):
             slopes[name] = self.design.gradient(gradient)
-            for value in gradient.values():
-                free = getattr(value, "destroy", None)  # PETSc vectors
-                if free is not None:
-                    free()
+            params.release(gradient)
         return self._evaluation(z, named, slopes)
+
+    def _followed(self, z: Block, halvings: int) -> tuple[Any, Any]:
+        """Return values and gradients; follow lost modes through the design half-way."""
+        p = self.design.at(z)
+        try:
+            return self.function(p)
+        except ModeTrackingError:
+            if self._before is None or halvings == 0:
+                raise
+        finally:
+            self.design.release(p)
+        self._before = self._half_way(z, halvings - 1)
+        return self._followed(z, halvings - 1)
+
+    def _half_way(self, z: Block, halvings: int) -> Block:
+        assert self._before is not None
+        middle = np.asarray((self._before + z) / 2)
+        _, gradients = self._followed(middle, halvings)
+        for gradient in gradients:
+            params.release(gradient)
+        return middle
 
     def _evaluation(
         self, z: Block, values: dict[str, float], slopes: dict[str, Block]

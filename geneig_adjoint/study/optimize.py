@@ -26,10 +26,13 @@ from geneig_adjoint.study.optimizers import Task, minimize
 from geneig_adjoint.study.run import run_study
 from geneig_adjoint.study.search import Search
 from geneig_adjoint.study.settings import Study, about_the_study, study_of
-from geneig_adjoint.study.stopping import StopRequests
+from geneig_adjoint.study.stopping import StopRequest
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+CHANGED = 1e-6
+"""Relative difference of an objective that rounding does not explain."""
 
 
 def optimize_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> int:
@@ -74,7 +77,7 @@ def optimize_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> int
                     **study.solver_arguments(),
                 )
             )
-        stop = opened.enter_context(StopRequests())
+        stop = opened.enter_context(StopRequest(comm))
         evaluator = Evaluator(goal, design, function)
         search = Search(study.directory, fingerprint, evaluator, comm, stop)
         z = search.begin(earlier)
@@ -83,6 +86,13 @@ def optimize_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> int
     if code == exit_codes.STOPPED:
         return code
     final = run_study(_with_design(study, search.named_best()), comm)
+    found = final.values[goal.objective]
+    if comm.rank == 0 and abs(found - search.best_row["objective"]) > CHANGED * abs(found):
+        sys.stderr.write(
+            "note: modes have changed places in the search, which has followed them; in "
+            f"result.json pairs are in the order of the eigenvalues, {goal.objective} is "
+            f"{found:.8g} there\n"
+        )
     return code or (exit_codes.MISSING_GRADIENT if final.failures else exit_codes.OK)
 
 
@@ -107,6 +117,7 @@ def _searched(search: Search, goal: Goal, design: Design, z: Any) -> str:
         function=search.objective,
         constraints=search.constraints,
         count=search.evaluator.nonlinear_count,
+        standing=search.standing,
         linear=search.evaluator.linear_constraints(),
         bounds=design.bounds,
         tolerance=goal.tolerance,

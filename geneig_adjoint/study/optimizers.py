@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import MissingPackageError, StudyError
+from geneig_adjoint.study.settings import NUMBER
 
 LARGEST_DENSE = 5000
 """Variables that SLSQP takes: its matrices are dense, time grows with the cube."""
@@ -28,6 +30,8 @@ class Task:
         z -> (g, dg/dz) of the constraints that are not linear, (c,) and (c, n).
     count : int
         How many those are.
+    standing : callable
+        () -> the best design so far, and whether it satisfies the constraints.
     linear : tuple
         (matrix, bound) of matrix z <= bound.
     bounds : tuple
@@ -44,6 +48,7 @@ class Task:
     function: Callable[[Block], tuple[float, Block]]
     constraints: Callable[[Block], tuple[Block, Block]]
     count: int
+    standing: Callable[[], tuple[Block, bool]]
     linear: tuple[Block, Block]
     bounds: tuple[Block, Block]
     tolerance: float
@@ -136,47 +141,78 @@ def _ranges(task: Task) -> list[Any]:
 
 
 def _mma(task: Task, z: Block) -> str:
-    """Search by the globally convergent MMA (Svanberg, SIAM J. Optim. 12(2), 555-573, 2002)."""
+    """Search by the globally convergent MMA (Svanberg, SIAM J. Optim. 12(2), 555-573, 2002).
+
+    Where it starts with constraints violated so much that its first subproblems have no solution,
+    NLopt's multipliers stay huge and it ends far too early: from the first design that satisfies
+    the constraints it is started anew.
+    """
+    while True:
+        task.function(z)
+        began = task.standing()[1]
+        ended = _mma_from(task, z)
+        z, satisfied = task.standing()
+        if began or not satisfied:
+            return ended
+
+
+def _mma_from(task: Task, z: Block) -> str:
     nlopt = _nlopt()
     search = nlopt.opt(nlopt.LD_MMA, z.size)
     search.set_lower_bounds(task.bounds[0])
     search.set_upper_bounds(task.bounds[1])
     search.set_ftol_rel(task.tolerance)
     for name, value in task.options.items():
+        if not NUMBER.fits(value):
+            raise StudyError(
+                f"options of [optimize] must be numbers for mma, got {name} = {value!r}; "
+                "NLopt's manual lists them"
+            )
         search.set_param(name, value)
-    raised: list[BaseException] = []
-
-    def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-        # NLopt passes exceptions on in some versions only.
-        def call(*arguments: Any) -> Any:
-            try:
-                return function(*arguments)
-            except BaseException as error:
-                raised.append(error)
-                raise nlopt.ForcedStop from None
-
-        return call
-
-    def objective(z: Block, slope: Block) -> float:
-        value, gradient = task.function(z.copy())
-        slope[:] = gradient
-        return value
-
-    def constraints(result: Block, z: Block, slope: Block) -> None:
-        matrix, bound = task.linear
-        result[: len(bound)] = matrix @ z - bound
-        slope[: len(bound)] = matrix
-        if task.count:
-            result[len(bound) :], slope[len(bound) :] = task.constraints(z.copy())
-
-    search.set_min_objective(guarded(objective))
+    calls = _Calls(task, nlopt.ForcedStop)
+    search.set_min_objective(calls.objective)
     total = len(task.linear[1]) + task.count
     if total:
-        search.add_inequality_mconstraint(guarded(constraints), np.full(total, 1e-8))
-    ended = _ended(search, z, raised)
-    if raised:
-        raise raised[0]
+        search.add_inequality_mconstraint(calls.constraints, np.full(total, 1e-8))
+    ended = _ended(search, z, calls.raised)
+    if calls.raised:
+        raise calls.raised[0]
     return ended
+
+
+class _Calls:
+    """A task as NLopt calls it: results and derivatives are written into arrays.
+
+    NLopt passes exceptions on in some versions only, so that they are kept.
+    """
+
+    def __init__(self, task: Task, stop: type[Exception]) -> None:
+        self._task, self._stop = task, stop
+        self.raised: list[BaseException] = []
+
+    def objective(self, z: Block, slope: Block) -> float:
+        """Return f and write its derivatives."""
+        with self._kept():
+            value, slope[:] = self._task.function(z.copy())
+        return value
+
+    def constraints(self, result: Block, z: Block, slope: Block) -> None:
+        """Write g and its derivatives, linear ones first."""
+        matrix, bound = self._task.linear
+        result[: len(bound)] = matrix @ z - bound
+        slope[: len(bound)] = matrix
+        with self._kept():
+            if self._task.count:
+                found = self._task.constraints(z.copy())
+                result[len(bound) :], slope[len(bound) :] = found
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self.raised.append(error)
+            raise self._stop from None
 
 
 def _ended(search: Any, z: Block, raised: list[BaseException]) -> str:

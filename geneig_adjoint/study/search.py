@@ -15,7 +15,7 @@ from geneig_adjoint.collective import raise_together
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.study.evaluations import FEASIBLE, Evaluation, Evaluator
 from geneig_adjoint.study.optimize_state import Checkpoint, append_history, write_checkpoint
-from geneig_adjoint.study.stopping import StopRequests
+from geneig_adjoint.study.stopping import StopRequest
 from geneig_adjoint.tracking import Placed
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Search:
         fingerprint: str,
         evaluator: Evaluator,
         comm: MPI.Comm,
-        stop: StopRequests,
+        stop: StopRequest,
     ) -> None:
         self.evaluator = evaluator
         self.history: list[dict[str, Any]] = []
@@ -68,6 +68,11 @@ class Search:
     def best_row(self) -> dict[str, Any]:
         """Row of the history that belongs to the best design."""
         return next(row for row in reversed(self.history) if row["best"])
+
+    def standing(self) -> tuple[Block, bool]:
+        """Return the best design and whether it satisfies the constraints."""
+        assert self._best is not None
+        return self._best.z, bool(self.best_row["violation"] <= FEASIBLE)
 
     def named_best(self) -> dict[str, Block]:
         """Return the best design by name of parameter."""
@@ -155,7 +160,7 @@ class Search:
             self.evaluator.reference = abs(found.values[self.evaluator.goal.objective]) or 1.0
         self._note(found, time.perf_counter() - begin)
         self._last = found
-        return found, self._stop.agreed(self._comm)
+        return found, self._stop.agreed() is not None
 
     def _note(self, found: Evaluation, seconds: float) -> None:
         """Add an evaluation to the history, on disk and in memory.  (Collective.)"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,33 +13,43 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 
 
-class StopRequests:
+class StopRequest:
     """Notes USR1 and TERM while it is open; work goes on to its next safe place.
 
-    A context manager. Outside the main thread, where Python has no signals, nothing is noted.
+    A context manager. Not collective, except for `agreed`. Outside the main thread, where
+    Python has no handlers, nothing is noted.
+
+    Parameters
+    ----------
+    comm
+        All ranks.
+
     """
 
-    def __init__(self) -> None:
-        self._noted = False
-        self._earlier: dict[int, Any] = {}
+    def __init__(self, comm: MPI.Comm) -> None:
+        self._comm = comm
+        self._seen = 0
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in SIGNALS:
-            try:
-                self._earlier[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread
-                break
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._earlier.items():
-            signal.signal(number, handler)
-        self._earlier.clear()
+        for number, before in self._before.items():
+            # PETSc's own handlers are not Python's to give back.
+            signal.signal(number, signal.SIG_DFL if before is None else before)
+        self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self._noted = True
+        del frame
+        self._seen = number
 
-    def agreed(self, comm: MPI.Comm) -> bool:
-        """Tell whether some rank was asked to stop; the same on every rank.  (Collective.)"""
-        return bool(comm.allreduce(int(self._noted)))
+    def agreed(self) -> str | None:
+        """Return the name of a signal that some rank has got, None: there is none.
+
+        Collective. The same on every rank.
+        """
+        seen = max(self._comm.allgather(self._seen))
+        return signal.Signals(seen).name if seen else None

@@ -16,7 +16,7 @@ from geneig_adjoint.study import sweep_state as state
 from geneig_adjoint.study.run import run_study
 from geneig_adjoint.study.samples import Sample, samples_of
 from geneig_adjoint.study.settings import Study, with_entries
-from geneig_adjoint.study.stopping import StopRequests
+from geneig_adjoint.study.stopping import StopRequest
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -57,9 +57,9 @@ def run_sweep(study: Study, comm: MPI.Comm, wishes: Wishes) -> int:
     samples, plan = _agreed(study, comm, wishes)
     codes = {number: plan.records[number]["exit_code"] for number in _chosen(samples, wishes)}
     stopped = False
-    with StopRequests() as stop:
+    with StopRequest(comm) as stop:
         for place, number in enumerate(plan.todo):
-            stopped = stop.agreed(comm)
+            stopped = stop.agreed() is not None
             if stopped:
                 break
             _say(comm, _heading(samples[number], f"{place + 1} of {len(plan.todo)}"))
@@ -132,20 +132,16 @@ def _run_one(sample: Sample, records: list[dict[str, Any]], comm: MPI.Comm, over
     _write(sample, record, comm)
     study = with_entries(sample.study, {"output.overwrite": True}) if known else sample.study
     start = time.perf_counter()
-    code, reason = _outcome(study, comm)
-    status = {exit_codes.OK: state.DONE, exit_codes.MISSING_GRADIENT: state.DONE}.get(
-        code, state.STOPPED if code == exit_codes.STOPPED else state.FAILED
-    )
-    record = state.ended(record, status, code, reason)
-    record["seconds"] = time.perf_counter() - start
+    outcome = _outcome(study, comm)
+    record = state.ended(record, outcome, time.perf_counter() - start)
     records[sample.number] = record
     _write(sample, record, comm)
     _say(comm, f"{sample.folder}: {_standing(record)} ({record['seconds']:.2f} s)")
-    return code
+    return outcome.code
 
 
-def _outcome(study: Study, comm: MPI.Comm) -> tuple[int, str]:
-    """Run a study; return exit code and reason, those of rank 0 everywhere.  (Collective.)"""
+def _outcome(study: Study, comm: MPI.Comm) -> state.Ending:
+    """Run a study and return how it ended, as rank 0 sees it.  (Collective.)"""
     try:
         failures = run_study(study, comm).failures
     except (Exception, SystemExit) as error:  # user code may call sys.exit
@@ -154,16 +150,17 @@ def _outcome(study: Study, comm: MPI.Comm) -> tuple[int, str]:
         found = _described(error)
     else:
         code = exit_codes.MISSING_GRADIENT if failures else exit_codes.OK
-        found = code, "; ".join(f"{name}: {text}" for name, text in failures.items())
-    agreed: tuple[int, str] = comm.bcast(found, root=0)
+        reason = "; ".join(f"{name}: {text}" for name, text in failures.items())
+        found = state.Ending(code, reason, results=True)
+    agreed: state.Ending = comm.bcast(found, root=0)
     return agreed
 
 
-def _described(error: BaseException) -> tuple[int, str]:
-    code = exit_codes.of_error(error)
-    if code != exit_codes.INTERNAL:
-        return code, f"{type(error).__name__}: {error}"
-    return code, f"{type(error).__name__}: {error}\n" + "".join(traceback.format_exception(error))
+def _described(error: BaseException) -> state.Ending:
+    code, reason = exit_codes.of_error(error), f"{type(error).__name__}: {error}"
+    if code == exit_codes.INTERNAL:
+        reason += "\n" + "".join(traceback.format_exception(error))
+    return state.Ending(code, reason, results=False)
 
 
 def _write(sample: Sample, record: dict[str, Any], comm: MPI.Comm) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from geneig_adjoint import exit_codes
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.io.results import write_json
 from geneig_adjoint.study.fingerprint import Fingerprints, of_tables
@@ -21,6 +22,7 @@ DEFINITION, RECORD = "sweep.json", "sample.json"
 WAITING, RUNNING, DONE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
 ATTEMPTS = 2
 """A sample in which the job was killed so often is not tried again unasked."""
+FINISHED = (exit_codes.OK, exit_codes.MISSING_GRADIENT)
 JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 
 
@@ -69,8 +71,8 @@ def prepared_plan(
             _refuse_other_files(directory, samples[number], records, prints[number], overwrite)
     except OSError as error:
         raise StudyError(
-            f"the folder of a sweep must be writable, got {error.strerror} for {directory}; "
-            "choose another output.directory"
+            f"the folder of a sweep must be writable, got {error.strerror} for "
+            f"{error.filename or directory}; choose another output.directory"
         ) from error
     for number in chosen:
         records[number]["fingerprint now"] = prints[number]
@@ -177,16 +179,51 @@ def begun(record: dict[str, Any], ranks: int) -> dict[str, Any]:
         "reason": "",
         "attempts": record["attempts"] + 1,
         "began": _now(),
+        "results": False,
         "ended": None,
         "ranks": ranks,
         "job": job,
     }
 
 
-def ended(record: dict[str, Any], status: str, code: int, reason: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Ending:
+    """How the run of a sample ended.
+
+    Attributes
+    ----------
+    code : int
+        Its exit code.
+    reason : str
+        Why it is not 0.
+    results : bool
+        Whether it has written results.
+
+    """
+
+    code: int
+    reason: str
+    results: bool
+
+    @property
+    def status(self) -> str:
+        """Where the sample stands."""
+        if self.code == exit_codes.STOPPED:
+            return STOPPED
+        return DONE if self.code in FINISHED else FAILED
+
+
+def ended(record: dict[str, Any], ending: Ending, seconds: float) -> dict[str, Any]:
     """Return the record of a sample that ends now.  (Not collective.)"""
-    end = {"status": status, "exit_code": code, "reason": reason, "ended": _now()}
-    return {**record, **end}
+    return {
+        **record,
+        "status": ending.status,
+        "exit_code": ending.code,
+        "reason": ending.reason,
+        "results": ending.results,
+        "ended": _now(),
+        "seconds": seconds,
+    }
 
 
 def _now() -> str:
