@@ -12,6 +12,7 @@ from pages import DOCS, ROOT, promised, run_page, run_text
 COMPILED = Path(__file__).parents[1] / "examples" / "compiled_element"
 PAGES = [
     "base_states.md",
+    "cluster_jobs.md",
     "element_in_jax.md",
     "element_in_numpy.md",
     "large_problems.md",

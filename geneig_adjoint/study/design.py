@@ -123,6 +123,12 @@ def goal_of(study: Study) -> Goal:
         constraints=constraints,
         options=dict(table.get("options", {})),
     )
+    for name, value in goal.options.items():
+        if goal.method == "mma" and not NUMBER.fits(value):
+            raise StudyError(
+                f"options of [optimize] must be numbers for mma, got {name} = {value!r}; "
+                "NLopt's manual lists them"
+            )
     if goal.max_iterations < 1 or not goal.tolerance > 0:
         raise StudyError(
             "max_iterations and tolerance of [optimize] must be positive, got "

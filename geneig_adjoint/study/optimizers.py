@@ -12,7 +12,6 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import MissingPackageError, StudyError
-from geneig_adjoint.study.settings import NUMBER
 
 LARGEST_DENSE = 5000
 """Variables that SLSQP takes: its matrices are dense, time grows with the cube."""
@@ -64,7 +63,7 @@ def minimize(method: str, task: Task, z: Block) -> str:
     Raises
     ------
     StudyError
-        Too many variables for the method, unknown options.
+        Too many variables for the method.
     MissingPackageError
         When NLopt is not installed.
 
@@ -163,11 +162,6 @@ def _mma_from(task: Task, z: Block) -> str:
     search.set_upper_bounds(task.bounds[1])
     search.set_ftol_rel(task.tolerance)
     for name, value in task.options.items():
-        if not NUMBER.fits(value):
-            raise StudyError(
-                f"options of [optimize] must be numbers for mma, got {name} = {value!r}; "
-                "NLopt's manual lists them"
-            )
         search.set_param(name, value)
     calls = _Calls(task, nlopt.ForcedStop)
     search.set_min_objective(calls.objective)
