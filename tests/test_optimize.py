@@ -50,6 +50,14 @@ def test_methods_find_the_best_chain(tmp_path, capsys, method):
     assert shown.count("iteration  objective") == 1
 
 
+@pytest.mark.parametrize("method", ["mma", "slsqp", "trust-constr"])
+def test_limit_of_iterations_is_kept(tmp_path, method):
+    path = search_folder(tmp_path, ONE + SEARCH + BELOW)
+    assert optimize(path, *setting("method", method), *setting("max_iterations", 5)) == 0
+    assert summary(tmp_path)["reason"] == "max_iterations"
+    assert len(history(tmp_path)) == 5
+
+
 def test_without_constraints_all_bounds_are_reached(tmp_path):
     """More stiffness is always better: every k ends at its upper bound."""
     text = ONE + SEARCH[: SEARCH.index("[[optimize")]

@@ -1,4 +1,4 @@
-"""300 iterations of a search in one process: memory stays flat.  Named to be run by its path only."""
+"""300 iterations of a search in one process: memory stays flat."""
 
 import shutil
 from pathlib import Path
