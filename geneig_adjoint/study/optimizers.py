@@ -38,7 +38,7 @@ class Task:
     tolerance : float
         Smallest relative change of f worth going on for.
     max_iterations : int
-        A limit for the method's own counting.
+        Evaluations after which the function raises; methods count for themselves, too.
     options : dict
         Further options of the method.
 
@@ -88,7 +88,7 @@ def _scipy(method: str, task: Task, z: Block) -> str:
         constraints = _ranges(task)
     names = {"slsqp": "SLSQP", "l-bfgs-b": "L-BFGS-B", "trust-constr": "trust-constr"}
     stop = {"trust-constr": {"gtol": task.tolerance, "xtol": task.tolerance**1.5}}
-    options = {"maxiter": task.max_iterations, **stop.get(method, {"ftol": task.tolerance})}
+    options = {"maxiter": 10 * task.max_iterations, **stop.get(method, {"ftol": task.tolerance})}
     result = scipy.optimize.minimize(
         task.function,
         z,
