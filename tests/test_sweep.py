@@ -141,6 +141,18 @@ def test_changed_file_is_refused_unless_told(tmp_path, capsys):
     ]
 
 
+def test_unfinished_sample_of_changed_files_begins_anew(tmp_path):
+    path = sweep_folder(tmp_path)
+    assert sweep(path, "--only", "0") == 0
+    record = tmp_path / "out" / "sample_0000" / "sample.json"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps(content | {"status": "failed", "attempts": 2, "exit_code": 4}))
+    with (tmp_path / "model.py").open("a") as stream:
+        stream.write("# another model\n")
+    assert sweep(path, "--only", "0") == 0
+    assert json.loads(record.read_text())["attempts"] == 1
+
+
 def test_solver_entry_of_the_study_is_part_of_the_sweep(tmp_path, capsys):
     path = sweep_folder(tmp_path)
     assert sweep(path, "--only", "0") == 0

@@ -127,8 +127,9 @@ def _agreed(study: Study, comm: MPI.Comm, wishes: Wishes) -> tuple[list[Sample],
 
 def _run_one(sample: Sample, records: list[dict[str, Any]], comm: MPI.Comm, overwrite: bool) -> int:
     """Run one sample, record how it ended and return its exit code.  (Collective.)"""
-    known = records[sample.number]["attempts"] > 0 or overwrite
-    record = state.begun(records[sample.number], comm.size)
+    earlier = records[sample.number]
+    known = bool(earlier["fingerprint"]) or overwrite  # its folder is this sweep's
+    record = state.begun(earlier, comm.size)
     _write(sample, record, comm)
     study = with_entries(sample.study, {"output.overwrite": True}) if known else sample.study
     start = time.perf_counter()
