@@ -48,6 +48,18 @@ def test_list_shares_one_solve(comm, monkeypatch):
     assert len(solved) == 1
 
 
+def test_modes_of_an_objective_of_all_are_not_followed(comm):
+    """The second mode leaves the lowest two; the smooth minimum is of those that are there."""
+    model, _ = crossing(comm)
+    lowest = ga.objectives.KSMinimum(0.5, of="eigenvalue")
+    with model, ga.value_and_gradient(model, [ga.objectives.Eigenvalue(0), lowest], count=2) as f:
+        for t in (0.0, 0.8, 1.6):
+            values, _ = f({"k": np.array([1.0, 2.0 + t, 3.0])})
+    assert values[0] == pytest.approx(1.0, rel=1e-12)
+    expected = -np.log(np.exp(-0.5) + np.exp(-1.5)) / 0.5
+    assert values[1] == pytest.approx(expected, rel=1e-12)
+
+
 def test_places_are_found_again_where_they_were_left(comm):
     """Two springs of which one becomes softer: mode 0 ends behind mode 1."""
     model, at = crossing(comm)

@@ -71,6 +71,9 @@ def test_smallest_is_found_too_and_lower_bounds_hold(tmp_path):
     end = summary(tmp_path)
     assert end["best"]["constraints"]["mean(k) >= 1"] == pytest.approx(1.0, abs=1e-4)
     assert end["best"]["objective"] < 0.9 * end["first"]["objective"]
+    for row in history(tmp_path):
+        mean = row["constraints"]["mean(k) >= 1"]
+        assert row["violation"] == pytest.approx(1 - mean, abs=1e-12)
 
 
 def test_sum_of_a_parameter_is_nine_times_its_mean(tmp_path):
@@ -83,7 +86,8 @@ def test_sum_of_a_parameter_is_nine_times_its_mean(tmp_path):
 
 
 def test_history_has_a_row_per_iteration(tmp_path, capsys):
-    assert optimize(search_folder(tmp_path, ONE + SEARCH + BELOW)) == 0
+    path = search_folder(tmp_path, ONE + SEARCH + BELOW)
+    assert optimize(path, *setting("method", "slsqp")) == 0
     rows = history(tmp_path)
     assert [row["iteration"] for row in rows] == list(range(1, len(rows) + 1))
     assert set(rows[0]) == {
@@ -96,6 +100,11 @@ def test_history_has_a_row_per_iteration(tmp_path, capsys):
     assert max(row["residual"] for row in rows) < 1e-10
     assert rows[0]["objective"] == pytest.approx(frequency_and_slope(P["k"])[0], rel=1e-12)
     best = [row for row in rows if row["best"]]
+    satisfied = [row["violation"] <= 1e-5 for row in best]
+    assert satisfied == sorted(satisfied)  # once feasible, always feasible
+    found = [row["objective"] for row, good in zip(best, satisfied, strict=True) if good]
+    assert found == sorted(found)
+    assert len(best) < len(rows)
     assert summary(tmp_path)["best"] == best[-1]
     shown = [line.split() for line in capsys.readouterr().err.splitlines() if line[:9].strip()]
     lines = [line for line in shown if line[0].rstrip("*").isdigit()]
@@ -232,6 +241,9 @@ def test_scaled_parameters_are_not_scaled_again(tmp_path, capsys):
     f1 = summary(tmp_path)["best"]["objective"]
     assert (2 * np.pi * f1) ** 2 == pytest.approx(values[1], rel=1e-10)
     assert "note: modes have changed places in the search" in capsys.readouterr().err
+    more = setting("max_iterations", summary(tmp_path)["iterations"] + 1)
+    assert optimize(path, *changes, *more, "--resume") == 0
+    assert history(tmp_path)[-1]["objective"] == pytest.approx(f1, rel=1e-10)
 
 
 def test_lost_modes_are_followed_in_smaller_steps(tmp_path, capsys, monkeypatch):
