@@ -86,8 +86,9 @@ def optimize_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> int
     if code == exit_codes.STOPPED:
         return code
     final = run_study(_with_design(study, search.named_best()), comm)
-    found = final.values[goal.objective]
-    if comm.rank == 0 and abs(found - search.best_row["objective"]) > CHANGED * abs(found):
+    best = search.best_row["objective"]
+    found = final.values.get(goal.objective, best)
+    if comm.rank == 0 and abs(found - best) > CHANGED * abs(found):
         sys.stderr.write(
             "note: modes have changed places in the search, which has followed them; in "
             f"result.json pairs are in the order of the eigenvalues, {goal.objective} is "
