@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up this machine if need be and run the examples: eigenvalue and eigenvector sensitivities of a
 # matrix-free operator, of a composite plate, of a drum's shape, of a buckling plate, of a reactor
-# core and of a solid part.
+# core and of a solid part; the search for a plate of a high frequency.
 # RANKS=4 bash examples/run.sh uses four MPI ranks (default 2).
 set -euo pipefail
 
@@ -49,6 +49,11 @@ step "buckling plate, stresses solved for" \
     mpirun -n "$ranks" python examples/buckling/plate.py "$out/buckling.png"
 study iaea2d "IAEA 2D reactor core"
 study bracket "bracket"
+rm -rf "${out:?}/stiff_plate"
+step "plate of a high frequency: search on $ranks ranks" mpirun -n "$ranks" \
+    geneig-adjoint optimize examples/stiff_plate/study.toml \
+    --set "output.directory=$out/stiff_plate"
+step "plate of a high frequency: picture" python examples/stiff_plate/plot.py "$out/stiff_plate"
 
 echo
 echo "=== results and pictures"

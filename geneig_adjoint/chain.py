@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ import numpy as np
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import leave_together
-from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import ConvergenceError, InputError, ModeTrackingError
 from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
@@ -22,7 +22,16 @@ from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sensitivity import adjoint_settings, values_and_gradients
 from geneig_adjoint.solve import solve_eigenproblem
 from geneig_adjoint.structures import flatten, given, rebuilt
-from geneig_adjoint.tracking import MINIMUM, Tracking, changes, followed, places, track_modes
+from geneig_adjoint.tracking import (
+    MINIMUM,
+    Placed,
+    Tracking,
+    changes,
+    followed,
+    places,
+    track_modes,
+    with_phase_rows,
+)
 
 WIDENED = 4
 """At least so many pairs more are looked at when a mode is lost."""
@@ -31,26 +40,28 @@ WIDENED = 4
 class ValueAndGradient:
     """A function ``f(p) -> (value, gradient)`` that assembles, solves and differentiates.
 
-    Made by `value_and_gradient`. Keeps the matrices' layout, the previous vectors and the factor
-    of the eigensolver from call to call: the next one has its ordering and memory, never its
-    values. A context manager, ``close`` frees matrices and factor.
+    Made by `value_and_gradient`; of a list of objectives, it gives lists. Keeps the matrices'
+    layout, the previous vectors and the factor of the eigensolver from call to call: the next one
+    has its ordering and memory, never its values. A context manager, ``close`` frees matrices and
+    factor.
     """
 
     def __init__(
         self,
         model: Any,
-        objective: Objective,
+        objective: Objective | Sequence[Objective],
         *,
         adjoint: Mapping[str, Any] | None = None,
         track: bool = True,
         **solver: Any,
     ) -> None:
         self._model = model
-        # An objective of all pairs alike means those that are the wanted ones now.
-        self._track = track and not getattr(objective, "symmetric", False)
+        self._one = not isinstance(objective, list | tuple)
+        self._objectives: list[Any] = [objective] if self._one else [*objective]  # type: ignore[misc]
+        self._track = track and not all(map(_symmetric, self._objectives))
+        self._start: Placed | None = None
         self._tracking: Tracking | None = None
         self._used: set[int] = set()
-        self._objective = objective
         self._settings = adjoint_settings(**dict(adjoint or {}))
         self._every = _interval_of_checks(solver.pop("count_check", "every:10"))
         self._solver = solver
@@ -60,8 +71,27 @@ class ValueAndGradient:
         self._previous: Eigenpairs | None = None
         self._structure: Parameters | None = None
 
-    def __call__(self, p: Parameters) -> tuple[float, Gradient]:
-        """Return value and gradient at p.
+    @property
+    def pairs(self) -> Eigenpairs | None:
+        """The pairs of the last call, in the places they continue; their factor is gone."""
+        return self._previous
+
+    @property
+    def confidence(self) -> float | None:
+        """The smallest with which a mode the objectives look at continues; None: untracked."""
+        if self._tracking is None or not self._used:
+            return None
+        return float(min(self._tracking.confidence[j] for j in self._used))
+
+    def start_from(self, placed: Placed) -> None:
+        """Put the pairs of the first call in the places that `placed` has noted.
+
+        Not collective. For loops that go on in another process.
+        """
+        self._start = placed
+
+    def __call__(self, p: Parameters) -> tuple[Any, Any]:
+        """Return value and gradient at p, or lists of them.
 
         Collective. p is replicated or distributed as the model wants it; the gradient
         has its structure and belongs to the caller.
@@ -86,32 +116,41 @@ class ValueAndGradient:
         try:
             with ExitStack() as stack:
                 pairs = self._solved(pencil, solver, stack)
-                results = [evaluate(self._objective, pairs, flat)]
-                self._used |= set(np.flatnonzero(nonzero_pairs(pairs, results[0][1])).tolist())
+                results = [evaluate(each, pairs, flat) for each in self._objectives]
+                self._note_used(pairs, [cotangent for _, cotangent in results])
                 self._check_tracked()
-                value, result = values_and_gradients(
-                    model, flat, pairs, [self._objective], self._settings, results=results
-                )[0]
+                found = values_and_gradients(
+                    model, flat, pairs, self._objectives, self._settings, results=results
+                )
                 self._previous = pairs
             # Not before: a call that failed its count is no call that was checked.
             self._calls += 1
         finally:
             if not self._refills:
                 pencil.close()
-        return value, rebuilt(p, flat, result)
+        values = [value for value, _ in found]
+        gradients = [rebuilt(p, flat, result) for _, result in found]
+        return (values[0], gradients[0]) if self._one else (values, gradients)
+
+    def _note_used(self, pairs: Eigenpairs, cotangents: Sequence[EigenCotangent]) -> None:
+        """Note the places the objectives look at; those of all pairs alike look at none."""
+        for objective, cotangent in zip(self._objectives, cotangents, strict=True):
+            if not _symmetric(objective):
+                self._used |= set(np.flatnonzero(nonzero_pairs(pairs, cotangent)).tolist())
 
     def _solved(self, pencil: Pencil, solver: dict[str, Any], stack: ExitStack) -> Eigenpairs:
         """Return the pairs in the places of the modes they continue.  (Collective.)"""
         pairs = stack.enter_context(solve_eigenproblem(pencil, **solver))
         self._tracking = None
-        if self._previous is None or not self._track:
+        if not self._track:
             return pairs
+        if self._previous is None:
+            return pairs if self._start is None else self._restored(pairs, pencil, solver, stack)
         tracking = track_modes(self._previous, pairs)
         wanted = pairs.count
-        count = solver.get("count", 1)
         if self._used & set(tracking.lost) and "interval" not in solver and wanted < pencil.n:
             pairs.close()  # two factors at once would be too much memory
-            wider = {**solver, "count": min(pencil.n, count + max(count, WIDENED))}
+            wider = {**solver, "count": _widened(solver, pencil)}
             with suppress(ConvergenceError):  # fewer finite values than that, say: it stays lost
                 pairs = stack.enter_context(solve_eigenproblem(pencil, **wider))
                 tracking = track_modes(self._previous, pairs)
@@ -119,6 +158,26 @@ class ValueAndGradient:
         self._check_places(pairs)
         order = places(tracking, pairs, self._used, wanted)
         return followed(self._previous, pairs, order, changes(tracking, order))
+
+    def _restored(
+        self, pairs: Eigenpairs, pencil: Pencil, solver: dict[str, Any], stack: ExitStack
+    ) -> Eigenpairs:
+        """Return the pairs in the places of an earlier process.  (Collective.)"""
+        assert self._start is not None
+        order = self._start.order(pairs)
+        if order is None and "interval" not in solver and pairs.count < pencil.n:
+            pairs.close()
+            wider = {**solver, "count": _widened(solver, pencil)}
+            pairs = stack.enter_context(solve_eigenproblem(pencil, **wider))
+            order = self._start.order(pairs)
+        if order is None:
+            raise ModeTrackingError(
+                f"the first design must have the eigenvalues {self._start.values} of its places, "
+                f"got {pairs.values}; start from the design they were noted at",
+                modes=range(len(self._start.values)),
+                confidence=[0.0] * len(self._start.values),
+            )
+        return with_phase_rows(pairs.reordered(order), self._start.phase_rows)
 
     def _check_places(self, pairs: Eigenpairs) -> None:
         """Raise when there are too few pairs for the places the objective looks at."""
@@ -147,13 +206,16 @@ class ValueAndGradient:
             confidence=found,
         )
 
-    def flat(self, x: Block) -> tuple[float, Block]:
+    def flat(self, x: Block) -> tuple[Any, Block]:
         """Return value and flat gradient at flat parameters, for `scipy.optimize.minimize`.
 
-        Collective: every rank must call it with the same x.
+        Collective: every rank must call it with the same x. Of k objectives: values (k,) and
+        gradients (k, number of entries).
         """
         value, result = self(self._cut(x))
-        return value, params.pack(result)
+        if self._one:
+            return value, params.pack(result)
+        return np.array(value), np.array([params.pack(each) for each in result])
 
     def pack(self, p: Parameters) -> Block:
         """Return p as one flat array and remember its structure.  (Not collective.)"""
@@ -206,6 +268,17 @@ class ValueAndGradient:
         return self._pencil
 
 
+def _symmetric(objective: Objective) -> bool:
+    """Tell whether an objective is of all pairs alike: it means those that are wanted now."""
+    return bool(getattr(objective, "symmetric", False))
+
+
+def _widened(solver: Mapping[str, Any], pencil: Pencil) -> int:
+    """Return how many pairs to look at when a mode is not among those that were asked for."""
+    count = solver.get("count", 1)
+    return int(min(pencil.n, count + max(count, WIDENED)))
+
+
 def _interval_of_checks(word: str) -> int:
     """Return N of "every:N", 1 for "inertia", 0 for "off"."""
     known = {"inertia": 1, "off": 0}
@@ -222,7 +295,7 @@ def _interval_of_checks(word: str) -> int:
 
 def value_and_gradient(
     model: Model,
-    objective: Objective,
+    objective: Objective | Sequence[Objective],
     *,
     adjoint: Mapping[str, Any] | None = None,
     track: bool = True,
@@ -237,7 +310,8 @@ def value_and_gradient(
     model
         The model.
     objective
-        The objective.
+        The objective; a list of them (with constraints, say) shares the eigensolve and all
+        adjoint solves, and the function returns lists.
     adjoint
         Keywords of `gradient` (strategy, rtol, ...).
     track

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "solve a study, differentiate its objectives and write the results",
     "check": "test the inputs and the gradient of a study (Taylor, differences, dot product)",
+    "sweep": "run the samples of a study ([sweep]) one after the other, or one of them",
+    "collect": "make one table of the results of samples or runs",
+    "optimize": "search the parameters that make an objective best ([optimize])",
 }
 """Each is a module of `commands` with `add_arguments(parser)` and `execute(chosen, comm)`; one
 that sets ALONE works without MPI and PETSc and has `execute(chosen)`."""

@@ -12,6 +12,7 @@ from geneig_adjoint.errors import (
     GaugeError,
     InputError,
     MissingPackageError,
+    ModeTrackingError,
     StoppedError,
     StudyError,
 )
@@ -43,6 +44,7 @@ OF_ERRORS: tuple[tuple[type[BaseException], int], ...] = (
     (ConstrainedRowError, MISSING_GRADIENT),
     (InputError, INPUT),
     (ConvergenceError, CONVERGENCE),
+    (ModeTrackingError, CONVERGENCE),
     (DegenerateEigenvalueError, MISSING_GRADIENT),
     (DefectiveEigenvalueError, MISSING_GRADIENT),
     (GaugeError, MISSING_GRADIENT),

@@ -28,6 +28,8 @@ from geneig_adjoint.normalization import column_dots, normalized
 
 MINIMUM = 0.6
 """Confidence below which a mode counts as lost."""
+SAME = 1e-6
+"""Relative to the largest, difference of eigenvalues solved twice at the same parameters."""
 TIE = 1e-6
 """Weight of the order where confidences are equal."""
 
@@ -127,18 +129,57 @@ def followed(
     found = pairs.reordered(order)
     info = replace(found.info, notes=found.info.notes + notes)
     found = replace(found, info=info)
-    if found.phase_rows is None or previous.phase_rows is None:
-        return found
-    kept = found.phase_rows.copy()
-    shared = min(found.count, previous.count)
-    kept[:shared] = previous.phase_rows[:shared]
+    return with_phase_rows(found, previous.phase_rows)
+
+
+def with_phase_rows(pairs: Eigenpairs, phase_rows: Block | None) -> Eigenpairs:
+    """Return pairs whose phases are fixed in given rows, as far as there are some.
+
+    Collective.
+    """
+    if pairs.phase_rows is None or phase_rows is None:
+        return pairs
+    kept = pairs.phase_rows.copy()
+    shared = min(pairs.count, len(phase_rows))
+    kept[:shared] = phase_rows[:shared]
     right, rows = normalized(
-        found.pencil, found.normalization, found.right, phase="largest", rows=kept
+        pairs.pencil, pairs.normalization, pairs.right, phase="largest", rows=kept
     )
-    squares = column_norms(found.comm, found.right) ** 2
-    turn = column_dots(found.comm, found.right, right) / squares
-    left = None if found.left is None else np.asfortranarray(found.left / turn.conj())
-    return replace(found, right=right, left=left, phase_rows=rows)
+    squares = column_norms(pairs.comm, pairs.right) ** 2
+    turn = column_dots(pairs.comm, pairs.right, right) / squares
+    left = None if pairs.left is None else np.asfortranarray(pairs.left / turn.conj())
+    return replace(pairs, right=right, left=left, phase_rows=rows)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Which eigenvalue stood in which place: enough to find the places again at the same p.
+
+    Attributes
+    ----------
+    values : ndarray
+        Eigenvalues by place.
+    phase_rows : ndarray or None
+        Rows that fix the phases.
+
+    """
+
+    values: Block
+    phase_rows: Block | None = None
+
+    def order(self, pairs: Eigenpairs) -> tuple[int, ...] | None:
+        """Return the pair of every place; None if one is not there.
+
+        Not collective: eigenvalues are the same on every rank.
+        """
+        if pairs.count < len(self.values):
+            return None
+        distance = np.abs(np.subtract.outer(self.values, pairs.values))
+        rows, columns = scipy.optimize.linear_sum_assignment(distance)
+        near = distance[rows, columns] <= SAME * np.max(np.abs(self.values), initial=TINY)
+        if not near.all():
+            return None
+        return tuple(int(j) for j in columns)
 
 
 def _score(previous: Eigenpairs, pairs: Eigenpairs) -> Block:

@@ -42,6 +42,11 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def as_json(content: Any) -> str:
+    """Return content as one line of JSON, as `write_json` writes it.  (Not collective.)"""
+    return json.dumps(_plain(content), ensure_ascii=False, allow_nan=False)
+
+
 def _plain(item: Any) -> Any:
     """Return the item with NumPy types replaced; complex numbers become [re, im]."""
     if isinstance(item, dict):

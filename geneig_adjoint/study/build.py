@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from geneig_adjoint.errors import InputError, StudyError
 from geneig_adjoint.evaluation import Objective
 from geneig_adjoint.io import Mesh, read_elements, read_matrix
 from geneig_adjoint.models import MatrixModel
+from geneig_adjoint.study.given_parameters import with_given_parameters
 from geneig_adjoint.study.settings import Study
 
 if TYPE_CHECKING:
@@ -65,11 +66,21 @@ def build_problem(study: Study, comm: MPI.Comm) -> Problem:
     Raises
     ------
     StudyError
-        A Python file or function that does not exist or returns something else.
+        A Python file or function that does not exist or returns something else, tables
+        [parameters] and [scale] that do not fit the model.
     InputError
         Bad input files.
 
     """
+    problem = _as_named(study, comm)
+    try:
+        return replace(problem, p=with_given_parameters(study, problem.p))
+    except StudyError:  # on every rank: the study is the same everywhere
+        problem.close()
+        raise
+
+
+def _as_named(study: Study, comm: MPI.Comm) -> Problem:
     if "elements" in study.model:
         return Problem(comm, *read_elements(study.folder / study.model["elements"], comm))
     if "python" in study.model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -11,6 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from geneig_adjoint.errors import InputError, StudyError
+from geneig_adjoint.study.entries import (
+    PARAMETER_TABLES,
+    flattened,
+    name_and_value,
+    replace_entry,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,9 @@ INTERVAL = Kind("two numbers [a, b]", _list_of(NUMBER, 2))
 POINT = Kind("a number or [re, im]", lambda v: NUMBER.fits(v) or INTERVAL.fits(v))
 SCALE = Kind('a string or ["component", row]', lambda v: TEXT.fits(v) or _is(list)(v))
 LEFT = Kind('true, false or "auto"', _is(bool, str))
+PARAMETER = Kind("a number or a list of numbers", lambda v: NUMBER.fits(v) or NUMBERS.fits(v))
+TEXTS = Kind("a list of strings", _list_of(TEXT))
+TABLES = Kind("a list of tables", _list_of(TABLE))
 
 KEYS: dict[str, dict[str, Kind]] = {
     "model": {"elements": TEXT, "python": TEXT, "A": TEXT, "B": TEXT, "options": TABLE},
@@ -58,6 +68,19 @@ KEYS: dict[str, dict[str, Kind]] = {
     },
     "adjoint": {"strategy": TEXT, "rtol": NUMBER, "options": TABLE},
     "output": {"directory": TEXT, "overwrite": FLAG, "vectors": FLAG, "checkpoint": FLAG},
+    "sweep": {"grid": TABLE, "list": TABLES, "csv": TEXT, "latin_hypercube": TABLE},
+    "optimize": {
+        "objective": TEXT,
+        "sense": TEXT,
+        "method": TEXT,
+        "parameters": TEXTS,
+        "bounds": TABLE,
+        "constraints": TABLES,
+        "max_iterations": INTEGER,
+        "tolerance": NUMBER,
+        "track": FLAG,
+        "options": TABLE,
+    },
 }
 MODEL_KEYS = {"elements": {"elements"}, "python": {"python", "options"}, "A": {"A", "B"}}
 OBJECTIVE_KEYS: dict[str, dict[str, Kind]] = {
@@ -88,6 +111,10 @@ class Study:
         Its tables.
     derivatives, objectives : list of dict
         Its ``[[derivative]]`` and ``[[objective]]`` tables.
+    parameters, scale, sweep, optimize : dict
+        Further tables: changed parameters, samples and the search for a better design.
+    tables : dict
+        All tables as the file and the command line gave them.
 
     """
 
@@ -98,6 +125,11 @@ class Study:
     output: dict[str, Any] = field(default_factory=dict)
     derivatives: list[dict[str, Any]] = field(default_factory=list)
     objectives: list[dict[str, Any]] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    scale: dict[str, Any] = field(default_factory=dict)
+    sweep: dict[str, Any] = field(default_factory=dict)
+    optimize: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -158,7 +190,21 @@ def read_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"{path} must be TOML, got a syntax error: {error}; correct it") from error
     for change in changes:
-        _apply(tables, change)
+        replace_entry(tables, *name_and_value(change), what="--set")
+    return study_of(path, tables)
+
+
+def study_of(path: Path, tables: dict[str, Any]) -> Study:
+    """Return the checked study of tables; the path says what files are relative to.
+
+    Not collective.
+
+    Raises
+    ------
+    StudyError
+        As in `read_study`.
+
+    """
     _check_keys(path, tables)
     study = Study(
         path=path,
@@ -168,51 +214,58 @@ def read_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
         output=tables.get("output", {}),
         derivatives=tables.get("derivative", []),
         objectives=tables.get("objective", []),
+        parameters=flattened(tables.get("parameters", {})),
+        scale=flattened(tables.get("scale", {})),
+        sweep=tables.get("sweep", {}),
+        optimize=tables.get("optimize", {}),
+        tables=tables,
     )
     _check_content(study)
     return study
 
 
-def _apply(tables: dict[str, Any], change: str) -> None:
-    name, equals, text = change.partition("=")
-    keys = name.strip().split(".")
-    if not equals or len(keys) < 2:
-        raise StudyError(
-            f"--set must be table.key=value, got {change!r}; write for example solver.count=20"
-        )
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    place: Any = tables
-    for key in keys[:-1]:
-        place = place.setdefault(key, {}) if isinstance(place, dict) else None
-        if not isinstance(place, dict):
-            raise StudyError(
-                f"--set must name a table, got {name!r} where {key!r} is none; lists such as "
-                "[[objective]] are changed in the file"
-            )
-    place[keys[-1]] = value
+def with_entries(study: Study, entries: Mapping[str, Any]) -> Study:
+    """Return a study with some entries replaced, e.g. {"solver.count": 20}.  (Not collective.)
+
+    Raises
+    ------
+    StudyError
+        As in `read_study`.
+
+    """
+    tables = copy.deepcopy(study.tables)
+    for name, value in entries.items():
+        replace_entry(tables, name, value, what="an entry")
+    return study_of(study.path, tables)
 
 
 def _check_keys(path: Path, tables: Mapping[str, Any]) -> None:
-    known = [*KEYS, "derivative", "objective"]
+    known = [*KEYS, *PARAMETER_TABLES, "derivative", "objective"]
     for table, content in tables.items():
         _check_known(f"table [{table}] of {path.name}", table, known)
-        if table in KEYS:
+        if table in KEYS or table in PARAMETER_TABLES:
             if not isinstance(content, dict):
                 raise StudyError(
                     f"[{table}] must be a table, got {type(content).__name__}; write [{table}] on "
                     "a line of its own"
                 )
-            _check_values(f"[{table}]", content, KEYS[table])
+            _check_table(table, content)
         elif not _list_of(TABLE)(content):
             raise StudyError(
                 f"[{table}] must be a list of tables; write [[{table}]] with two brackets"
             )
 
 
-def _check_values(where: str, content: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
+def _check_table(table: str, content: Mapping[str, Any]) -> None:
+    if table in PARAMETER_TABLES:
+        content = flattened(content)
+        check_values(f"[{table}]", content, dict.fromkeys(content, PARAMETER))
+    else:
+        check_values(f"[{table}]", content, KEYS[table])
+
+
+def check_values(where: str, content: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
+    """Raise a StudyError unless all keys are known and their values fit.  (Not collective.)"""
     for key, value in content.items():
         _check_known(f"key {key!r} of {where}", key, kinds)
         if not kinds[key].fits(value):
@@ -254,7 +307,7 @@ def _check_content(study: Study) -> None:
             '[[objective]] with name = "f1" and kind = "frequency"'
         )
     for derivative in study.derivatives:
-        _check_values("[[derivative]]", derivative, DERIVATIVE_KEYS)
+        check_values("[[derivative]]", derivative, DERIVATIVE_KEYS)
         if "name" not in derivative or not {"A", "B"} & set(derivative):
             raise StudyError(
                 f"[[derivative]] must have name and A or B (files), got {sorted(derivative)}; "
@@ -285,7 +338,7 @@ def _checked_objective(objective: Mapping[str, Any]) -> str:
     else:
         _check_known(f"kind of objective {name!r}", str(objective["kind"]), OBJECTIVE_KEYS)
         allowed = {"name": TEXT, "kind": TEXT, **OBJECTIVE_KEYS[objective["kind"]]}
-    _check_values(f"objective {name!r}", objective, allowed)
+    check_values(f"objective {name!r}", objective, allowed)
     return name
 
 

@@ -1,0 +1,66 @@
+"""``geneig-adjoint sweep``: run the samples of a study."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from geneig_adjoint.commands._studies import add_study_arguments, chosen_study
+from geneig_adjoint.errors import StudyError
+from geneig_adjoint.exit_codes import OK
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    add_study_arguments(parser)
+    parser.add_argument(
+        "--only",
+        "--sample",
+        metavar="K",
+        help='only these samples, counted from 0: "7" or "0-3,9" (array jobs: one each)',
+    )
+    parser.add_argument("--list", action="store_true", help="print the samples and run none")
+    parser.add_argument("--retry", action="store_true", help="run failed samples again")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace results of another sweep or other files"
+    )
+
+
+def execute(chosen: Any, comm: MPI.Comm) -> int:
+    """Run a sweep and return the exit code.  (Collective.)"""
+    from geneig_adjoint.study.sweep import Wishes, listing, run_sweep
+
+    study = chosen_study(chosen)
+    if chosen.list:
+        text = listing(study)
+        if comm.rank == 0:
+            print(text)
+        return OK
+    wishes = Wishes(numbers_of(chosen.only), retry=chosen.retry, overwrite=chosen.overwrite)
+    return run_sweep(study, comm, wishes)
+
+
+def numbers_of(text: str | None) -> list[int] | None:
+    """Return the numbers that "0-3,9" means; None for None.  (Not collective.)
+
+    Raises
+    ------
+    StudyError
+        A text of another form.
+
+    """
+    if text is None:
+        return None
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise StudyError(
+                f'--only must be numbers of samples such as "7" or "0-3,9", got {text!r}; '
+                "--list shows them"
+            )
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers

@@ -1,0 +1,230 @@
+"""`geneig-adjoint collect`: one table of the results of many runs.
+
+Not collective, and without PETSc: the table can be made anywhere, also while a sweep runs.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from geneig_adjoint.errors import StudyError
+from geneig_adjoint.exit_codes import MISSING_GRADIENT, OK
+from geneig_adjoint.io.results import atomic_path, write_json
+from geneig_adjoint.study.sweep_state import DEFINITION, DONE, RECORD, WAITING, read_json
+
+Row = dict[str, Any]
+FIRST = ("sample", "folder", "status", "exit_code", "reason", "seconds")
+FORMATS = (".csv", ".json", ".h5")
+OF_OBJECTIVES, OF_VALUES, OF_NORMS = "objective.", "value.", "norm."
+
+
+def collected(folders: Sequence[str | Path], *, norms: bool = False) -> list[Row]:
+    """Return a row per run, sorted; samples that have not begun are rows, too.
+
+    Parameters
+    ----------
+    folders
+        Folders of runs, or of whole sweeps.
+    norms
+        Add the norms of all gradients.
+
+    Raises
+    ------
+    StudyError
+        A folder that does not exist, or none at all.
+
+    """
+    chosen: dict[Path, Row] = {}
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise StudyError(
+                f"collect needs folders of results, got no folder {folder}; give for example out/*/"
+            )
+        definition = folder / DEFINITION
+        sweep = folder if definition.is_file() else folder.parent
+        listed = {
+            sweep / s["folder"]: s for s in (read_json(sweep / DEFINITION) or _none)["samples"]
+        }
+        if not definition.is_file():
+            chosen[folder] = listed.get(folder, {})
+            # What has no folder yet, no pattern of the shell can name.
+            listed = {path: sample for path, sample in listed.items() if not path.exists()}
+        chosen.update(listed)
+    if not chosen:
+        raise StudyError("collect needs folders of results, got none; give for example out/*/")
+    ordered = sorted(chosen, key=_natural)
+    return [_row(folder, chosen[folder], norms) for folder in ordered]
+
+
+_none: Mapping[str, Any] = {"samples": []}
+
+
+def _natural(path: Path) -> list[Any]:
+    """Return a key that sorts sample_10000 behind sample_9999."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
+
+
+def _row(folder: Path, sample: Mapping[str, Any], norms: bool) -> Row:
+    record = read_json(folder / RECORD)
+    result = read_json(folder / "result.json")
+    standing = _standing(record, result, listed=bool(sample))
+    entries = (record or {}).get("entries") or sample.get("entries", {})
+    row: Row = {"sample": (record or {}).get("number"), "folder": str(folder), **standing}
+    if row["sample"] is None and sample:
+        row["sample"] = int(folder.name.rpartition("_")[2])
+    row.update(entries)
+    if result and (record or {"results": True}).get("results"):
+        row.update(_numbers(result))
+        row.update(_norms(folder) if norms else {})
+    return row
+
+
+def _standing(record: Row | None, result: Row | None, *, listed: bool) -> Row:
+    if record is not None:
+        reason = str(record.get("reason", "unreadable"))
+        return {
+            "status": record.get("status", "unreadable"),
+            "exit_code": record.get("exit_code"),
+            "reason": (reason.splitlines() or [""])[0],
+            "seconds": record.get("seconds"),
+        }
+    if result is None:
+        reason = "not begun" if listed else f"no {RECORD} and no result.json"
+        return {"status": WAITING, "exit_code": None, "reason": reason, "seconds": None}
+    failures = result.get("failures", {})
+    return {
+        "status": DONE if result else "unreadable",
+        "exit_code": MISSING_GRADIENT if failures else OK,
+        "reason": "; ".join(f"{name}: {text}" for name, text in failures.items()),
+        "seconds": sum(result.get("timings", {}).values()),
+    }
+
+
+def _numbers(result: Row) -> Row:
+    """Return objectives and eigenvalues; imaginary parts only where there are any."""
+    found: Row = {f"{OF_OBJECTIVES}{k}": value for k, value in result["objectives"].items()}
+    for j, (real, imag) in enumerate(result["values"]):
+        found[f"{OF_VALUES}{j}"] = real
+        if imag:
+            found[f"{OF_VALUES}{j}.imag"] = imag
+    return found
+
+
+def _norms(folder: Path) -> Row:
+    return {
+        f"{OF_NORMS}{name.replace('/', '.', 1)}": float(np.linalg.norm(entries))
+        for name, entries in _gradients(folder)
+    }
+
+
+def _gradients(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Give "objective/parameter" and the entries of every gradient of a run."""
+    try:
+        file = h5py.File(folder / "result.h5")
+    except OSError:  # not there, or just being replaced
+        return
+    with file:
+        for objective, gradient in file.get("gradients", {}).items():
+            for name, entries in _datasets(gradient):
+                yield f"{objective}/{name}", entries
+
+
+def _datasets(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Give the datasets below a group; names of structured parameters have slashes."""
+    for name, item in group.items():
+        if isinstance(item, h5py.Group):
+            yield from _datasets(item, f"{above}{name}/")
+        else:
+            yield f"{above}{name}", item[()]
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """Return the columns: what all have, what was varied, objectives, values, norms."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    groups = (OF_OBJECTIVES, OF_VALUES, OF_NORMS)
+    computed = {prefix: [n for n in names if n.startswith(prefix)] for prefix in groups}
+    rest = [n for n in names if n not in FIRST and not n.startswith(groups)]
+    computed[OF_VALUES].sort(key=lambda name: _natural(Path(name)))
+    return [*FIRST[:2], *rest, *FIRST[2:], *(n for prefix in groups for n in computed[prefix])]
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Return rows as CSV; what a row does not have is empty, lists are JSON."""
+    stream = io.StringIO()
+    columns = columns_of(rows)
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row.get(name)) for name in columns])
+    return stream.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, list | dict | bool) else value
+
+
+def write_table(path: Path, rows: Sequence[Row], *, overwrite: bool = False) -> None:
+    """Write rows as .csv, .json, or .h5 with all gradients; whole or not at all.
+
+    Raises
+    ------
+    StudyError
+        Another suffix, a file that exists already, or one that cannot be written.
+
+    """
+    if path.suffix not in FORMATS:
+        raise StudyError(
+            f"a table must end in {', '.join(FORMATS)}, got {path}; choose one of them"
+        )
+    if path.exists() and not overwrite:
+        raise StudyError(
+            f"a table must not be overwritten by accident, got {path}, which exists; give "
+            "--overwrite, or another name"
+        )
+    try:
+        _write(path, rows)
+    except OSError as error:
+        raise StudyError(
+            f"a table must be writable, got {error.strerror or error} for {path}; choose another "
+            "name"
+        ) from error
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    if path.suffix == ".json":
+        write_json(path, list(rows))
+        return
+    with ExitStack() as files:
+        temporary = files.enter_context(atomic_path(path))
+        if path.suffix == ".csv":
+            temporary.write_text(csv_text(rows), encoding="utf-8")
+            return
+        with h5py.File(temporary, "w") as file:
+            _fill(file, rows)
+
+
+def _fill(file: Any, rows: Sequence[Row]) -> None:
+    """Write columns as table/<name> and gradients as gradients/<row>/<objective>/<parameter>."""
+    for name in columns_of(rows):
+        column = [row.get(name) for row in rows]
+        if all(value is None or isinstance(value, int | float) for value in column):
+            numbers = [np.nan if value is None else float(value) for value in column]
+            file[f"table/{name.replace('/', '.')}"] = numbers
+        else:
+            file[f"table/{name.replace('/', '.')}"] = [str(_cell(value)) for value in column]
+    for number, row in enumerate(rows):
+        if row["status"] == DONE:
+            for name, entries in _gradients(Path(row["folder"])):
+                file[f"gradients/{number}/{name}"] = entries

@@ -1,0 +1,161 @@
+"""What a search for a better design leaves on disk: the best design so far, and its history."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.errors import StudyError
+from geneig_adjoint.io.results import as_json, atomic_path
+from geneig_adjoint.study.fingerprint import Fingerprints, of_content
+from geneig_adjoint.study.settings import Study
+
+CHECKPOINT, HISTORY, SUMMARY = "design.h5", "history.jsonl", "optimize.json"
+FORMAT = 1
+FREE = {"max_iterations", "tolerance", "options"}
+"""Keys of [optimize] that may change when a search goes on."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a search stands.
+
+    Attributes
+    ----------
+    z : ndarray
+        The best design so far.
+    values : ndarray
+        Eigenvalues there, by place.
+    phase_rows : ndarray or None
+        Rows that fix the phases of the vectors.
+    reference : float
+        What objectives are measured by: the size of the first.
+    history : list of dict
+        A row per iteration.
+
+    """
+
+    z: Block
+    values: Block
+    phase_rows: Block | None
+    reference: float
+    history: list[dict[str, Any]]
+
+
+def fingerprint_of(study: Study) -> str:
+    """Return what a search that goes on must share with the earlier one.  (Not collective.)"""
+    table = {key: value for key, value in study.optimize.items() if key not in FREE}
+    return of_content([Fingerprints().of(study), table])
+
+
+def earlier_search(study: Study, fingerprint: str, *, resume: bool) -> Checkpoint | None:
+    """Return where an earlier search stands; None where there is none, or it is replaced.
+
+    Not collective: call it on one rank. Makes the folder.
+
+    Raises
+    ------
+    StudyError
+        An earlier search that is neither resumed nor replaced, or one of another study.
+
+    """
+    directory = study.directory
+    path = directory / CHECKPOINT
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(
+            f"the output folder must be writable, got {error.strerror} for {directory}; choose "
+            "another output.directory"
+        ) from error
+    if resume and path.exists():
+        return _read(directory, fingerprint)
+    kept = [name for name in (CHECKPOINT, "result.json") if (directory / name).exists()]
+    if kept and not study.output.get("overwrite", False):
+        raise StudyError(
+            f"a search must not be overwritten by accident, got {directory} with a {kept[0]}; "
+            "give --resume to go on, --overwrite to begin anew, or another output.directory"
+        )
+    for name in (CHECKPOINT, HISTORY, SUMMARY):
+        (directory / name).unlink(missing_ok=True)
+    return None
+
+
+def _read(directory: Path, fingerprint: str) -> Checkpoint:
+    try:
+        with h5py.File(directory / CHECKPOINT) as file:
+            same = file.attrs["fingerprint"] == fingerprint
+            rows = file["phase_rows"][()] if "phase_rows" in file else None
+            reference, count = float(file.attrs["reference"]), int(file.attrs["iterations"])
+            z, values = file["z"][()], file["values"][()]
+        lines = (directory / HISTORY).read_text(encoding="utf-8").splitlines()
+        # A job may end between the line of an iteration and its checkpoint.
+        history = [json.loads(line) for line in lines[:count]]
+    except (OSError, KeyError, ValueError) as error:
+        raise StudyError(
+            f"{directory / CHECKPOINT} must be a checkpoint of a search, got {error}; give "
+            "--overwrite to begin anew"
+        ) from error
+    if not same:
+        raise StudyError(
+            f"a search can go on with the same study only, got {directory} of another one, or of "
+            "files that have changed since; give --overwrite to begin anew"
+        )
+    write_history(directory, history)
+    return Checkpoint(z, values, rows, reference, history)
+
+
+def write_history(directory: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write all rows, whole or not at all.  (Not collective.)"""
+    with atomic_path(directory / HISTORY) as temporary:
+        temporary.write_text("".join(map(line_of, history)), encoding="utf-8")
+
+
+def append_history(directory: Path, row: Mapping[str, Any]) -> None:
+    """Append one row.  (Not collective.)"""
+    with (directory / HISTORY).open("a", encoding="utf-8") as stream:
+        stream.write(line_of(row))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def line_of(row: Mapping[str, Any]) -> str:
+    """Return a row as one line of JSON.  (Not collective.)"""
+    return as_json(row) + "\n"
+
+
+def write_checkpoint(
+    directory: Path, fingerprint: str, at: Checkpoint, parameters: Mapping[str, Block]
+) -> None:
+    """Write where a search stands, whole or not at all.  (Not collective.)
+
+    Parameters
+    ----------
+    directory
+        Folder of the results.
+    fingerprint
+        Of the study.
+    at
+        Where it stands.
+    parameters
+        The best design by name of parameter, for readers.
+
+    """
+    with atomic_path(directory / CHECKPOINT) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["fingerprint"] = fingerprint
+        file.attrs["reference"] = at.reference
+        file.attrs["iterations"] = len(at.history)
+        file["z"], file["values"] = at.z, np.asarray(at.values)
+        if at.phase_rows is not None:
+            file["phase_rows"] = at.phase_rows
+        for name, entries in parameters.items():
+            file[f"parameters/{name}"] = entries
