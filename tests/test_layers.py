@@ -11,10 +11,14 @@ ROOT = "geneig_adjoint"
 README = PACKAGE.parent / "README.md"
 
 # Lowest first: groups are the rows of the README's table, each a list of layers.  io, adapters,
-# study and commands are packages: one layer each, free inside.
+# machine, pictures, study and commands are packages: one layer each, free inside.
 GROUPS = [
     [{"errors", "_types", "_version"}],
-    [{"_petsc", "collective", "exchange"}, {"assembly", "block_solves", "ghosts", "tall_blocks"}],
+    [
+        {"builds", "launches"},
+        {"_petsc", "collective", "exchange"},
+        {"assembly", "block_solves", "ghosts", "tall_blocks"},
+    ],
     [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
     [
@@ -81,7 +85,12 @@ GROUPS = [
     ],
     [{"tracking"}, {"chain"}],
     [{"noise"}, {"verification"}, {"operator_checks"}],
-    [{"adapters", "exit_codes", "io"}, {"study"}, {"commands"}, {"__init__", "cli"}],
+    [
+        {"adapters", "exit_codes", "io", "machine", "pictures"},
+        {"study"},
+        {"commands"},
+        {"__init__", "cli"},
+    ],
 ]
 LAYERS = [layer for group in GROUPS for layer in group]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
