@@ -11,7 +11,9 @@ from geneig_adjoint.pictures.style import COLOURS, GREY, Picture, figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SKIPPED = {"time", "seconds", "event", "step"}
+SKIPPED = {"time", "seconds", "event", "step", "wanted", "columns", "total"}
+WHOLE = "run"
+"""Name of the step that all others are in."""
 CURVES = 4
 """Numbers of a run that are drawn over time, at most."""
 MARKS = {"checkpoint": ("v", COLOURS[2]), "note": ("o", COLOURS[4]), "stop": ("X", COLOURS[1])}
@@ -59,30 +61,45 @@ def convergence(results: Results) -> list[Picture]:
 
 
 def timeline(events: list[dict[str, Any]]) -> Timeline:
-    """Return what a list of events says; lines of kinds nobody knows are left out."""
+    """Return what a list of events says; lines of kinds nobody knows are left out.
+
+    A run that was resumed has begun several times: its parts follow each other.
+    """
     line = Timeline()
     begun: dict[str, float] = {}
-    last = 0.0
+    last = start = 0.0
     for entry in events:
-        seconds, step = entry.get("seconds"), str(entry.get("step", ""))
+        seconds, step, kind = entry.get("seconds"), str(entry.get("step", "")), entry.get("event")
         if not isinstance(seconds, int | float):
             continue
-        last = max(last, float(seconds))
-        kind = entry.get("event")
+        if (kind, step) == ("begin", WHOLE):
+            line.steps += _unfinished(begun, last)
+            start = last
+        now = start + float(seconds)
+        last = max(last, now)
         if kind == "begin":
-            begun[step] = float(seconds)
+            begun[step] = now
         elif kind == "end" and step in begun:
-            line.steps.append((step, begun.pop(step), float(seconds), True))
+            line.steps.append((step, begun.pop(step), now, True))
         elif kind in MARKS:
-            line.marks.append((str(kind), float(seconds)))
-        if kind == "progress":
-            for name, value in entry.items():
-                if name not in SKIPPED and type(value) in {int, float}:
-                    curve = line.curves.setdefault(f"{step}: {name}", [])
-                    curve.append((float(seconds), float(value)))
-    line.steps += [(step, begin, last, False) for step, begin in begun.items()]
-    line.steps.sort(key=lambda step: step[1])
+            line.marks.append((str(kind), now))
+        elif kind == "progress":
+            _progress(line, step, now, entry)
+    line.steps += _unfinished(begun, last)
+    line.steps = sorted((s for s in line.steps if s[0] != WHOLE), key=lambda step: step[1])
     return line
+
+
+def _unfinished(begun: dict[str, float], end: float) -> list[tuple[str, float, float, bool]]:
+    found = [(step, begin, end, False) for step, begin in begun.items()]
+    begun.clear()
+    return found
+
+
+def _progress(line: Timeline, step: str, now: float, entry: dict[str, Any]) -> None:
+    for name, value in entry.items():
+        if name not in SKIPPED and type(value) in {int, float}:
+            line.curves.setdefault(f"{step}: {name}", []).append((now, float(value)))
 
 
 def _of_timings(summary: dict[str, Any]) -> Timeline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,8 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError, StudyError
 from geneig_adjoint.pictures.meshes import Shape, read_shape
 
-RESULT, FIELDS, MESH, EVENTS, TABLE = (
-    "result.json",
-    "result.h5",
-    "modes.vtu",
-    "events.jsonl",
-    "table.csv",
-)
+RESULT, FIELDS, MESH = "result.json", "result.h5", "modes.vtu"
+EVENTS, TABLE, HISTORY, SWEEP = "events.jsonl", "table.csv", "history.jsonl", "sweep.json"
 
 
 @dataclass
@@ -43,8 +38,8 @@ class Results:
         Objective -> parameter -> array.
     shape : Shape or None
         The mesh, with modes by point.
-    events, table : list of dict
-        Lines of events.jsonl and of table.csv.
+    events, table, history : list of dict
+        Lines of events.jsonl, of table.csv, and of an optimisation's history.jsonl.
     notes : list of str
         What could not be read, and why.
 
@@ -58,6 +53,7 @@ class Results:
     shape: Shape | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
     table: list[dict[str, str]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def numbers(self, key: str) -> Block:
@@ -84,11 +80,12 @@ def read_results(folder: Path) -> Results:
     """
     if folder.suffix == ".csv" and folder.is_file():
         return Results(folder.stem, table=_checked(folder, _table))
-    present = [name for name in (RESULT, EVENTS, TABLE) if (folder / name).is_file()]
+    names = (RESULT, EVENTS, TABLE, HISTORY)
+    present = [name for name in names if (folder / name).is_file()]
     if not present:
         raise StudyError(
-            f"there must be {RESULT}, {EVENTS} or {TABLE} in {folder}, got none of them; give the "
-            "output folder of a finished `geneig-adjoint run` or a table of `collect`"
+            f"there must be {', '.join(names[:-1])} or {HISTORY} in {folder}, got none of them; "
+            + _instead(folder)
         )
     results = Results(_title(folder))
     if RESULT in present:
@@ -103,10 +100,18 @@ def read_results(folder: Path) -> Results:
         results.shape, note = _checked(folder / MESH, read_shape)
         results.notes += [note] if note else []
     if EVENTS in present:
-        results.events = _checked(folder / EVENTS, _events)
+        results.events = _checked(folder / EVENTS, _lines)
+    if HISTORY in present:
+        results.history = _checked(folder / HISTORY, _lines)
     if TABLE in present:
         results.table = _checked(folder / TABLE, _table)
     return results
+
+
+def _instead(folder: Path) -> str:
+    if (folder / SWEEP).is_file():
+        return f"write the table first: geneig-adjoint collect {folder} -o {folder / TABLE}"
+    return "give the output folder of a `geneig-adjoint run`, or a table of `collect`"
 
 
 def _title(folder: Path) -> str:
@@ -135,10 +140,19 @@ def _fields(path: Path) -> tuple[Block | None, dict[str, dict[str, Block]]]:
     with h5py.File(path, "r") as file:
         right = file["right"][()] if "right" in file else None
         gradients = {
-            objective: {name: np.atleast_1d(entries[()]) for name, entries in group.items()}
+            objective: dict(_datasets(group))
             for objective, group in file.get("gradients", {}).items()
         }
     return right, gradients
+
+
+def _datasets(group: Any, above: str = "") -> Iterator[tuple[str, Block]]:
+    """Give the arrays of a group; names of structured parameters have slashes."""
+    for name, item in group.items():
+        if isinstance(item, h5py.Group):
+            yield from _datasets(item, f"{above}{name}/")
+        else:
+            yield f"{above}{name}", np.atleast_1d(item[()])
 
 
 def _inline(summary: dict[str, Any]) -> dict[str, dict[str, Block]]:
@@ -152,7 +166,7 @@ def _inline(summary: dict[str, Any]) -> dict[str, dict[str, Block]]:
     }
 
 
-def _events(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path) -> list[dict[str, Any]]:
     found = []
     lines = path.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines):
