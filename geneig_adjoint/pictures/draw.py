@@ -9,6 +9,7 @@ from geneig_adjoint.errors import StudyError
 from geneig_adjoint.pictures.convergence import convergence
 from geneig_adjoint.pictures.modes import modes
 from geneig_adjoint.pictures.results import read_results
+from geneig_adjoint.pictures.searches import searches
 from geneig_adjoint.pictures.sensitivities import sensitivities
 from geneig_adjoint.pictures.spectrum import spectrum
 from geneig_adjoint.pictures.style import look, require_matplotlib, save
@@ -62,6 +63,7 @@ def draw(source: Path, target: Path | None = None, *, kind: str = "png", limit: 
             *sensitivities(results),
             *convergence(results),
             *sweeps(results),
+            *searches(results),
         ]
         try:
             target.mkdir(parents=True, exist_ok=True)

@@ -14,33 +14,35 @@ from geneig_adjoint.pictures.style import COLOURS, PANELS, Panel, Picture, page,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BESIDE = {
-    "sample", "index", "number", "status", "code", "exit_code", "failure", "failures", "reason",
-    "folder", "directory", "seconds", "time", "ranks", "error", "message", "name", "key",
-}  # fmt: skip
-"""Columns that say how a sample went, not what it gave."""
+BESIDE = {"sample", "folder", "status", "exit_code", "reason", "seconds"}
+"""Columns that say how a sample went, not what was varied."""
+OBJECTIVE, COMPUTED = "objective.", ("objective.", "value.", "norm.")
+"""What columns of numbers that were computed begin with."""
 
 
 def sweeps(results: Results) -> list[Picture]:
     """Draw the table of a sweep: a row of panels per objective, a column per varied entry."""
     columns = _columns(results.table)
-    varied = [n for n in columns if "." in n and len(np.unique(_known(columns[n]))) > 1]
-    found = [n for n in columns if "." not in n and n not in BESIDE]
+    entries = [name for name in columns if name not in BESIDE and not name.startswith(COMPUTED)]
+    varied = [name for name in entries if len(np.unique(_known(columns[name]))) > 1]
+    found = [name for name in columns if name.startswith(OBJECTIVE)]
     if not results.table:
         return []
     if not varied or not found:
         results.notes.append(
-            "no sweep: its table must have columns named after varied entries, such as "
-            f"solver.target, and columns of objectives; it has {', '.join(columns) or 'none'}"
+            "no sweep: its table must have columns of numbers that were varied and of objectives, "
+            f"objective.<name>; it has {', '.join(columns) or 'none'}"
         )
         return []
     failed = int(sum(np.isnan(columns[found[0]])))
     if failed:
-        results.notes.append(f"{failed} of {len(results.table)} samples have no {found[0]}")
+        name = found[0].removeprefix(OBJECTIVE)
+        results.notes.append(f"{failed} of {len(results.table)} samples have no {name}")
     alone = len(varied) == 1  # a line through samples says that nothing else was varied
     panels = [
         Panel(
-            name, partial(_samples, entry=(entry, columns[entry]), values=columns[name], line=alone)
+            name.removeprefix(OBJECTIVE),
+            partial(_samples, entry=(entry, columns[entry]), values=columns[name], line=alone),
         )
         for name in found
         for entry in varied
