@@ -84,7 +84,7 @@ GROUPS = [
         {"hessian", "repeated"},
     ],
     [{"tracking"}, {"chain"}],
-    [{"noise"}, {"verification"}, {"operator_checks"}],
+    [{"gradient_reports", "noise"}, {"verification"}, {"operator_checks"}],
     [
         {"adapters", "exit_codes", "io", "machine", "pictures"},
         {"study"},
