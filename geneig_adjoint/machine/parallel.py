@@ -25,6 +25,7 @@ VENDORS = {
     "MVAPICH": r"MVAPICH",
     "MPICH": r"MPICH|HYDRA",
 }
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
 
@@ -97,9 +98,8 @@ def check_launch(environ: Mapping[str, str] = os.environ) -> list[Finding]:
 def cores() -> float:
     """Return the cores this process may use: affinity and the limits of its control group."""
     count = float(len(os.sched_getaffinity(0)))
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, _, period = quota.read_text().partition(" ")
+    if QUOTA.is_file():
+        limit, _, period = QUOTA.read_text().partition(" ")
         if limit.isdecimal():
             count = min(count, int(limit) / int(period))
     return count

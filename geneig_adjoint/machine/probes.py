@@ -16,8 +16,12 @@ from geneig_adjoint.machine.findings import one_line
 SECONDS = 60.0
 MARK = "geneig-adjoint probe: "
 # A process that finds these would take itself for a rank of the job that doctor runs in.
-LAUNCHED = ("OMPI_COMM_", "OMPI_UNIVERSE", "OMPI_FIRST", "OMPI_APP_CTX", "PMIX_", "ORTE_", "PMI_",
-            "HYDRA_", "PRTE_", "MV2_COMM_")  # fmt: skip
+LAUNCHED = (
+    *("OMPI_COMM_", "OMPI_UNIVERSE", "OMPI_FIRST", "OMPI_APP_CTX", "OMPI_NUM_APP"),
+    *("OMPI_ARGV", "OMPI_COMMAND", "OMPI_FILE", "OMPI_MCA_orte", "OMPI_MCA_ess", "OMPI_MCA_pmix"),
+    *("OMPI_MCA_plm", "OMPI_MCA_initial", "OMPI_MCA_shmem", "PMIX_", "ORTE_", "PRTE_"),
+    *("PMI_", "HYDRA_", "MV2_COMM_", "MPI_LOCAL"),
+)
 
 
 @dataclass(frozen=True)

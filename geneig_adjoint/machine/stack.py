@@ -145,9 +145,10 @@ def check_petsc() -> list[Finding]:
 def petsc_remedy(seen: Probe) -> str:
     """Return what to do when petsc4py or slepc4py does not import."""
     text = seen.text + seen.failure
-    if "No module named" in text and ("petsc4py" in text or "slepc4py" in text):
-        missing_library = re.search(r"No module named '?(petsc4py|slepc4py)'?\s*$", text, re.M)
-        return INSTALL if missing_library else SELECT
+    if re.search(r"No module named '?numpy", text):
+        return "pip install 'numpy<2'"
+    if re.search(r"No module named '?(petsc4py|slepc4py)'?\s*$", text, re.M):
+        return INSTALL
     if abi_remedy(seen):
         return abi_remedy(seen)
     if "crashed" in seen.failure or "already registered" in text:
@@ -155,8 +156,6 @@ def petsc_remedy(seen: Probe) -> str:
             "two builds of PETSc or MPI in one process, most likely: " + SELECT + ", and use one "
             "MPI for mpi4py, petsc4py and slepc4py"
         )
-    if "No module named" in text and "numpy" in text:
-        return "pip install 'numpy<2'"
     if "no end after" in seen.failure:
         return "MPI cannot start: look at the network settings of your MPI, try it on another node"
     return SELECT
