@@ -36,7 +36,7 @@ def check_inputs(study: Study, comm: MPI.Comm) -> str:
     progress = Progress(comm)
     with about_the_study():
         adjoint_settings(**study.adjoint_arguments())
-    with _built(study, comm, progress) as (problem, pencil, objectives), about_the_study():
+    with _built(study, comm, progress) as (problem, pencil, objectives):
         text = survey(study, problem, pencil, objectives)
     if comm.rank == 0:
         print(text)

@@ -10,12 +10,13 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
+from geneig_adjoint.adjoint_settings import chosen_strategy
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.quadratic_pencil import QuadraticPencil
 from geneig_adjoint.study.build import Problem
-from geneig_adjoint.study.settings import Study
+from geneig_adjoint.study.settings import Study, about_the_study
 from geneig_adjoint.symmetry import infinity_norm
 from geneig_adjoint.wanted import Wanted
 
@@ -34,14 +35,17 @@ def survey(study: Study, problem: Problem, pencil: Pencil, objectives: Mapping[s
     Raises
     ------
     InputError
-        What a run would refuse: a mesh that does not fit, more pairs than rows, a wrong ``which``.
+        A mesh that does not fit.
+    StudyError
+        More pairs than rows, a ``which`` or ``strategy`` that does not exist.
     """
     rows = pencil.view.rows(pencil)
     n = problem.comm.allreduce(rows[1] - rows[0])
-    error = None if problem.mesh is None else problem.mesh.error(n)
-    raise_together(problem.comm, error)
+    raise_together(problem.comm, None if problem.mesh is None else problem.mesh.error(n))
     wanted = {key: value for key, value in study.solver_arguments().items() if key in REQUEST}
-    Wanted(**{"count": 1, **wanted}).checked(pencil)
+    with about_the_study():
+        Wanted(**{"count": 1, **wanted}).checked(pencil)
+        chosen_strategy(study.adjoint.get("strategy"), pencil, None)
     lines = [
         ("rows", f"{n:,} on {_ranks(problem.comm, rows)}"),
         *_matrices(pencil),
