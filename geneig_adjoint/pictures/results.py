@@ -122,7 +122,7 @@ def _title(folder: Path) -> str:
 def _checked(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
         return read(path)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except Exception as error:  # of JSON, CSV, HDF5, XML: all say that the file is no such file
         raise InputError(
             f"{path} must be as a run writes it, got {type(error).__name__}: {error}; run the "
             "study again, or move this file away"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,19 +25,19 @@ def sensitivities(results: Results) -> list[Picture]:
     """Draw every gradient, objective by objective, `PANELS` on a page."""
     shape = results.shape
     named = [
-        (objective, {f"d {objective} / d {name}": part for name, part in gradient.items()})
+        {f"d {objective} / d {name}": part for name, part in gradient.items()}
         for objective, gradient in results.gradients.items()
     ]
-    solid, aspect = _solid_panels(results, dict(entry for _, e in named for entry in e.items()))
-    groups: list[list[Any]] = [
-        [solid[title] if title in solid else _panel(shape, title, entries[title])
-         for title in entries if solid.get(title, title) is not None]
-        for _, entries in named
-    ]  # fmt: skip
-    on_cells = any(_by_cell(shape, part) for _, entries in named for part in entries.values())
-    flat = shape is not None and on_cells and shape.kind in {"plane", "frame"}
-    if shape is not None and flat:
-        aspect = shape.aspect
+    every = {title: part for entries in named for title, part in entries.items()}
+    panels, aspect = _solid_panels(results, every)
+    for title, part in every.items():
+        if title not in panels:
+            panels[title] = _panel(shape, title, part)
+    if shape is not None and shape.kind in {"plane", "frame"}:
+        on_cells = any(_by_cell(shape, part) for part in every.values())
+        aspect = shape.aspect if on_cells else None
+    drawn = {title: panel for title, panel in panels.items() if panel is not None}
+    groups = [[drawn[title] for title in entries if title in drawn] for entries in named]
     title = f"{results.title}: sensitivities"
     return paged("sensitivities", [page(panels, title, aspect=aspect) for panels in filled(groups)])
 
