@@ -116,3 +116,12 @@ def test_renderer_that_fails_or_hangs_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr(solids.sys, "executable", os.devnull)
     with pytest.raises(PermissionError):
         solids._render(tmp_path, None, 1)
+
+
+def test_fields_by_cell_leave_out_cells_of_boundaries(box):
+    from geneig_adjoint.pictures.meshes import read_shape
+
+    shape, _ = read_shape(box / "modes.vtu")
+    assert shape.cell_count == 6 + 36
+    scene = solids.Scene(np.arange(42.0), (0.0, 42.0))
+    np.testing.assert_array_equal(solids._job(shape, [scene])["field_0"], np.arange(6, 42))
