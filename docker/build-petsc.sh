@@ -30,6 +30,7 @@ venv=$root/.venv-petsc$version-$scalar
 packages=(
     build-essential gfortran patchelf pkg-config python3-dev python3-venv openmpi-bin libopenmpi-dev
     libopenblas-dev libmumps-dev libscalapack-openmpi-dev libscotch-dev libptscotch-dev
+    libosmesa6
 )
 
 as_root() {
@@ -93,7 +94,7 @@ install_packages
 pip_install "setuptools<81" wheel "cython>=3" "numpy>=2" "scipy>=1.14"
 pip_install --no-binary mpi4py mpi4py
 build
-pip_install --no-build-isolation --editable "${root}[mesh,plot,test]"
+pip_install --no-build-isolation --editable "${root}[mesh,plot,plot3d,test]"
 
 # A folder without geneig_adjoint, so that the test is of what is installed.
 cd "$venv"

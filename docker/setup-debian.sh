@@ -7,7 +7,7 @@
 #
 # --with-compilers: also C and Fortran, for element routines as in examples/compiled_element.
 # --with-dolfinx: also Debian's dolfinx for both builds, with the C compiler it calls.
-# --for-tests: all of that, and Enzyme.
+# --for-tests: all of that, Enzyme, and PyVista with OpenGL in software.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -25,6 +25,7 @@ packages=(
 )
 compilers=(gcc libc6-dev gfortran)
 dolfinx=(python3-dolfinx python3-dolfinx-real python3-dolfinx-complex gcc libc6-dev)
+opengl=(libosmesa6) # all that PyVista needs without a screen and a graphics card
 enzyme='enzyme-ad==0.0.16'
 
 fail() {
@@ -38,7 +39,7 @@ for argument in "$@"; do
         --with-compilers) packages+=("${compilers[@]}") ;;
         --with-dolfinx) packages+=("${dolfinx[@]}") ;;
         --for-tests)
-            packages+=("${compilers[@]}" "${dolfinx[@]}")
+            packages+=("${compilers[@]}" "${dolfinx[@]}" "${opengl[@]}")
             for_tests=yes
             ;;
         *) fail "expected --with-compilers, --with-dolfinx or --for-tests, got '$argument'" ;;
@@ -140,6 +141,15 @@ install_enzyme() {
     "$python" -m pip --disable-pip-version-check install --quiet --no-deps "$enzyme"
 }
 
+# 560 MB that only pictures of bodies need.
+install_pyvista() {
+    [ "$for_tests" = yes ] || return 0
+    ! "$venv/bin/python" -c 'import importlib.metadata as m; m.version("pyvista")' 2>/dev/null || return 0
+    "$venv/bin/python" -m pip --disable-pip-version-check install --quiet \
+        --constraint "$root/docker/constraints.txt" "pyvista>=0.44"
+}
+
 install_packages
 install_python_packages
 install_enzyme
+install_pyvista

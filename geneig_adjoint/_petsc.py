@@ -13,7 +13,9 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.builds import MISSING_FACTOR, missing_factor_error
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.launches import warn_if_alone
 
 
 # An exception that was caught may keep operators in a cycle of references. PETSc would call
@@ -211,6 +213,8 @@ def set_up_factor(ksp: PETSc.KSP, prefix: str, action: Callable[[], object] | No
     ------
     PETSc.Error
         Where ``action`` raises one that more workspace does not help.
+    MissingPackageError
+        Where PETSc was built without the package that is to factor.
 
     """
     option = prefix + "mat_mumps_icntl_14"
@@ -221,6 +225,9 @@ def set_up_factor(ksp: PETSc.KSP, prefix: str, action: Callable[[], object] | No
             with inserted_options(prefix, inserted), plain_errors():
                 (action or ksp.setUp)()
         except PETSc.Error as error:
+            if int(error.ierr) == MISSING_FACTOR:
+                pc = ksp.getPC()
+                raise missing_factor_error(pc.getFactorSolverType(), pc.getType()) from error
             failed = int(error.ierr) == FAILED_LIBRARY
             if final or not failed or _mumps_status(ksp) not in WORKSPACE_TOO_SMALL:
                 raise
@@ -397,5 +404,6 @@ def hold_world(comm: Any) -> None:
 
     At exit PETSc agrees on garbage: a rank that alone has it still would wait for the others.
     """
+    warn_if_alone(PETSc.COMM_WORLD.size)
     if not _HELD and comm.size == PETSc.COMM_WORLD.size:
         _HELD.append(PETSc.IS().createGeneral([], comm=PETSc.COMM_WORLD))

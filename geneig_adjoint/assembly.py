@@ -10,7 +10,8 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import guard
+from geneig_adjoint.builds import index_error
+from geneig_adjoint.collective import guard, raise_together
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import Exchange, row_ranges
 
@@ -53,6 +54,11 @@ class Pattern:
         Keep every diagonal entry in the pattern (square matrices): factorisations
         and shifts need it.
 
+    Raises
+    ------
+    InputError
+        When a rank has more entries than this build of PETSc can number.
+
     """
 
     def __init__(
@@ -87,6 +93,8 @@ class Pattern:
             rank: np.searchsorted(final, keys) for rank, keys in self._exchange.answers.items()
         }
         self._size = final.size
+        what = "nonzero entries on one rank (more ranks have fewer each)"
+        raise_together(comm, index_error(final.size, what))
         row_of = final // columns[1] - self._first
         offsets = np.searchsorted(row_of, np.arange(self._rows[0] + 1))
         self._csr = (
@@ -297,10 +305,12 @@ def own_rows(comm: MPI.Comm, n: int, n_local: int | None) -> tuple[int, int]:
     Raises
     ------
     InputError
-        When the sizes do not add up to n, or only some ranks give one.
+        When the sizes do not add up to n, only some ranks give one, or n is more than this
+        build of PETSc can number.
 
     """
     given = comm.allgather(n_local)
+    raise_together(comm, index_error(n, "rows"))
     counts = [equal_layout_of(n, comm.size, r) if g is None else g for r, g in enumerate(given)]
     if sum(counts) != n or len({g is None for g in given}) > 1:
         raise InputError(

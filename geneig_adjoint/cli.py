@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import textwrap
 import traceback
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from geneig_adjoint import exit_codes
 from geneig_adjoint._version import __version__
 from geneig_adjoint.errors import GeneigError, StudyError
+from geneig_adjoint.launches import alone_by_mistake
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -23,6 +25,8 @@ COMMANDS = {
     "sweep": "run the samples of a study ([sweep]) one after the other, or one of them",
     "collect": "make one table of the results of samples or runs",
     "optimize": "search the parameters that make an objective best ([optimize])",
+    "plot": "draw spectrum, modes, sensitivities, convergence and sweeps of a folder of results",
+    "doctor": "say what this machine has, with a remedy for what it lacks",
 }
 """Each is a module of `commands` with `add_arguments(parser)` and `execute(chosen, comm)`; one
 that sets ALONE works without MPI and PETSc and has `execute(chosen)`."""
@@ -54,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _alone(chosen)
     try:
         comm = _initialised(petsc_options)
-    except ImportError as error:
-        sys.stderr.write(f"geneig-adjoint: {usage or _petsc_remedy(error)}\n")
+    except (ImportError, StudyError) as error:
+        remedy = str(error) if isinstance(error, StudyError) else _petsc_remedy(error)
+        sys.stderr.write(f"geneig-adjoint: {usage or remedy}\n")
         return exit_codes.STUDY
     from geneig_adjoint.collective import end_together, guarded
 
@@ -139,6 +144,9 @@ def _initialised(petsc_options: list[str]) -> MPI.Comm:
     slepc4py.init(["geneig-adjoint", *petsc_options])
     from mpi4py import MPI
 
+    wrong = alone_by_mistake(os.environ, MPI.COMM_WORLD.size)
+    if wrong is not None:  # each process would do everything, and write the same files
+        raise StudyError(wrong)
     return MPI.COMM_WORLD
 
 
@@ -146,7 +154,7 @@ def _petsc_remedy(error: ImportError) -> str:
     return (
         f"petsc4py, slepc4py and mpi4py are needed, got: {error}; install python3-petsc4py, "
         "python3-slepc4py and python3-mpi4py and select a build with PETSC_DIR and SLEPC_DIR "
-        "(in this repository: . docker/env.sh real)"
+        "(in this repository: . docker/env.sh real); `geneig-adjoint doctor` says what is wrong"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +16,7 @@ from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import DefectiveEigenvalueError, DegenerateEigenvalueError
 from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
+from geneig_adjoint.gradient_reports import LARGEST_DIFFERENCE, Comparison, GradientReport
 from geneig_adjoint.models import Model
 from geneig_adjoint.noise import terms_and_noise
 from geneig_adjoint.parameters import Gradient, Parameters
@@ -28,111 +28,9 @@ from geneig_adjoint.tracking import followed, places, track_modes
 TAYLOR_STEPS = tuple(2e-2 / 2**i for i in range(5))
 DIFFERENCE_STEP = 2e-3
 """Fourth-order error h^4 and rounding eps_tol / h meet near here."""
-LOWEST_ORDER, LARGEST_DIFFERENCE, LARGEST_DOT_ERROR = 1.95, 1e-6, 1e-8
+LOWEST_ORDER, LARGEST_DOT_ERROR = 1.95, 1e-8
 NOISE = 1e-11
 """Remainders below this, relative to the terms of the value, are noise and carry no order."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Directional derivative in one parameter: from the gradient and from differences.
-
-    Attributes
-    ----------
-    parameter : str
-    derivative, difference, relative_error : float
-        ``relative_error`` is relative to the larger of the two and to the size of the
-        gradient, so that a parameter without effect compares well.
-    noise : float
-        The part of ``relative_error`` that the errors of the values may cause: of a
-        derivative that is small compared with the value, differences know few digits.
-
-    """
-
-    parameter: str
-    derivative: float
-    difference: float
-    relative_error: float
-    noise: float = 0.0
-
-    @property
-    def agrees(self) -> bool:
-        """Whether gradient and differences agree as far as differences can tell."""
-        return self.relative_error <= LARGEST_DIFFERENCE + self.noise
-
-
-@dataclass(frozen=True)
-class GradientReport:
-    """What `verify_gradient` found; prints as a table.
-
-    Attributes
-    ----------
-    value : float
-    gradient : dict
-        In the structure of the parameters.
-    steps, remainders, orders : tuple of float
-        Taylor test |g(p + h d) - g(p) - h g'd|; orders between steps, nan: noise.
-    comparisons : tuple of Comparison
-        Per parameter, against fourth-order central differences.
-    dot_product_error : float or None
-        |<cotangent, tangent> - <gradient, direction>|, relative; None if the model has
-        no ``tangent``, or if the objective's vectors belong to a cluster and have none.
-    relative_error : float
-        Estimated error of the gradient (`EstimatedGradient`).
-    residual, left_residual : float
-        Worst backward errors of the pairs.
-
-    """
-
-    value: float
-    gradient: Gradient
-    steps: tuple[float, ...]
-    remainders: tuple[float, ...]
-    orders: tuple[float, ...]
-    comparisons: tuple[Comparison, ...]
-    dot_product_error: float | None
-    relative_error: float
-    residual: float
-    left_residual: float
-    failures: tuple[str, ...] = field(default=())
-
-    @property
-    def passed(self) -> bool:
-        """Whether every test is within its bound."""
-        return not self.failures
-
-    def __str__(self) -> str:
-        lines = [f"value               {self.value:.12g}"]
-        lines.append(
-            f"residuals           {self.residual:.1e} right, {self.left_residual:.1e} left"
-        )
-        lines.append("Taylor test         step        remainder   order (2 expected)")
-        for i, (step, remainder) in enumerate(zip(self.steps, self.remainders, strict=True)):
-            order = "" if i == 0 else _order_text(self.orders[i - 1])
-            lines.append(f"                    {step:<11.3e} {remainder:<11.3e} {order}")
-        lines.append("differences         from gradient      from differences   relative error")
-        lines += [
-            f"  {item.parameter:<17.17} {item.derivative:<18.10e} {item.difference:<18.10e} "
-            f"{item.relative_error:.1e}{_noise_text(item)}"
-            for item in self.comparisons
-        ]
-        dot = "no tangent of the model, or of a cluster"
-        if self.dot_product_error is not None:
-            dot = f"{self.dot_product_error:.1e}"
-        lines.append(f"dot-product error   {dot}")
-        lines.append(f"estimated error     {self.relative_error:.1e} of the terms of the gradient")
-        lines.append("verdict             " + ("passed" if self.passed else "FAILED"))
-        lines += [f"  {failure}" for failure in self.failures]
-        return "\n".join(lines)
-
-
-def _noise_text(item: Comparison) -> str:
-    hidden = item.agrees and item.relative_error > LARGEST_DIFFERENCE
-    return f" (below noise: {item.noise:.1e})" if hidden else ""
-
-
-def _order_text(order: float) -> str:
-    return "exact (remainder is rounding)" if np.isnan(order) else f"{order:.2f}"
 
 
 def verify_gradient(
@@ -191,10 +89,14 @@ def verify_gradient(
         value_at = _values_along(model, p, objective, (pairs, _tracked(objective, used)), solver)
         slope = params.dot(gradient, direction)
         remainders = tuple(abs(value_at(h, direction) - value - h * slope) for h in TAYLOR_STEPS)
-        comparisons = tuple(_comparison(name, gradient, direction, value_at, noise) for name in p)
+        floor = max(NOISE * (terms + abs(slope)), noise)
+        comparisons = tuple(
+            _comparison(name, gradient, direction, value_at, noise, start=(value, floor))
+            for name in p
+        )
         residuals = _residuals(pairs)
     params.release(direction)
-    orders = _orders(remainders, max(NOISE * (terms + abs(slope)), noise))
+    orders = _orders(remainders, floor)
     return GradientReport(
         value=value,
         gradient=rebuilt(as_given, p, gradient),
@@ -305,14 +207,24 @@ def _comparison(
     direction: Gradient,
     value_at: Callable[[float, Parameters], float],
     noise: float,
+    *,
+    start: tuple[float, float] = (np.nan, np.inf),
 ) -> Comparison:
+    """Compare along one parameter.  (Collective.)
+
+    ``start``: the value at p, and below which size remainders are rounding.
+    """
     along = _only(direction, name)
     found = []
     for h in (DIFFERENCE_STEP, DIFFERENCE_STEP / 10):
-        difference, derivative, scale = _difference(gradient, along, value_at, h)
+        values = {s: value_at(s, along) for s in (h, -h, 2 * h, -2 * h)}
+        difference, derivative, scale = _difference(gradient, along, values, h)
         error = abs(derivative - difference) / scale
+        remainders = tuple(abs(values[s] - start[0] - s * derivative) for s in (2 * h, h))
+        order = _orders(remainders, start[1])[0]
         # 1.5: two values with 8, two with 1, by 12.
-        found.append(Comparison(name, derivative, difference, error, 1.5 * noise / h / scale))
+        noise_here = 1.5 * noise / h / scale
+        found.append(Comparison(name, derivative, difference, error, noise_here, order))
         if found[-1].agrees:
             break
     params.release(along)
@@ -322,10 +234,10 @@ def _comparison(
 
 
 def _difference(
-    gradient: Gradient, along: Gradient, value_at: Callable[[float, Parameters], float], h: float
+    gradient: Gradient, along: Gradient, values: Mapping[float, float], h: float
 ) -> tuple[float, float, float]:
     """Return difference, derivative, and what is large for them.  (Collective.)"""
-    inner, outer = (value_at(s, along) - value_at(-s, along) for s in (h, 2 * h))
+    inner, outer = (values[s] - values[-s] for s in (h, 2 * h))
     difference = (8 * inner - outer) / (12 * h)
     derivative = params.dot(gradient, along)
     # |g_i d_i| summed: its parts before they cancel.

@@ -17,6 +17,7 @@ PAGES = [
     "element_in_numpy.md",
     "large_problems.md",
     "parameters_as_dataclass.md",
+    "pictures.md",
     "shapes.md",
 ]
 

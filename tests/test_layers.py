@@ -11,10 +11,11 @@ ROOT = "geneig_adjoint"
 README = PACKAGE.parent / "README.md"
 
 # Lowest first: groups are the rows of the README's table, each a list of layers.  io, adapters,
-# study and commands are packages: one layer each, free inside.
+# machine, pictures, study and commands are packages: one layer each, free inside.
 GROUPS = [
     [{"errors", "_types", "_version", "observers"}],
     [
+        {"builds", "launches"},
         {"_petsc", "collective", "csr_matrices", "exchange"},
         {"assembly", "block_solves", "factor_copies", "ghosts", "tall_blocks"},
     ],
@@ -89,8 +90,13 @@ GROUPS = [
         {"hessian", "repeated"},
     ],
     [{"tracking"}, {"chain"}],
-    [{"noise"}, {"verification"}, {"operator_checks"}],
-    [{"adapters", "exit_codes", "io"}, {"study"}, {"commands"}, {"__init__", "cli"}],
+    [{"gradient_reports", "noise"}, {"verification"}, {"operator_checks"}],
+    [
+        {"adapters", "exit_codes", "io", "machine", "pictures"},
+        {"study"},
+        {"commands"},
+        {"__init__", "cli"},
+    ],
 ]
 LAYERS = [layer for group in GROUPS for layer in group]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}

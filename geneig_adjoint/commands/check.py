@@ -15,11 +15,20 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     add_study_arguments(parser)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read, build and assemble only: say what would be solved",
+    )
 
 
 def execute(chosen: Any, comm: MPI.Comm) -> int:
     """Check a study and return the exit code.  (Collective.)"""
-    from geneig_adjoint.study.check import check_study
+    from geneig_adjoint.study.check import check_inputs, check_study
 
-    reports = check_study(chosen_study(chosen), comm)
+    study = chosen_study(chosen)
+    if chosen.dry_run:
+        check_inputs(study, comm)
+        return OK
+    reports = check_study(study, comm)
     return OK if all(report.passed for report in reports.values()) else VERIFICATION

@@ -1,0 +1,1 @@
+"""What the machine has: checks of ``geneig-adjoint doctor``; nothing here may fail."""

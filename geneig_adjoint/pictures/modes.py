@@ -1,0 +1,175 @@
+"""Modes on their mesh: curves, deformed shapes, contours; bodies as `solids` renders them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+
+import numpy as np
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.pictures import fields
+from geneig_adjoint.pictures.meshes import Shape
+from geneig_adjoint.pictures.results import Results
+from geneig_adjoint.pictures.solids import Scene, image_aspect, rendered, shown
+from geneig_adjoint.pictures.style import PANELS, Panel, Picture, number, page, paged
+
+FEW_ROWS = 5000
+"""Up to here modes without a mesh are drawn, over the number of the row."""
+
+
+@dataclass
+class Drawing:
+    """Panels of the modes: those of one mode stay together.
+
+    Attributes
+    ----------
+    groups : list of list of Panel
+        One or two per mode.
+    aspect : float or None
+        Height over width of what panels show.
+    left_out : int
+        Modes beyond the limit.
+
+    """
+
+    groups: list[list[Panel]] = field(default_factory=list)
+    aspect: float | None = None
+    left_out: int = 0
+
+    def pages(self, title: str) -> list[Picture]:
+        """Return the pictures; none without modes."""
+        if not self.groups:
+            return []
+        together = len(self.groups[0])
+        step, columns = PANELS // together, 2 if together == 2 else None
+        made = []
+        for first in range(0, len(self.groups), step):
+            panels = [panel for group in self.groups[first : first + step] for panel in group]
+            made.append(page(panels, f"{title}: modes", aspect=self.aspect, columns=columns))
+        return paged("modes", made)
+
+
+def modes(results: Results, limit: int) -> list[Picture]:
+    """Draw up to ``limit`` modes; what is left out goes to the notes."""
+    shape = results.shape
+    if shape is not None and shape.modes:
+        drawing = _on_mesh(results, shape, dict(islice(shape.modes.items(), limit)))
+        drawing.left_out = max(len(shape.modes) - limit, 0)
+    else:
+        drawing = _over_rows(results, limit)
+    if drawing.left_out:
+        results.notes.append(
+            f"{drawing.left_out} modes more: --modes {limit + drawing.left_out} draws them"
+        )
+    return drawing.pages(results.title)
+
+
+def _heading(results: Results, pair: int) -> str:
+    known = pair < len(results.values)
+    return f"mode {pair},  λ = {number(results.values[pair])}" if known else f"mode {pair}"
+
+
+def _over_rows(results: Results, limit: int) -> Drawing:
+    right = results.right
+    if right is None:
+        return Drawing()
+    if len(right) > FEW_ROWS:
+        results.notes.append(
+            f"no modes: without a mesh with modes at its points, {len(right)} rows say little"
+        )
+        return Drawing()
+    results.notes.append("modes over the number of the row: no mesh with modes at its points")
+    rows = np.arange(len(right))
+    drawing = Drawing(left_out=max(right.shape[1] - limit, 0))
+    for pair, column in enumerate(right.T[:limit]):
+        mode = without_rounding(column[:, None])
+        draw = partial(fields.lines, where=rows, mode=mode, label="row")
+        drawing.groups.append([Panel(_heading(results, pair), draw)])
+    return drawing
+
+
+def without_rounding(mode: Block) -> Block:
+    """Return a mode as real numbers where its imaginary part is rounding."""
+    largest = np.abs(mode).max(initial=0.0)
+    return mode.real if np.abs(mode.imag).max(initial=0.0) <= 1e-9 * largest else mode
+
+
+def _on_mesh(results: Results, shape: Shape, chosen: dict[int, Block]) -> Drawing:
+    cleaned = {pair: without_rounding(mode) for pair, mode in chosen.items()}
+    if shape.kind == "solid":
+        return _solid(results, shape, cleaned)
+    if shape.kind == "line":
+        draws = [partial(fields.curves, shape=shape, mode=mode) for mode in cleaned.values()]
+        headings = [_heading(results, pair) for pair in cleaned]
+        return Drawing([[Panel(h, draw)] for h, draw in zip(headings, draws, strict=True)])
+    # Two panels of every mode then, so that each has a row of its own.
+    several = any(np.iscomplexobj(mode) for mode in cleaned.values())
+    groups = [
+        _flat(shape, mode, (_heading(results, pair), f"mode {pair}"), several=several)
+        for pair, mode in cleaned.items()
+    ]
+    width, height = np.ptp(shape.flat, axis=0)
+    moves = any(in_plane(shape, mode) is not None for mode in cleaned.values())
+    room = 2 * fields.MOTION * shape.size if moves else 0.0
+    return Drawing(groups, float((height + room) / (width + room / 3)))
+
+
+def _flat(shape: Shape, mode: Block, names: tuple[str, str], *, several: bool) -> list[Panel]:
+    """Return the panels of a mode in the plane: one, or two of scalar fields that are complex."""
+    heading, short = names
+    motion = in_plane(shape, mode)
+    if motion is not None:
+        return [Panel(heading, partial(fields.deformed, shape=shape, mode=motion))]
+    values = scalar(mode)
+    if shape.kind == "frame":
+        across = np.column_stack([np.zeros(len(values)), values])
+        return [Panel(heading, partial(fields.deformed, shape=shape, mode=across))]
+    real, modulus = (
+        partial(fields.contours, shape=shape, values=part) for part in (values.real, abs(values))
+    )
+    if not several:
+        return [Panel(heading, real)]
+    return [Panel(f"{heading}: real part", real), Panel(f"{short}: modulus", modulus)]
+
+
+def in_plane(shape: Shape, mode: Block) -> Block | None:
+    """Return the displacements in the plane of the mesh, None where there are none."""
+    count = mode.shape[1]
+    if count == 2:
+        return mode
+    if count != 3:
+        return None
+    motion = mode[:, list(shape.axes[:2])]
+    return motion if np.abs(motion).max(initial=0.0) > 0 else None
+
+
+def scalar(mode: Block) -> Block:
+    """Return a mode as one number per point: its only component that moves, or its length."""
+    used = np.flatnonzero(np.abs(mode).max(axis=0))
+    return mode[:, used[0]] if used.size == 1 else np.linalg.norm(mode, axis=1)
+
+
+def _solid(results: Results, shape: Shape, chosen: dict[int, Block]) -> Drawing:
+    scenes = [_scene(shape, mode) for mode in chosen.values()]
+    images, note = rendered(shape, scenes)
+    if note:
+        results.notes.append(f"no modes: {note}")
+        return Drawing()
+    groups = [
+        [Panel(_heading(results, pair), partial(shown, image=image, scene=scene))]
+        for pair, image, scene in zip(chosen, images, scenes, strict=True)
+    ]
+    return Drawing(groups, image_aspect(images))
+
+
+def _scene(shape: Shape, mode: Block) -> Scene:
+    length = np.linalg.norm(mode, axis=1)
+    largest = max(float(length.max(initial=0.0)), 1e-300)
+    if mode.shape[1] == 3:
+        motion = fields.MOTION * shape.size / largest * mode.real
+        return Scene(length / largest, (0.0, 1.0), motion=motion)
+    values = scalar(mode).real / largest
+    signed = fields.has_both_signs(values)
+    return Scene(values if signed else np.abs(values), (-1.0 if signed else 0.0, 1.0))

@@ -1,0 +1,113 @@
+"""The eigenvalues: on a line or in the plane, with clusters, conditions and residuals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.pictures.results import Results
+from geneig_adjoint.pictures.style import AMPLITUDE, COLOURS, GREY, Picture, figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LABELLED = 24
+"""Pairs that have their residuals written beside them, at most."""
+
+
+def spectrum(results: Results) -> list[Picture]:
+    """Draw all eigenvalues; nothing without any."""
+    from matplotlib.ticker import MaxNLocator
+
+    values = results.values
+    if not len(values):
+        return []
+    real = bool(np.all(values.imag == 0))
+    made = figure(7.2, min(1.6 + 0.28 * len(values), 5.2) if real else 5.4)
+    axes = made.subplots()
+    axes.set_title(f"{results.title}: {len(values)} eigenvalues")
+    places = np.column_stack([values.real, np.arange(len(values)) if real else values.imag])
+    _clusters(axes, places, results)
+    residuals = np.maximum(results.numbers("residuals"), 1e-17)
+    digits = np.log10(residuals)
+    sizes = marker_sizes(results.numbers("condition"))
+    shown = axes.scatter(
+        places[:, 0], places[:, 1], s=sizes, c=digits, cmap=AMPLITUDE,
+        edgecolor="black", linewidth=0.5, zorder=3, plotnonfinite=True,
+    )  # fmt: skip
+    if np.isfinite(digits).any():
+        low, high = np.floor(np.nanmin(digits)), np.ceil(np.nanmax(digits))
+        shown.set_clim(low, max(high, low + 4))
+        bar = made.colorbar(shown, ax=axes, pad=0.02, aspect=25)
+        bar.set_label("$\\log_{10}$ residual")
+        bar.locator = MaxNLocator(integer=True)
+    _labels(axes, places, residuals, real=real)
+    _legend(axes, results.numbers("condition"))
+    axes.set_xlabel("eigenvalue" if real else "real part")
+    axes.set_ylabel("pair" if real else "imaginary part")
+    axes.margins(0.14 if real else 0.12, 0.1)
+    axes.grid(visible=True, axis="both")
+    if real:
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.set_ylim(len(values) - 0.4, -0.6)
+    else:
+        axes.axhline(0, color=GREY, linewidth=0.8, zorder=1)
+        axes.axvline(0, color=GREY, linewidth=0.8, zorder=1) if _near_zero(values) else None
+    return [Picture("spectrum", made)]
+
+
+def _near_zero(values: Block) -> bool:
+    """Whether the imaginary axis is so near that it belongs into the picture."""
+    low, high = values.real.min(), values.real.max()
+    return bool(low <= 0.3 * (high - low) and high >= -0.3 * (high - low))
+
+
+def marker_sizes(condition: Block) -> Block:
+    """Return areas that grow with the logarithm of the condition number."""
+    known = np.where(np.isfinite(condition) & (condition >= 1), condition, 1.0)
+    return np.minimum(36 * (1 + 1.5 * np.log10(known)), 600)
+
+
+def _clusters(axes: Axes, places: Block, results: Results) -> None:
+    """Bind the members of each cluster together, with its name."""
+    groups = [group for group in results.summary.get("clusters", []) if len(group) > 1]
+    for number, group in enumerate(groups):
+        colour = COLOURS[number % (len(COLOURS) - 1)]
+        at = places[np.asarray(group, dtype=int)]
+        axes.plot(
+            at[:, 0], at[:, 1], color=colour, linewidth=17, alpha=0.28, solid_capstyle="round",
+            zorder=2,
+        )  # fmt: skip
+        name = f"cluster {', '.join(map(str, group))}"
+        axes.fill_between([], [], color=colour, alpha=0.28, linewidth=0, label=name)
+
+
+def _labels(axes: Axes, places: Block, residuals: Block, *, real: bool) -> None:
+    if len(places) > LABELLED:
+        return
+    for number, (x, y) in enumerate(places):
+        text = "" if np.isnan(residuals[number]) else f"{residuals[number]:.0e}"
+        text = text if real else f"{number}:  {text}"
+        axes.annotate(
+            text, (x, y), xytext=(13, 0), textcoords="offset points", va="center",
+            fontsize=7, color="#444444",
+        )  # fmt: skip
+
+
+def _legend(axes: Axes, condition: Block) -> None:
+    """Explain the marker sizes where they differ, and the clusters."""
+    known = condition[np.isfinite(condition)]
+    if known.size and known.max() > 1.5 * known.min():
+        for level in sorted({float(f"{c:.1e}") for c in (known.min(), known.max())}):
+            axes.scatter(
+                [], [], s=float(marker_sizes(np.array([level]))[0]), color="white",
+                edgecolor="black", linewidth=0.7, label=f"condition {level:.2g}",
+            )  # fmt: skip
+    handles, labels = axes.get_legend_handles_labels()
+    if labels and len(labels) <= 12:
+        axes.legend(
+            handles, labels, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=4, fontsize=7.5,
+            borderaxespad=0.0, labelspacing=1.0,
+        )  # fmt: skip

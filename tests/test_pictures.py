@@ -1,0 +1,321 @@
+"""`geneig-adjoint plot`: what is drawn of which results, what is left out and said to be."""
+
+import json
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from result_files import (
+    cell_centres,
+    events,
+    frame_mesh,
+    line_mesh,
+    plane_mesh,
+    write_events,
+    write_folder,
+)
+from test_import import WITHOUT_STACK, python
+
+from geneig_adjoint.cli import main
+from geneig_adjoint.errors import InputError, StudyError
+from geneig_adjoint.pictures import style
+from geneig_adjoint.pictures.draw import draw
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """Pictures of few dots, which are drawn sooner."""
+    monkeypatch.setattr(style, "DPI", 50)
+
+
+def drawn(folder, **options):
+    """Return the names of the pictures; none of them may be empty."""
+    made = draw(folder, folder / "seen", **options)
+    for path in made.files:
+        image = imread(path)[..., :3]
+        assert image.shape[0] > 60
+        assert image.shape[1] > 150
+        # Something is drawn, and more than a frame.
+        assert len(np.unique(image[::2, ::2].reshape(-1, 3), axis=0)) > 20, path.name
+    return [path.stem for path in made.files], made.notes
+
+
+def bending(points, count, axes=(0, 1)):
+    x, y = points[:, axes[0]], points[:, axes[1]]
+    return [
+        np.column_stack([(0.5 - y) * np.cos((j + 0.5) * x), np.sin((j + 0.5) * x)])
+        for j in range(count)
+    ]
+
+
+def test_run_on_a_line(tmp_path):
+    mesh = line_mesh()
+    x = mesh[0][:, 0]
+    gradients = {"f1": {"k": np.cos(x[:-1]), "m": np.ones(3)}}
+    folder = write_folder(
+        tmp_path / "bar", [1, 4], mesh=mesh, modes=[np.sin(x), np.sin(2 * x)], gradients=gradients
+    )
+    write_events(folder, events())
+    names, notes = drawn(folder)
+    assert names == ["spectrum", "modes", "sensitivities", "convergence"]
+    assert notes == ()
+
+
+PLANES = {
+    "quadrilaterals": plane_mesh(),
+    "triangles": plane_mesh(kind="triangle"),
+    "x-z": plane_mesh(plane=(0, 2)),
+}
+
+
+@pytest.mark.parametrize("mesh", PLANES.values(), ids=PLANES)
+def test_plate_of_displacements_and_cell_fields(tmp_path, mesh):
+    points, cells = mesh
+    gradient = cell_centres(points, cells)[:, 0] - 1
+    folder = write_folder(
+        tmp_path, [1, 1, 2], mesh=mesh, modes=bending(points, 3), clusters=[[0, 1], [2]],
+        gradients={"f1": {"density": gradient, "corner": points[:, 0], "far": np.arange(50)}},
+    )  # fmt: skip
+    assert drawn(folder)[0][:3] == ["spectrum", "modes", "sensitivities"]
+
+
+def test_frame_of_bars(tmp_path):
+    points, cells = frame_mesh()
+    modes = [*bending(points, 1, (0, 2)), points[:, 0]]
+    gradients = {"f": {"area": np.linspace(-1, 2, 25)}}
+    folder = write_folder(tmp_path, [1, 2], mesh=(points, cells), modes=modes, gradients=gradients)
+    assert drawn(folder)[0][:3] == ["spectrum", "modes", "sensitivities"]
+
+
+def test_three_components_that_move_across_the_plane_are_a_scalar(tmp_path):
+    points, cells = plane_mesh()
+    across = np.zeros((len(points), 3))
+    across[:, 2] = np.sin(points[:, 0])
+    along = across[:, [2, 0, 1]]
+    assert (
+        "modes"
+        in drawn(write_folder(tmp_path, [1, 2], mesh=(points, cells), modes=[across, along]))[0]
+    )
+
+
+def panels(picture):
+    return [axes.get_title() for axes in picture.figure.axes if axes.get_title()]
+
+
+def test_complex_modes_have_a_real_part_and_a_modulus(tmp_path):
+    from geneig_adjoint.pictures.modes import modes
+    from geneig_adjoint.pictures.results import read_results
+
+    points, cells = plane_mesh()
+    x = points[:, 0]
+    wave, real = np.exp(1j * x), np.sin(x) + 1e-13j
+    folder = write_folder(tmp_path, [1 + 2j, 3], mesh=(points, cells), modes=[wave, real])
+    assert drawn(folder)[0][:2] == ["spectrum", "modes"]
+    (page,) = modes(read_results(folder), 9)
+    assert panels(page) == [
+        "mode 0,  λ = 1 + 2i: real part", "mode 0: modulus",
+        "mode 1,  λ = 3: real part", "mode 1: modulus",
+    ]  # fmt: skip
+    folder = write_folder(tmp_path / "real", [3], mesh=(points, cells), modes=[real])
+    (page,) = modes(read_results(folder), 9)
+    assert panels(page) == ["mode 0,  λ = 3"]
+
+
+def test_modes_go_on_on_further_pages_and_those_beyond_the_limit_are_named(tmp_path, monkeypatch):
+    from geneig_adjoint.pictures import modes as module
+
+    monkeypatch.setattr(module, "PANELS", 2)
+    mesh = line_mesh(4)
+    modes = [np.sin((j + 1) * mesh[0][:, 0]) for j in range(6)]
+    folder = write_folder(tmp_path, np.arange(6), mesh=mesh, modes=modes)
+    names, notes = drawn(folder, limit=3)
+    assert names == ["spectrum", "modes_1", "modes_2", "convergence"]
+    assert notes == ("3 modes more: --modes 6 draws them",)
+
+
+def test_objectives_stay_on_one_page():
+    from geneig_adjoint.pictures.sensitivities import filled
+
+    assert [len(page) for page in filled([[1] * 6, [2] * 4, [3] * 5, [4] * 11])] == [6, 9, 9, 2]
+    assert filled([]) == []
+
+
+def test_without_a_mesh(tmp_path):
+    rows = np.arange(60)[:, None] * [0.1, 0.2]
+    folder = write_folder(tmp_path / "few", [1, 2j], right=np.exp(1j * rows))
+    assert drawn(folder) == (
+        ["spectrum", "modes", "convergence"],
+        ("modes over the number of the row: no mesh with modes at its points",),
+    )
+    folder = write_folder(tmp_path / "many", [1], right=np.ones((5001, 1)), timings={})
+    assert drawn(folder) == (
+        ["spectrum"],
+        ("no modes: without a mesh with modes at its points, 5001 rows say little",),
+    )
+
+
+def test_without_the_hdf5_file_short_gradients_are_drawn(tmp_path):
+    gradients = {"f": {"k": {"path": "x", "size": 3, "entries": [1.0, -2.0, 0.0]},
+                       "m": {"path": "y", "size": 2000}}}  # fmt: skip
+    folder = write_folder(tmp_path, [1], residuals=[None])
+    content = json.loads((folder / "result.json").read_text()) | {"gradients": gradients}
+    (folder / "result.json").write_text(json.dumps(content))
+    (folder / "result.h5").unlink()
+    names, notes = drawn(folder)
+    assert names == ["spectrum", "sensitivities", "convergence"]
+    assert notes == ("no result.h5: gradients of up to 1000 entries only, and no modes",)
+
+
+def test_events_alone_and_cut_by_a_kill(tmp_path):
+    from geneig_adjoint.pictures.convergence import timeline
+
+    lines = events()
+    write_events(tmp_path, lines)
+    path = tmp_path / "events.jsonl"
+    path.write_text(path.read_text() + '{"event": "en')
+    assert drawn(tmp_path)[0] == ["convergence"]
+    found = timeline(lines)
+    assert found.steps == [
+        ("build model", 0.0, 1.5, True), ("solve eigenproblem", 1.5, 4.4, False),
+    ]  # fmt: skip
+    assert found.marks == [("checkpoint", 3.0), ("stop", 4.4)]
+    assert sorted(found.curves) == [
+        "solve eigenproblem: converged", "solve eigenproblem: residual",
+    ]  # fmt: skip
+    path.write_text('{"event": "en\n{}\n')
+    with pytest.raises(InputError, match=r"events.jsonl must be as a run writes it, got JSON"):
+        draw(tmp_path)
+
+
+def test_parts_of_a_resumed_run_follow_each_other():
+    from geneig_adjoint.pictures.convergence import timeline
+
+    first = [("begin", "run", 0), ("begin", "solve", 1), ("stop", "solve", 5)]
+    second = [("begin", "run", 0.5), ("begin", "solve", 1), ("end", "solve", 4), ("end", "run", 6)]
+    lines = [{"event": e, "step": s, "seconds": t} for e, s, t in first + second]
+    found = timeline(lines)
+    assert found.steps == [("solve", 1.0, 5.0, False), ("solve", 6.0, 9.0, True)]
+
+
+def test_only_some_kinds_of_progress_are_drawn(tmp_path):
+    names = {f"kind_{i}": i for i in range(6)}
+    lines = [{"event": "progress", "step": "solve", "seconds": t, **names} for t in (0, 1)]
+    write_events(tmp_path, lines)
+    assert drawn(tmp_path)[1] == ("only 4 of 6 kinds of progress are drawn",)
+
+
+def table(path, *rows):
+    head = "sample,folder,model.options.t,solver.which,status,seconds,objective.f1,value.0"
+    path.write_text("\n".join([head, *rows]) + "\n")
+    return path
+
+
+def test_table_of_a_sweep(tmp_path):
+    rows = [f"{i},s{i},{i},a,done,{i},{i**2},{i}" for i in range(5)]
+    path = table(tmp_path / "table.csv", *rows, "5,s5,5,a,failed,1,,")
+    assert drawn(tmp_path) == (["sweep"], ("1 of 6 samples have no f1",))
+    assert draw(path).files == (tmp_path / "pictures" / "sweep.png",)
+    assert draw(path, tmp_path / "else", kind="pdf").files == (tmp_path / "else" / "sweep.pdf",)
+
+
+def test_table_without_anything_varied_is_a_note(tmp_path):
+    table(tmp_path / "table.csv", "0,s,1,a,done,2,3,4", "1,s,1,a,done,2,3,4")
+    names, notes = drawn(tmp_path)
+    assert names == []
+    assert notes[0].startswith("no sweep: its table must have columns of numbers that were varied")
+
+
+def test_history_of_a_search(tmp_path):
+    rows = [
+        {"iteration": i, "objective": 1 / i, "violation": max(0, 3 - i), "best": i % 2 == 0}
+        for i in range(1, 9)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "history.jsonl").write_text(text)
+    assert drawn(tmp_path)[0] == ["optimization"]
+
+
+def test_folder_without_results(tmp_path, capsys):
+    with pytest.raises(StudyError, match=r"there must be result.json.*got none of them; give the"):
+        draw(tmp_path)
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(StudyError, match="write the table first: geneig-adjoint collect"):
+        draw(tmp_path)
+    assert main(["plot", str(tmp_path / "no such folder")]) == 2
+    assert capsys.readouterr().err.startswith("geneig-adjoint: there must be result.json")
+
+
+@pytest.mark.parametrize("name", ["result.json", "result.h5", "modes.vtu"])
+@pytest.mark.parametrize("content", ["", "{}", "<VTKFile></VTKFile>"])
+def test_broken_file_is_named(tmp_path, capsys, name, content):
+    mesh = line_mesh()
+    folder = write_folder(tmp_path, [1], mesh=mesh, modes=[mesh[0][:, 0]])
+    (folder / name).write_text(content)
+    assert main(["plot", str(folder)]) == 3
+    assert f"{name} must be as a run writes it" in capsys.readouterr().err
+
+
+def test_command_names_files_and_notes(tmp_path, capsys):
+    folder = write_folder(tmp_path / "out", [1, 2], right=np.eye(4)[:, :2])
+    assert main(["plot", str(folder), "-o", str(tmp_path / "p"), "--modes", "1"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == [
+        str(tmp_path / "p" / f"{n}.png") for n in ("spectrum", "modes", "convergence")
+    ]
+    assert "note: 1 modes more: --modes 2 draws them" in said
+    assert main(["plot", str(folder), "--modes", "-1"]) == 2
+    assert "--modes must be 0 or more, got -1" in capsys.readouterr().err
+    # Twice: pictures are replaced, and nothing else is left.
+    assert main(["plot", str(folder), "--modes", "0"]) == 0
+    assert sorted(path.name for path in (folder / "pictures").iterdir()) == [
+        "convergence.png", "spectrum.png",
+    ]  # fmt: skip
+
+
+def test_target_that_cannot_be_written(tmp_path, capsys):
+    folder = write_folder(tmp_path, [1])
+    (tmp_path / "file").write_text("")
+    assert main(["plot", str(folder), "-o", str(tmp_path / "file" / "x")]) == 2
+    assert "the folder of pictures must be writable, got Not a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("package", "code", "message"),
+    [
+        ("matplotlib", 2, "pictures need matplotlib"),
+        ("meshio", 0, "note: modes.vtu needs meshio, not installed"),
+    ],
+)
+def test_missing_package(tmp_path, capsys, monkeypatch, package, code, message):
+    mesh = line_mesh()
+    folder = write_folder(tmp_path, [1], mesh=mesh, modes=[mesh[0][:, 0]])
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["plot", str(folder)]) == code
+    said = capsys.readouterr()
+    assert message in said.out + said.err
+
+
+def test_works_without_petsc_and_mpi(tmp_path):
+    folder = write_folder(tmp_path, [1])
+    start = "import sys; from geneig_adjoint.cli import main"
+    finished = python(WITHOUT_STACK, start, f"sys.exit(main(['plot', {str(folder)!r}]))")
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_settings_of_matplotlib_are_left_alone(tmp_path):
+    before = dict(mpl.rcParams)
+    drawn(write_folder(tmp_path, [1]))
+    assert dict(mpl.rcParams) == before
+
+
+def test_limits_of_colours():
+    from geneig_adjoint.pictures.fields import colour_limit
+
+    assert colour_limit(np.array([-3.0, 1.0])) == (3.0, False)
+    assert colour_limit(np.zeros(4)) == (1.0, False)
+    assert colour_limit(np.array([np.nan, 2.0])) == (2.0, False)
+    spike = np.r_[np.ones(999), -100.0]
+    assert colour_limit(spike) == (1.0, True)
+    assert colour_limit(np.r_[np.zeros(999), 5.0]) == (5.0, False)
