@@ -155,8 +155,10 @@ class MarketFile:
                 found = wrong.search(text, 0, len(text) - 1)
                 if found is not None:
                     raise self._line_error(number + text.count(b"\n", 0, found.start()))
-                lines = _lines_with_numbers(text, number)
-                number += text.count(b"\n")
+                numbers = np.fromstring(text.translate(_FORTRAN), dtype=float, sep=" ")
+                numbers = numbers.reshape(-1, self.header.width)
+                lines = _filled_lines(text, len(numbers)) + number
+                number += text.count(b"\n") - 1
                 if len(lines) > left:
                     raise InputError(
                         f"{self.path} must hold the {self.header.entries} entries that its header "
@@ -164,8 +166,7 @@ class MarketFile:
                         "correct the header"
                     )
                 left -= len(lines)
-                numbers = np.fromstring(text.translate(_FORTRAN), dtype=float, sep=" ")
-                yield numbers.reshape(len(lines), self.header.width), lines
+                yield numbers, lines
 
     def _line_error(self, number: int) -> InputError:
         head = self.header
@@ -277,15 +278,16 @@ def _size_error(path: Path, header: Header) -> InputError | None:
 
 
 def _wrong_line(header: Header) -> re.Pattern[bytes]:
-    """Return what finds the start of the first line that is neither blank nor an entry."""
+    """Return what finds the line end before the first line that is neither blank nor entry."""
     numbers = [_WHOLE if header.field == "integer" else _NUMBER] * FIELDS[header.field]
     if not header.dense:
         numbers = [_INTEGER, _INTEGER, *numbers]
     entry = rb"[ \t]++".join(numbers)
-    return re.compile(rb"^(?![ \t]*+(?:" + entry + rb")?[ \t\r]*+$)", re.MULTILINE)
+    return re.compile(rb"\n(?![ \t]*+(?:" + entry + rb")?[ \t\r]*+$)", re.MULTILINE)
 
 
 def _whole_lines(path: Path, stream: BinaryIO) -> bytes:
+    """Return the next lines with a line end in front and behind, nothing at the end."""
     text = stream.read(PIECE)
     rest = b"" if not text or text.endswith(b"\n") else stream.readline(LONGEST_LINE)
     if len(rest) == LONGEST_LINE:
@@ -294,16 +296,16 @@ def _whole_lines(path: Path, stream: BinaryIO) -> bytes:
             f"{text[-40:].decode(errors='replace')!r}; the file is damaged"
         )
     text += rest
-    return text if not text or text.endswith(b"\n") else text + b"\n"
+    if not text:
+        return text
+    return b"\n" + text if text.endswith(b"\n") else b"\n" + text + b"\n"
 
 
-def _lines_with_numbers(text: bytes, first: int) -> Block:
-    """Return the numbers of the lines that are not blank."""
-    blank = re.search(rb"(?:^|\n)[ \t\r]*\n", text)
-    if blank is None:
-        return first + np.arange(text.count(b"\n"))
-    filled = [bool(line.strip()) for line in text.split(b"\n")]
-    return first + np.flatnonzero(filled)
+def _filled_lines(text: bytes, count: int) -> Block:
+    """Return the places of the lines that are not blank, of which there are so many."""
+    if count == text.count(b"\n") - 1:
+        return np.arange(count)
+    return np.flatnonzero([bool(line.strip()) for line in text.split(b"\n")[1:]])
 
 
 def _dense_places(header: Header, numbers: Block) -> tuple[Block, Block]:
@@ -331,8 +333,8 @@ def _with_mirror_images(entries: Entries, header: Header) -> Entries:
         entries = Entries(*(part[kept] for part in vars(entries).values()))
     if header.symmetry == "general":
         return entries
-    image = {"symmetric": np.array, "hermitian": np.conj, "skew-symmetric": np.negative}
-    other = image[header.symmetry](entries.values)
+    other = -entries.values if header.symmetry == "skew-symmetric" else entries.values
+    other = other.conj() if header.symmetry == "hermitian" else other
     above = entries.rows < entries.columns
     rows = np.where(above, entries.columns, entries.rows)
     columns = np.where(above, entries.rows, entries.columns)

@@ -58,8 +58,7 @@ def read_matrix(path: str | Path, comm: MPI.Comm) -> PETSc.Mat:
     bounds = np.concatenate([[0], np.cumsum(comm.allgather(rows[0]))])
     entries = _received(comm, file, bounds)
     with guard(comm):
-        order = np.lexsort((entries.columns, entries.rows))
-        entries = Entries(*(part[order] for part in vars(entries).values()))
+        entries = _sorted(entries)
         csr = _compressed(entries, bounds[comm.rank : comm.rank + 2])
         repeated = _repeated(entries)
     _check_repeated(comm, file, repeated)
@@ -153,6 +152,15 @@ def _parts(file: MatrixFile, bounds: Block) -> Iterator[list[Entries | None]]:
             Entries(*(part[cuts[r] : cuts[r + 1]] for part in columns))
             for r in range(len(bounds) - 1)
         ]
+
+
+def _sorted(entries: Entries) -> Entries:
+    """Return entries in the order of rows, columns and lines."""
+    steps = np.diff(entries.rows)
+    if not ((steps < 0) | ((steps == 0) & (np.diff(entries.columns) < 0))).any():
+        return entries
+    order = np.lexsort((entries.columns, entries.rows))
+    return Entries(*(part[order] for part in vars(entries).values()))
 
 
 def _compressed(entries: Entries, rows: Block) -> tuple[Block, Block, Block]:

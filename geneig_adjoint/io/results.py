@@ -1,9 +1,10 @@
-"""Results on disk: whole files or none."""
+"""Files that are whole or not there: JSON, HDF5 with checksums, meshes in it."""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,23 +17,77 @@ from geneig_adjoint._types import Block
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+    from geneig_adjoint.io.mesh import Mesh
+
+CHUNK_BYTES = 1_000_000
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path`` and move it there when the block succeeds.
 
     Not collective: call it on one rank. A reader sees the old file or the new one,
-    never half of it; a failure leaves no file behind.
+    never half of it, also after a power cut; a failure leaves no file behind, and what
+    a killed process of this machine has left is removed.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    host = socket.gethostname()
+    temporary = path.with_name(f".{path.stem}.{host}.{os.getpid()}{path.suffix}")
+    _remove_leftovers(path, host)
     try:
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        _synchronise(temporary)
         temporary.replace(path)
+        _synchronise(path.parent)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _synchronise(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(path: Path, host: str) -> None:
+    """Remove temporary files of processes of this machine that are no more."""
+    head, tail = f".{path.stem}.{host}.", path.suffix
+    with suppress(OSError):
+        for name in os.listdir(path.parent):
+            number = name[len(head) : len(name) - len(tail)]
+            if name.startswith(head) and name.endswith(tail) and number.isdecimal():
+                try:
+                    os.kill(int(number), 0)
+                except ProcessLookupError:
+                    path.with_name(name).unlink()
+
+
+def checked_dataset(group: Any, name: str, values: Block) -> None:
+    """Write a dataset with checksums, cut into pieces along its first axis.
+
+    Not collective.
+    """
+    values = np.asarray(values)
+    if values.size == 0:
+        group.create_dataset(name, data=values)
+        return
+    rows = max(1, CHUNK_BYTES * len(values) // values.nbytes)
+    chunks = (min(len(values), rows), *values.shape[1:])
+    group.create_dataset(name, data=values, chunks=chunks, fletcher32=True)
+
+
+def write_mesh(file: Any, mesh: Mesh) -> None:
+    """Write a mesh into an open HDF5 file.  (Not collective.)"""
+    group = file.create_group("mesh")
+    checked_dataset(group, "points", mesh.points)
+    checked_dataset(group, "dofs", mesh.dofs)
+    group.create_group("cells")
+    for index, (kind, numbers) in enumerate(mesh.cells):
+        checked_dataset(group, f"cells/{index}", numbers)
+        group[f"cells/{index}"].attrs["type"] = kind
 
 
 def write_json(path: Path, content: Any) -> None:

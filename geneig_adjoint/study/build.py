@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geneig_adjoint import objectives as ready
+from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import CollectiveContext, raise_together
 from geneig_adjoint.entrance import entered
@@ -38,8 +39,9 @@ class Problem(CollectiveContext):
     p : dict
         Parameters at which it is solved.
     mesh : Mesh or None
-    matrices : tuple of PETSc.Mat
-        Matrices read for the model; freed by `close`.
+        On rank 0 at least.
+    matrices : tuple of PETSc.Mat and PETSc.Vec
+        What was read for the model; freed by `close`.
 
     """
 
@@ -47,7 +49,7 @@ class Problem(CollectiveContext):
     model: Any
     p: dict[str, Any]
     mesh: Mesh | None
-    matrices: tuple[PETSc.Mat, ...] = ()
+    matrices: tuple[PETSc.Mat | PETSc.Vec, ...] = ()
 
     def close(self) -> None:
         """Free model and matrices.  (Collective.)"""
@@ -71,10 +73,16 @@ def build_problem(study: Study, comm: MPI.Comm) -> Problem:
 
     """
     if "elements" in study.model:
-        return Problem(comm, *read_elements(study.folder / study.model["elements"], comm))
+        return _from_table(study, comm)
     if "python" in study.model:
         return _from_python(study, comm)
     return _from_matrices(study, comm)
+
+
+def _from_table(study: Study, comm: MPI.Comm) -> Problem:
+    path, distributed = study.folder / study.model["elements"], study.model.get("distributed")
+    model, p, mesh = read_elements(path, comm, distributed=distributed)
+    return Problem(comm, model, p, mesh, tuple(filter(params.is_distributed, p.values())))
 
 
 def _from_python(study: Study, comm: MPI.Comm) -> Problem:

@@ -45,7 +45,14 @@ SCALE = Kind('a string or ["component", row]', lambda v: TEXT.fits(v) or _is(lis
 LEFT = Kind('true, false or "auto"', _is(bool, str))
 
 KEYS: dict[str, dict[str, Kind]] = {
-    "model": {"elements": TEXT, "python": TEXT, "A": TEXT, "B": TEXT, "options": TABLE},
+    "model": {
+        "elements": TEXT,
+        "distributed": FLAG,
+        "python": TEXT,
+        "A": TEXT,
+        "B": TEXT,
+        "options": TABLE,
+    },
     "solver": {
         "count": INTEGER,
         "target": POINT,
@@ -59,7 +66,11 @@ KEYS: dict[str, dict[str, Kind]] = {
     "adjoint": {"strategy": TEXT, "rtol": NUMBER, "options": TABLE},
     "output": {"directory": TEXT, "overwrite": FLAG, "vectors": FLAG},
 }
-MODEL_KEYS = {"elements": {"elements"}, "python": {"python", "options"}, "A": {"A", "B"}}
+MODEL_KEYS = {
+    "elements": {"elements", "distributed"},
+    "python": {"python", "options"},
+    "A": {"A", "B"},
+}
 OBJECTIVE_KEYS: dict[str, dict[str, Kind]] = {
     "eigenvalue": {"pair": INTEGER, "part": TEXT},
     "frequency": {"pair": INTEGER},
@@ -155,7 +166,7 @@ def read_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
         raise StudyError(
             f"the study file must be readable, got {error.strerror} for {path}; check the name"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long, brackets too deep
         raise StudyError(f"{path} must be TOML, got a syntax error: {error}; correct it") from error
     for change in changes:
         _apply(tables, change)
@@ -270,7 +281,7 @@ def _check_content(study: Study) -> None:
 
 def _checked_objective(objective: Mapping[str, Any]) -> str:
     name = objective.get("name")
-    if not isinstance(name, str) or not name or "/" in name:
+    if not isinstance(name, str) or name in {"", "."} or "/" in name or "\0" in name:
         raise StudyError(
             f"every [[objective]] needs a name without '/', got {name!r}; it names the results"
         )

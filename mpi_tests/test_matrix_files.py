@@ -1,16 +1,16 @@
-"""Reading files on several ranks: the same matrices, or the same error on every rank."""
+"""Matrix files on several ranks: the same matrices, or the same error on every rank."""
 
 import gzip
 
 import numpy as np
 import pytest
 import scipy.io
-from builders import REAL, chain, dense
+from builders import REAL, dense
 from petsc4py import PETSc
-from study_files import N, P, chain_pencil, changed_table, market, petsc_binary, write_chain
+from study_files import market, petsc_binary
 
 import geneig_adjoint as ga
-from geneig_adjoint.io import gathered, read_elements, read_matrix
+from geneig_adjoint.io import read_matrix
 
 SCALAR = "f8" if REAL else "c16"
 OTHER = "c16" if REAL else "f8"
@@ -27,117 +27,6 @@ def on_root(comm, write, *arguments, **options):
     """Write a file on rank 0, before any rank goes on."""
     found = write(*arguments, **options) if comm.rank == 0 else None
     return comm.bcast(found)
-
-
-def test_element_table_gives_the_matrices_it_was_written_from(comm, folder):
-    path = on_root(comm, write_chain, folder / "elements.h5")
-    model, p, mesh = read_elements(path, comm)
-    with model, model.assemble(p) as pencil, chain(N, comm).assemble(P) as original:
-        # The elements are added up in another order: a few roundings.
-        for mat, other, reference in zip(
-            (pencil.A, pencil.B), (original.A, original.B), chain_pencil(P), strict=True
-        ):
-            np.testing.assert_allclose(dense(mat), dense(other), rtol=1e-15, atol=1e-15)
-            np.testing.assert_allclose(dense(mat), reference, rtol=1e-15, atol=1e-15)
-    assert mesh is None
-
-
-def remove(name):
-    return lambda file: file.pop(name)
-
-
-def replace(name, value):
-    def change(file):
-        attributes = dict(file[name].attrs)
-        del file[name]
-        file[name] = value
-        file[name].attrs.update(attributes)
-
-    return change
-
-
-def attribute(place, **values):
-    return lambda file: file[place].attrs.update(values)
-
-
-def group_for_dofs(file):
-    del file["blocks/0/dofs"]
-    file.create_group("blocks/0/dofs")
-
-
-TABLE_ERRORS = {
-    "format": (attribute("/", format="something"), r"must have format 'gen.* got 'something'"),
-    "version": (attribute("/", version=2), r"version 1, got .* version 2"),
-    "no n": (lambda file: file.attrs.pop("n"), r"must be an element table, got KeyError"),
-    "no blocks": (remove("blocks"), r"must be an element table, got KeyError"),
-    "no parameters": (remove("parameters"), r"must be an element table, got KeyError"),
-    "block names": (lambda f: f.move("blocks/0", "blocks/x"), r"got ValueError: invalid literal"),
-    "group for dofs": (group_for_dofs, r"must be an element table, got AttributeError"),
-    "scalar dofs": (replace("blocks/0/dofs", 3), r"must be an element table, got IndexError"),
-    "ids": (replace("blocks/0/ids", np.arange(4)), r"/blocks/0 must have 9 elements in every"),
-    "matrices": (replace("blocks/1/matrices", np.ones((4, 2, 2))), r"must have 9 elements in ev"),
-    "matrix size": (replace("blocks/0/matrices", np.ones((3, 3))), r"K0 must have shape \(2, 2\)"),
-    "law": (attribute("blocks/0", law="cubic"), r'law "linear" or "power", got .cubic'),
-    "no law": (lambda file: file["blocks/0"].attrs.pop("law"), r"got KeyError"),
-    "matrix name": (attribute("blocks/1", matrix="K"), r'matrix must be "A" or "B", got .K'),
-    "dofs": (replace("blocks/0/dofs", np.full((9, 2), 8)), r"dofs must lie in -1 ... 7, got 8"),
-    "column": (replace("parameters/k", np.ones((9, 1))), r"/parameters/k must be a 1-D array"),
-    "id": (replace("blocks/0/ids", np.full(9, -1)), r"ids of 'k' must not be negative"),
-}
-
-
-@pytest.mark.parametrize(("change", "message"), TABLE_ERRORS.values(), ids=TABLE_ERRORS)
-def test_damaged_element_table_is_refused_on_every_rank(comm, folder, change, message):
-    path = on_root(comm, changed_table, folder / "elements.h5", change)
-    with pytest.raises(ga.InputError, match=message):
-        read_elements(path, comm)
-
-
-PARAMETER_ERRORS = {
-    "short": (replace("parameters/k", np.ones(8)), r"'k' must have at least 9 entries .* got 8"),
-    "nan": (replace("parameters/k", np.full(9, np.nan)), r"'k' must be finite"),
-    "missing": (remove("parameters/k"), r"p must hold the parameters \['k', 'm'\], got \['m'\]"),
-    "element": (
-        replace("blocks/0/matrices", np.full((2, 2), np.inf)),
-        r"element matrices must be finite, got NaN or Inf in \d elements of block 0",
-    ),
-}
-
-
-@pytest.mark.parametrize(("change", "message"), PARAMETER_ERRORS.values(), ids=PARAMETER_ERRORS)
-def test_values_of_an_element_table_are_checked_when_assembled(comm, folder, change, message):
-    path = on_root(comm, changed_table, folder / "elements.h5", change)
-    model, p, _ = read_elements(path, comm)
-    with pytest.raises(ga.InputError, match=message):
-        model.assemble(p)
-
-
-def put(path, content):
-    """Write the content, if there is any."""
-    for part in filter(lambda part: part is not None, [content]):
-        path.write_bytes(part)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, r"must be an element table, got FileNotFoundError"),
-        (b"", r"must be an element table, got OSError"),
-        (b"some text", r"must be an element table, got OSError"),
-    ],
-    ids=["missing", "empty", "text"],
-)
-def test_file_that_is_no_table_is_refused(comm, folder, content, message):
-    on_root(comm, put, folder / "x.h5", content)
-    with pytest.raises(ga.InputError, match=message):
-        read_elements(folder / "x.h5", comm)
-
-
-def test_truncated_table_is_refused(comm, folder):
-    path = on_root(comm, write_chain, folder / "elements.h5")
-    on_root(comm, path.write_bytes, path.read_bytes()[:3000] if comm.rank == 0 else b"")
-    with pytest.raises(ga.InputError, match="must be an element table, got OSError"):
-        read_elements(path, comm)
 
 
 def scipy_market(path, array, **options):
@@ -380,12 +269,3 @@ def test_complex_entries_need_the_complex_build(comm, folder, read):
     lines = ("1 2 2.5 -1", "3 3 1 0", "2 2 1 0", "1 1 1 0")
     path = on_root(comm, market, folder / "m.mtx", *lines, kind="complex general")
     assert read(path, comm) == 2.5 - 1j
-
-
-def test_rows_are_gathered_in_order_on_rank_0_only(comm):
-    block = np.full((comm.rank, 2), comm.rank, dtype=float)
-    whole = gathered(comm, block)
-    expected = np.repeat(np.arange(comm.size), np.arange(comm.size))
-    found = comm.bcast(whole)
-    np.testing.assert_array_equal(found, np.column_stack([expected, expected]))
-    assert (whole is None) == (comm.rank > 0)
