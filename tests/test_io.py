@@ -109,11 +109,11 @@ def test_block_that_a_table_cannot_hold_is_refused(tmp_path, kernel, parameters,
 
 def test_table_has_the_documented_layout(tmp_path):
     with h5py.File(write_chain(tmp_path / "elements.h5")) as file:
-        assert dict(file.attrs) == {"format": "geneig_adjoint elements", "version": 1, "n": N}
+        assert dict(file.attrs) == {"format": b"geneig_adjoint elements", "version": 1, "n": N}
         first, second = file["blocks/0"], file["blocks/1"]
-        law = {"matrix": "A", "law": "power", "exponent": 2.0, "floor": 0.01, "parameter": "k"}
+        law = {"matrix": b"A", "law": b"power", "exponent": 2.0, "floor": 0.01, "parameter": b"k"}
         assert dict(first.attrs) == law
-        assert dict(second.attrs) == {"matrix": "B", "law": "linear", "parameter": "m"}
+        assert dict(second.attrs) == {"matrix": b"B", "law": b"linear", "parameter": b"m"}
         assert first["matrices"].shape == (2, 2)
         assert second["matrices"].shape == (N + 1, 2, 2)
         np.testing.assert_array_equal(first["dofs"], BLOCK.dofs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from geneig_adjoint.io.arrays import read_vector
 from geneig_adjoint.io.element_checks import TableReport, check_elements
 from geneig_adjoint.io.elements import read_elements, write_elements
 from geneig_adjoint.io.matrices import read_matrix
@@ -11,6 +12,7 @@ from geneig_adjoint.io.results import (
     atomic_path,
     checked_dataset,
     gathered,
+    write_attributes,
     write_json,
     write_mesh,
 )
@@ -28,6 +30,8 @@ __all__ = [
     "read_elements",
     "read_matrix",
     "read_results",
+    "read_vector",
+    "write_attributes",
     "write_elements",
     "write_json",
     "write_mesh",

@@ -22,7 +22,7 @@ from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io.element_checks import check_elements
 from geneig_adjoint.io.mesh import Mesh
-from geneig_adjoint.io.results import atomic_path, checked_dataset, write_mesh
+from geneig_adjoint.io.results import atomic_path, checked_dataset, write_attributes, write_mesh
 from geneig_adjoint.io.table_layout import (
     FORMAT,
     VERSION,
@@ -87,7 +87,7 @@ def write_elements(
     formats = ("v110", "v110")
     with atomic_path(Path(path)) as temporary:
         with h5py.File(temporary, "w", libver=formats) as file:
-            file.attrs.update({"format": FORMAT, "version": VERSION, "n": n})
+            write_attributes(file, format=FORMAT, version=VERSION, n=n)
             for index, block in enumerate(blocks):
                 _write_block(file.create_group(f"blocks/{index}"), index, block)
             for name, values in p.items():
@@ -112,11 +112,11 @@ def _write_block(group: Any, index: int, block: ElementBlock) -> None:
             "name the one that scales its matrices"
         )
     name, ids = next(iter(block.parameters.items()))
-    group.attrs.update({"matrix": block.matrix, "parameter": name})
+    write_attributes(group, matrix=block.matrix, parameter=name)
     if isinstance(law, PowerLaw):
-        group.attrs.update({"law": "power", "exponent": law.p, "floor": law.floor})
+        write_attributes(group, law="power", exponent=law.p, floor=law.floor)
     else:
-        group.attrs["law"] = "linear"
+        write_attributes(group, law="linear")
     parts = {"dofs": block.dofs, "ids": np.asarray(ids), "matrices": kernel.base}
     for part, values in parts.items():
         checked_dataset(group, part, values)

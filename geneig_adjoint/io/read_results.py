@@ -13,7 +13,7 @@ import numpy as np
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io.mesh import Mesh
-from geneig_adjoint.io.table_layout import read_mesh
+from geneig_adjoint.io.table_layout import read_mesh, text_attribute
 
 RESULT_FORMAT = "geneig_adjoint results"
 RESULT_VERSION = 1
@@ -88,14 +88,13 @@ def read_results(directory: str | Path, *, vectors: bool = True) -> Results:
 
 
 def _results(file: Any, summary: Any, *, vectors: bool) -> Results:
-    version = int(file.attrs.get("version", 0))
-    if file.attrs.get("format") != RESULT_FORMAT or version > RESULT_VERSION:
+    kind, version = text_attribute(file, "format"), int(file.attrs["version"])
+    if (kind, version) != (RESULT_FORMAT, RESULT_VERSION):
         raise InputError(
-            f"result.h5 must have format {RESULT_FORMAT!r} version {RESULT_VERSION}, got "
-            f"{file.attrs.get('format')!r} version {version}; update geneig_adjoint, or run the "
-            "study again"
+            f"result.h5 must have format {RESULT_FORMAT!r} version {RESULT_VERSION}, got {kind!r} "
+            f"version {version}; update geneig_adjoint, or run the study again"
         )
-    if file.attrs.get("run") != summary["run"]:
+    if text_attribute(file, "run") != summary["run"]:
         raise InputError(
             "result.h5 and result.json must be of the same run, got two: one was stopped while "
             "it moved its files into place; run the study again"

@@ -65,6 +65,15 @@ def _remove_leftovers(path: Path, host: str) -> None:
                     path.with_name(name).unlink()
 
 
+def write_attributes(place: Any, **values: Any) -> None:
+    """Write attributes of a group or dataset.  (Not collective.)
+
+    Texts as bytes of fixed length, in UTF-8: HDF5 has no checksums for those of any length.
+    """
+    for name, value in values.items():
+        place.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
+
+
 def checked_dataset(group: Any, name: str, values: Block) -> None:
     """Write a dataset with checksums, cut into pieces along its first axis.
 
@@ -87,7 +96,7 @@ def write_mesh(file: Any, mesh: Mesh) -> None:
     group.create_group("cells")
     for index, (kind, numbers) in enumerate(mesh.cells):
         checked_dataset(group, f"cells/{index}", numbers)
-        group[f"cells/{index}"].attrs["type"] = kind
+        write_attributes(group[f"cells/{index}"], type=kind)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -123,7 +123,7 @@ def table_of(file: Any) -> Table:
 
 
 def _check_version(file: Any) -> None:
-    kind, version = _text(file, "format"), _whole_number(file, "version")
+    kind, version = text_attribute(file, "format"), _whole_number(file, "version")
     if (kind, version) != (FORMAT, VERSION):
         remedy = "write it with geneig_adjoint.io.write_elements"
         if kind == FORMAT:
@@ -135,7 +135,7 @@ def _check_version(file: Any) -> None:
 
 
 def _block(group: Any, sizes: dict[str, int]) -> TableBlock:
-    matrix, parameter, law = (_text(group, key) for key in ("matrix", "parameter", "law"))
+    matrix, parameter, law = (text_attribute(group, key) for key in ("matrix", "parameter", "law"))
     if matrix not in {"A", "B"}:
         raise InputError(f'{group.name}: matrix must be "A" or "B", got {matrix!r}; correct it')
     if parameter not in sizes:
@@ -216,7 +216,8 @@ def _attribute(place: Any, name: str) -> Any:
     return found.reshape(-1)[0] if isinstance(found, np.ndarray) and found.size == 1 else found
 
 
-def _text(place: Any, name: str) -> str:
+def text_attribute(place: Any, name: str) -> str:
+    """Return an attribute, of fixed or any length, as a text.  (Not collective.)"""
     found = _attribute(place, name)
     return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
 
@@ -314,7 +315,7 @@ def read_mesh(file: Any) -> Mesh | None:
     if odd:
         raise InputError(f"{parts.name} must hold cells named 0, 1, ..., got {odd[0]!r}; rename it")
     cells = [
-        (_text(found, "type"), found[()])
+        (text_attribute(found, "type"), found[()])
         for found in (_dataset(parts, name, "iu", 2) for name in sorted(parts, key=int))
     ]
     return Mesh(

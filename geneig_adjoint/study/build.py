@@ -17,9 +17,9 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import CollectiveContext, raise_together
 from geneig_adjoint.entrance import entered
-from geneig_adjoint.errors import InputError, StudyError
+from geneig_adjoint.errors import StudyError
 from geneig_adjoint.evaluation import Objective
-from geneig_adjoint.io import Mesh, read_elements, read_matrix
+from geneig_adjoint.io import Mesh, read_elements, read_matrix, read_vector
 from geneig_adjoint.models import MatrixModel
 from geneig_adjoint.study.settings import Study
 
@@ -279,26 +279,9 @@ def _local_weights(table: Mapping[str, Any], rows: tuple[int, int], comm: MPI.Co
 def _reference(
     study: Study, table: Mapping[str, Any], rows: tuple[int, int], comm: MPI.Comm
 ) -> Block:
-    error: Exception | None = None
-    whole = np.zeros(0)
-    n = comm.allreduce(rows[1] - rows[0])
-    try:
-        if "reference" not in table:
-            raise StudyError(
-                f'objective {table["name"]!r} needs reference = "shape.npy", a global vector; '
-                "add it"
-            )
-        whole = np.load(study.folder / table["reference"])
-        if np.shape(whole) != (n,):
-            raise InputError(
-                f"{table['reference']} must hold one vector of {n} rows, got shape "
-                f"{np.shape(whole)}; save it with numpy.save"
-            )
-    except InputError as caught:
-        error = caught
-    except (OSError, ValueError, EOFError, TypeError) as caught:
-        error = InputError(
-            f"{table['reference']} must be a NumPy file, got {caught}; write it with numpy.save"
+    if "reference" not in table:
+        raise StudyError(
+            f'objective {table["name"]!r} needs reference = "shape.npy", a global vector; add it'
         )
-    raise_together(comm, error)
-    return np.asarray(whole[rows[0] : rows[1]])
+    n = comm.allreduce(rows[1] - rows[0])
+    return read_vector(study.folder / table["reference"], rows, n, comm)

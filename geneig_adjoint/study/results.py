@@ -26,6 +26,7 @@ from geneig_adjoint.io import (
     atomic_path,
     checked_dataset,
     gathered,
+    write_attributes,
     write_json,
     write_mesh,
 )
@@ -135,9 +136,10 @@ def _wanted_columns(study: Study, problem: Problem, pairs: Pairs) -> list[Column
 
 def _local(place: str, j: int, problem: Problem, pairs: Pairs) -> Any:
     """Return this rank's part of a column."""
-    blocks = {"right": pairs.right, "left": pairs.left}
-    if place in blocks:
-        return blocks[place][:, j]
+    if place == "right":
+        return pairs.right[:, j]
+    if place == "left" and pairs.left is not None:
+        return pairs.left[:, j]
     return params.local_values(problem.p[place.removeprefix("parameters/")])
 
 
@@ -204,7 +206,7 @@ def _writing(
 
 
 def _write_small(file: Any, problem: Problem, outcome: Outcome, content: Mapping[str, Any]) -> None:
-    file.attrs.update({"format": RESULT_FORMAT, "version": RESULT_VERSION, "run": content["run"]})
+    write_attributes(file, format=RESULT_FORMAT, version=RESULT_VERSION, run=content["run"])
     checked_dataset(file, "values", content["values"])
     for name, gradient in outcome.gradients.items():
         for parameter, entries in gradient.items():

@@ -1,0 +1,244 @@
+"""Files with random damage, and what independent readers see in them."""
+
+import ast
+import gzip
+import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import h5py
+import numpy as np
+from builders import REAL
+from hypothesis import strategies as st
+from petsc4py import PETSc
+from study_files import ELEMENTS, P, chain_blocks, chain_mesh, market, petsc_binary, write_chain
+
+import geneig_adjoint as ga
+from geneig_adjoint.errors import StudyError
+from geneig_adjoint.io import read_matrix, read_vector
+from geneig_adjoint.study.settings import read_study
+
+SCALAR = "f8" if REAL else "c16"
+REFUSED = "refused"
+
+
+def damaged(content):
+    """Draw content after one to four flips, cuts, insertions, repetitions or overwritings."""
+    places = st.floats(0, 1, exclude_max=True)
+    change = st.tuples(
+        st.sampled_from(["bit", "byte", "cut", "end", "insert", "repeat", "copy"]),
+        places,
+        places,
+        st.binary(min_size=1, max_size=12),
+    )
+    return st.lists(change, min_size=1, max_size=4).map(lambda changes: _changed(content, changes))
+
+
+def _changed(content, changes):
+    for kind, first, second, new in changes:
+        at = int(first * len(content))
+        length = 1 + int(second**4 * 64)
+        head, tail, part = content[:at], content[at:], content[at : at + length]
+        content = {
+            "bit": lambda: head + bytes([(tail or b"\0")[0] ^ (1 << new[0] % 8)]) + tail[1:],
+            "byte": lambda: head + new[:1] + tail[1:],
+            "cut": lambda: head + tail[length:],
+            "end": lambda: head,
+            "insert": lambda: head + new + tail,
+            "repeat": lambda: head + part + tail,
+            "copy": lambda: (
+                head + content[int(second * len(content)) :][: len(part)] + tail[length:]
+            ),
+        }[kind]()
+    return content
+
+
+ENTRIES = ("1 1 2.5", "2 1 -.25D-1", "3 1 1e-3", "2 2 12.5", "4 3 7", "12 11 1.5E+2", "12 12 3")
+
+
+def market_content(folder, name, kind):
+    """Return a Matrix Market file of some kind."""
+    extra = " 1.25" if kind.startswith("complex") else ""
+    lines = [
+        f"{line}{'' if line.split()[0] == line.split()[1] else extra or ''}" for line in ENTRIES
+    ]
+    lines = [line if len(line.split()) == len(lines[1].split()) else f"{line} 0" for line in lines]
+    return market(folder / name, *lines, kind=kind, size=(12, 12)).read_bytes()
+
+
+def read_entries(path, comm):
+    """Return shape and entries as the package reads them, or REFUSED."""
+    try:
+        mat = read_matrix(path, comm)
+    except ga.InputError as error:
+        assert str(path) in str(error)
+        return REFUSED
+    offsets, columns, values = mat.getValuesCSR()
+    rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    shape = tuple(mat.getSize())
+    mat.destroy()
+    places = list(zip(rows.tolist(), columns.tolist(), strict=True))
+    assert len(set(places)) == len(places)
+    return shape, dict(zip(places, values.tolist(), strict=True))
+
+
+def market_entries(path):
+    """Return what a Matrix Market file says, word by word."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as stream:
+        lines = stream.read().decode("latin-1").split("\n")
+    _, _, _, field, symmetry = lines[0].lower().split()
+    words = [line.split() for line in lines[1:] if line.strip() and line.lstrip()[0] != "%"]
+    sizes = [int(word) for word in words[0]]
+    entries = {}
+    for row, column, *numbers in words[1:]:
+        parts = [float(word.lower().replace("d", "e")) for word in numbers]
+        value = complex(*parts) if field == "complex" else ([*parts, 1.0])[0]
+        i, j = int(row) - 1, int(column) - 1
+        assert (i, j) not in entries
+        assert 0 <= i < sizes[0]
+        assert 0 <= j < sizes[1]
+        entries[i, j] = value
+        image = {"symmetric": value, "skew-symmetric": -value, "hermitian": np.conj(value)}
+        if symmetry != "general" and i != j:
+            assert (j, i) not in entries
+            entries[j, i] = image[symmetry]
+    assert len(words) - 1 == sizes[2]
+    return tuple(sizes[:2]), entries
+
+
+def binary_content(folder):
+    """Return a PETSc binary file of this build."""
+    array = np.diag(np.arange(1.0, 9.0)) + np.diag(np.full(6, 0.5), 2) - np.diag(np.ones(3), -5)
+    return petsc_binary(folder / "m.bin", array, SCALAR).read_bytes()
+
+
+def binary_entries(path):
+    """Return what a PETSc binary file says, number by number."""
+    data = path.read_bytes()
+    identity, rows, columns, count = struct.unpack(">4i", data[:16])
+    assert identity == 1211216
+    lengths = struct.unpack(f">{rows}i", data[16 : 16 + 4 * rows])
+    rest = data[16 + 4 * rows :]
+    numbers = struct.unpack(f">{count}i", rest[: 4 * count])
+    width = np.dtype(PETSc.ScalarType).itemsize // 8
+    values = np.array(struct.unpack(f">{width * count}d", rest[4 * count :])).reshape(count, width)
+    assert sum(lengths) == count
+    row_of = [i for i, length in enumerate(lengths) for _ in range(length)]
+    scalars = [complex(*value) if width == 2 else value[0] for value in values.tolist()]
+    places = list(zip(row_of, numbers, strict=True))
+    return (rows, columns), dict(zip(places, scalars, strict=True))
+
+
+def check_vector(path, comm):
+    """Compare a vector with what its file says; tell whether it was read."""
+    try:
+        found = read_vector(path, (0, 8), 8, comm)
+    except ga.InputError as error:
+        assert str(path) in str(error)
+        return False
+    data = path.read_bytes()
+    (length,) = struct.unpack("<H", data[8:10]) if data[6] == 1 else struct.unpack("<I", data[8:12])
+    start = (10 if data[6] == 1 else 12) + length
+    header = ast.literal_eval(data[start - length : start].decode("latin-1"))
+    assert header["shape"] == (8,)
+    expected = np.frombuffer(data[start:], dtype=header["descr"])
+    np.testing.assert_array_equal(found, expected)
+    assert np.isfinite(found).all()
+    return True
+
+
+TOML = ELEMENTS + '[adjoint]\nrtol = 1e-9\n[output]\ndirectory = "ü"\nvectors = true\n'
+
+
+def check_study_file(path):
+    """Compare a study with its tables; tell whether it was read."""
+    try:
+        study = read_study(path)
+    except StudyError:
+        return False
+    tables = tomllib.loads(path.read_bytes().decode("utf-8"))
+    assert study.model == tables["model"]
+    assert study.solver == tables.get("solver", {})
+    assert study.objectives == tables["objective"]
+    return True
+
+
+def plain_table(path):
+    """Write the chain as a code without this package would: HDF5's oldest format, no checksums."""
+    mesh = chain_mesh()
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format": "geneig_adjoint elements", "version": 1, "n": 8})
+        for index, block in enumerate(chain_blocks()):
+            name = next(iter(block.parameters))
+            group = file.create_group(f"blocks/{index}")
+            group.attrs.update({"matrix": block.matrix, "parameter": name})
+            laws = [{"law": "power", "exponent": 2.0, "floor": 0.01}, {"law": "linear"}]
+            group.attrs.update(laws[index])
+            group["dofs"], group["ids"] = block.dofs, block.parameters[name]
+            group["matrices"] = block.kernel.base
+        for name, values in P.items():
+            file[f"parameters/{name}"] = values
+        file["mesh/points"], file["mesh/dofs"] = mesh.points, mesh.dofs
+        file["mesh/cells/0"] = mesh.cells[0][1]
+        file["mesh/cells/0"].attrs["type"] = "line"
+    return path
+
+
+def table_content(folder, write):
+    """Return an element table and the digest of its data."""
+    return write(folder / "elements.h5").read_bytes()
+
+
+TABLES = {
+    "checked": lambda path: write_chain(path, chain_mesh()),
+    "plain": plain_table,
+}
+
+
+class TableReaders:
+    """Processes that read element tables, so that one that crashes or hangs is noticed."""
+
+    def __init__(self, seconds=30.0):
+        self.seconds = seconds
+        self.crashes = []
+        self._process = None
+
+    def read(self, path):
+        """Return the digest of a table, REFUSED, or what went wrong."""
+        process = self._running()
+        process.stdin.write(f"{path}\n")
+        process.stdin.flush()
+        ready, _, _ = select.select([process.stdout], [], [], self.seconds)
+        line = process.stdout.readline() if ready else ""
+        if line:
+            return json.loads(line)
+        process.kill()
+        verdict = f"hung for {self.seconds} s" if not ready else f"ended with {process.wait()}"
+        self.close()
+        return f"process {verdict}"
+
+    def _running(self):
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name("table_reader.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env={**os.environ, "HDF5_USE_FILE_LOCKING": "FALSE"},
+            )
+        return self._process
+
+    def close(self):
+        process, self._process = self._process, None
+        if process is not None:
+            process.stdin.close()
+            process.stdout.close()
+            process.kill()
+            process.wait()
