@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from builders import REAL
+from hypothesis import given
 from hypothesis import strategies as st
 from petsc4py import PETSc
 from study_files import ELEMENTS, P, chain_blocks, chain_mesh, market, petsc_binary, write_chain
@@ -40,35 +41,43 @@ def damaged(content):
 
 
 def _changed(content, changes):
-    for kind, first, second, new in changes:
-        at = int(first * len(content))
-        length = 1 + int(second**4 * 64)
-        head, tail, part = content[:at], content[at:], content[at : at + length]
-        content = {
-            "bit": lambda: head + bytes([(tail or b"\0")[0] ^ (1 << new[0] % 8)]) + tail[1:],
-            "byte": lambda: head + new[:1] + tail[1:],
-            "cut": lambda: head + tail[length:],
-            "end": lambda: head,
-            "insert": lambda: head + new + tail,
-            "repeat": lambda: head + part + tail,
-            "copy": lambda: (
-                head + content[int(second * len(content)) :][: len(part)] + tail[length:]
-            ),
-        }[kind]()
+    for change in changes:
+        content = _change(content, *change)
     return content
 
 
-ENTRIES = ("1 1 2.5", "2 1 -.25D-1", "3 1 1e-3", "2 2 12.5", "4 3 7", "12 11 1.5E+2", "12 12 3")
+def _change(content, kind, first, second, new):
+    at, length = int(first * len(content)), 1 + int(second**4 * 64)
+    head, tail = content[:at], content[at:]
+    part, other = tail[:length], content[int(second * len(content)) :]
+    return {
+        "bit": head + bytes([(tail or b"\0")[0] ^ (1 << new[0] % 8)]) + tail[1:],
+        "byte": head + new[:1] + tail[1:],
+        "cut": head + tail[length:],
+        "end": head,
+        "insert": head + new + tail,
+        "repeat": head + part + tail,
+        "copy": head + other[: len(part)] + tail[length:],
+    }[kind]
 
 
-def market_content(folder, name, kind):
+ENTRIES = {
+    "real": ("1 1 2.5", "2 1 -.25D-1", "3 1 1e-3", "2 2 12.5", "4 3 7", "12 11 1.5E+2", "12 12 3"),
+    "integer": ("2 1 4", "3 1 -7", "4 2 12", "12 11 30"),
+    "pattern": ("1 1", "2 1", "3 1", "12 12"),
+    "complex": ("1 1 2.5 0", "2 1 -.25D-1 1e-3", "3 1 1e-3 2", "12 11 1.5E+2 -1", "12 12 3 0"),
+}
+
+
+def market_content(path, kind):
     """Return a Matrix Market file of some kind."""
-    extra = " 1.25" if kind.startswith("complex") else ""
-    lines = [
-        f"{line}{'' if line.split()[0] == line.split()[1] else extra or ''}" for line in ENTRIES
-    ]
-    lines = [line if len(line.split()) == len(lines[1].split()) else f"{line} 0" for line in lines]
-    return market(folder / name, *lines, kind=kind, size=(12, 12)).read_bytes()
+    return market(path, *ENTRIES[kind.split()[0]], kind=kind, size=(12, 12)).read_bytes()
+
+
+def refused(path, error):
+    """Return REFUSED for an error that names the file, or a part of a study."""
+    assert str(path) in str(error) or isinstance(error, StudyError)
+    return REFUSED
 
 
 def read_entries(path, comm):
@@ -76,8 +85,7 @@ def read_entries(path, comm):
     try:
         mat = read_matrix(path, comm)
     except ga.InputError as error:
-        assert str(path) in str(error)
-        return REFUSED
+        return refused(path, error)
     offsets, columns, values = mat.getValuesCSR()
     rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     shape = tuple(mat.getSize())
@@ -112,10 +120,10 @@ def market_entries(path):
     return tuple(sizes[:2]), entries
 
 
-def binary_content(folder):
+def binary_content(path):
     """Return a PETSc binary file of this build."""
     array = np.diag(np.arange(1.0, 9.0)) + np.diag(np.full(6, 0.5), 2) - np.diag(np.ones(3), -5)
-    return petsc_binary(folder / "m.bin", array, SCALAR).read_bytes()
+    return petsc_binary(path, array, SCALAR).read_bytes()
 
 
 def binary_entries(path):
@@ -140,8 +148,7 @@ def check_vector(path, comm):
     try:
         found = read_vector(path, (0, 8), 8, comm)
     except ga.InputError as error:
-        assert str(path) in str(error)
-        return False
+        return refused(path, error) != REFUSED
     data = path.read_bytes()
     (length,) = struct.unpack("<H", data[8:10]) if data[6] == 1 else struct.unpack("<I", data[8:12])
     start = (10 if data[6] == 1 else 12) + length
@@ -160,8 +167,8 @@ def check_study_file(path):
     """Compare a study with its tables; tell whether it was read."""
     try:
         study = read_study(path)
-    except StudyError:
-        return False
+    except StudyError as error:
+        return refused("study.toml", error) != REFUSED
     tables = tomllib.loads(path.read_bytes().decode("utf-8"))
     assert study.model == tables["model"]
     assert study.solver == tables.get("solver", {})
@@ -188,17 +195,6 @@ def plain_table(path):
         file["mesh/cells/0"] = mesh.cells[0][1]
         file["mesh/cells/0"].attrs["type"] = "line"
     return path
-
-
-def table_content(folder, write):
-    """Return an element table and the digest of its data."""
-    return write(folder / "elements.h5").read_bytes()
-
-
-TABLES = {
-    "checked": lambda path: write_chain(path, chain_mesh()),
-    "plain": plain_table,
-}
 
 
 class TableReaders:
@@ -242,3 +238,91 @@ class TableReaders:
             process.stdout.close()
             process.kill()
             process.wait()
+
+
+def matrix_case(path, comm, says):
+    found = read_entries(path, comm)
+    assert found == REFUSED or found == says(path)
+    return found != REFUSED
+
+
+def market_campaign(name, kind):
+    """Return (folder, comm, readers) -> file, content, check, for Matrix Market files."""
+
+    def campaign(folder, comm, readers):
+        path = folder / name
+        return path, market_content(path, kind), lambda: matrix_case(path, comm, market_entries)
+
+    return campaign
+
+
+def binary_campaign(folder, comm, readers):
+    path = folder / "m.bin"
+    return path, binary_content(path), lambda: matrix_case(path, comm, binary_entries)
+
+
+def vector_campaign(folder, comm, readers):
+    path = folder / "v.npy"
+    np.save(path, np.linspace(0.5, 2.0, 8))
+    return path, path.read_bytes(), lambda: check_vector(path, comm)
+
+
+def study_campaign(folder, comm, readers):
+    path = folder / "study.toml"
+    return path, TOML.encode(), lambda: check_study_file(path)
+
+
+def checked_table_campaign(folder, comm, readers):
+    path = write_chain(folder / "elements.h5", chain_mesh())
+    original = readers.read(path)
+    assert len(original) == 64
+
+    def check():
+        found = readers.read(path)
+        assert found in {REFUSED, original}
+        return found == original
+
+    return path, path.read_bytes(), check
+
+
+def plain_table_campaign(folder, comm, readers):
+    path = plain_table(folder / "elements.h5")
+
+    def check():
+        found = readers.read(path)
+        assert found == REFUSED or len(found) == 64, found
+        return found != REFUSED
+
+    return path, path.read_bytes(), check
+
+
+KINDS = {
+    "real": ["real general", "real symmetric", "integer skew-symmetric", "pattern symmetric"],
+    "complex": ["real general", "complex hermitian"],
+}
+CAMPAIGNS = {
+    **{kind: market_campaign("m.mtx", kind) for kind in KINDS["real" if REAL else "complex"]},
+    "gzipped": market_campaign("m.mtx.gz", "real symmetric"),
+    "PETSc binary": binary_campaign,
+    "vector": vector_campaign,
+    "study": study_campaign,
+    "table with checksums": checked_table_campaign,
+    "table without checksums": plain_table_campaign,
+}
+
+
+def fuzz(name, folder, comm, *, readers, how):
+    """Check many damaged versions of a file; return how many there were, and were read."""
+    path, content, check = CAMPAIGNS[name](folder, comm, readers)
+    path.write_bytes(content)
+    assert check()
+    read = []
+
+    @how
+    @given(damaged(content))
+    def cases(changed):
+        path.write_bytes(changed)
+        read.append(check())
+
+    cases()
+    return len(read), sum(read)
