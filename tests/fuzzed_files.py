@@ -279,7 +279,7 @@ def checked_table_campaign(folder, comm, readers):
 
     def check():
         found = readers.read(path)
-        assert found in {REFUSED, original}
+        assert found in {REFUSED, original}, found
         return found == original
 
     return path, path.read_bytes(), check

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from petsc4py import PETSc
 
@@ -21,8 +20,14 @@ from geneig_adjoint.element_blocks import ElementBlock
 from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io.element_checks import check_elements
+from geneig_adjoint.io.hdf5_writer import (
+    checked_dataset,
+    write_attributes,
+    write_mesh,
+    written_hdf5,
+)
 from geneig_adjoint.io.mesh import Mesh
-from geneig_adjoint.io.results import atomic_path, checked_dataset, write_attributes, write_mesh
+from geneig_adjoint.io.results import atomic_path
 from geneig_adjoint.io.table_layout import (
     FORMAT,
     VERSION,
@@ -83,10 +88,8 @@ def write_elements(
         For kernels or laws a table cannot hold, and for what `check_elements` refuses.
 
     """
-    # Formats before 1.10 have no checksums in front of their own data structures.
-    formats = ("v110", "v110")
     with atomic_path(Path(path)) as temporary:
-        with h5py.File(temporary, "w", libver=formats) as file:
+        with written_hdf5(temporary) as file:
             write_attributes(file, format=FORMAT, version=VERSION, n=n)
             for index, block in enumerate(blocks):
                 _write_block(file.create_group(f"blocks/{index}"), index, block)

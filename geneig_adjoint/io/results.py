@@ -1,4 +1,4 @@
-"""Files that are whole or not there: JSON, HDF5 with checksums, meshes in it."""
+"""Files that are whole or not there; JSON; vectors of all ranks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,6 @@ from geneig_adjoint._types import Block
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-    from geneig_adjoint.io.mesh import Mesh
-
-CHUNK_BYTES = 1_000_000
 
 
 @contextmanager
@@ -63,40 +59,6 @@ def _remove_leftovers(path: Path, host: str) -> None:
                     os.kill(int(number), 0)
                 except ProcessLookupError:
                     path.with_name(name).unlink()
-
-
-def write_attributes(place: Any, **values: Any) -> None:
-    """Write attributes of a group or dataset.  (Not collective.)
-
-    Texts as bytes of fixed length, in UTF-8: HDF5 has no checksums for those of any length.
-    """
-    for name, value in values.items():
-        place.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
-
-
-def checked_dataset(group: Any, name: str, values: Block) -> None:
-    """Write a dataset with checksums, cut into pieces along its first axis.
-
-    Not collective.
-    """
-    values = np.asarray(values)
-    if values.size == 0:
-        group.create_dataset(name, data=values)
-        return
-    rows = max(1, CHUNK_BYTES * len(values) // values.nbytes)
-    chunks = (min(len(values), rows), *values.shape[1:])
-    group.create_dataset(name, data=values, chunks=chunks, fletcher32=True)
-
-
-def write_mesh(file: Any, mesh: Mesh) -> None:
-    """Write a mesh into an open HDF5 file.  (Not collective.)"""
-    group = file.create_group("mesh")
-    checked_dataset(group, "points", mesh.points)
-    checked_dataset(group, "dofs", mesh.dofs)
-    group.create_group("cells")
-    for index, (kind, numbers) in enumerate(mesh.cells):
-        checked_dataset(group, f"cells/{index}", numbers)
-        write_attributes(group[f"cells/{index}"], type=kind)
 
 
 def write_json(path: Path, content: Any) -> None:

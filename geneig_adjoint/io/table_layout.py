@@ -75,9 +75,12 @@ def opened_table(path: str | Path) -> Iterator[Any]:
         error.args = (f"{path}: {error}",)
         raise
     except Exception as caught:  # a damaged file fails in any way
+        text = " ".join(str(caught).split())
+        remedy = "write it with geneig_adjoint.io.write_elements"
+        if "filter returned failure" in text or "checksum" in text:
+            remedy = "its checksums do not fit: it was damaged after it was written, copy it again"
         raise InputError(
-            f"{path} must be an element table, got {type(caught).__name__}: "
-            f"{' '.join(str(caught).split())}; write it with geneig_adjoint.io.write_elements"
+            f"{path} must be an element table, got {type(caught).__name__}: {text}; {remedy}"
         ) from caught
 
 

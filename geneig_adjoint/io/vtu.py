@@ -40,8 +40,16 @@ class VtuFile:
     def __init__(self, path: Path, mesh: Mesh) -> None:
         self._mesh = mesh
         self._section = ""
-        self._stream = path.open("wb")
-        order = "LittleEndian" if sys.byteorder == "little" else "BigEndian"
+        # Without a buffer: what cannot be written must not be tried again by the destructor.
+        self._stream = path.open("wb", buffering=0)
+        try:
+            self._begin()
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def _begin(self) -> None:
+        mesh, order = self._mesh, "LittleEndian" if sys.byteorder == "little" else "BigEndian"
         self._say('<?xml version="1.0"?>')
         self._say(
             '<VTKFile type="UnstructuredGrid" version="1.0" header_type="UInt64" '
@@ -123,13 +131,18 @@ class VtuFile:
         data = np.ascontiguousarray(values, dtype=dtype).reshape(-1).view(np.uint8)
         head = np.array([data.size], dtype=np.uint64).view(np.uint8)
         first = PIECE - head.size
-        self._stream.write(base64.b64encode(np.concatenate([head, data[:first]]).tobytes()))
+        self._put(base64.b64encode(np.concatenate([head, data[:first]]).tobytes()))
         for start in range(first, data.size, PIECE):
-            self._stream.write(base64.b64encode(data[start : start + PIECE].tobytes()))
+            self._put(base64.b64encode(data[start : start + PIECE].tobytes()))
         self._say("\n</DataArray>")
 
     def _say(self, text: str) -> None:
-        self._stream.write(text.encode() + b"\n")
+        self._put(text.encode() + b"\n")
+
+    def _put(self, content: bytes) -> None:
+        part = memoryview(content)
+        while part:
+            part = part[self._stream.write(part) :]
 
 
 def write_vtu(

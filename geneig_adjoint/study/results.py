@@ -12,8 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import h5py
-
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint._version import __version__
@@ -29,6 +27,7 @@ from geneig_adjoint.io import (
     write_attributes,
     write_json,
     write_mesh,
+    written_hdf5,
 )
 from geneig_adjoint.io.read_results import RESULT_FORMAT, RESULT_VERSION
 from geneig_adjoint.quadratic_pairs import QuadraticPairs
@@ -185,7 +184,7 @@ def _writing(
 
         summary_path = place("result.json")
         with ExitStack() as opened:
-            file = opened.enter_context(h5py.File(place("result.h5"), "w", libver=("v110", "v110")))
+            file = opened.enter_context(written_hdf5(place("result.h5")))
             _write_small(file, problem, outcome, content)
             picture = None
             if problem.mesh is not None:
