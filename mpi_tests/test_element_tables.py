@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
-from builders import chain, dense
-from study_files import N, P, chain_pencil, changed_table, write_chain
+from builders import K0, M0, chain, chain_dofs, dense
+from mpi4py import MPI
+from petsc4py import PETSc
+from study_files import N, P, chain_mesh, chain_pencil, changed_table, write_chain
 
 import geneig_adjoint as ga
-from geneig_adjoint.io import check_elements, gathered, read_elements
+from geneig_adjoint.io import check_elements, gathered, read_elements, write_elements
+from geneig_adjoint.parameters import local_values, release
 
 
 @pytest.fixture
@@ -32,6 +35,56 @@ def test_element_table_gives_the_matrices_it_was_written_from(comm, folder):
             np.testing.assert_allclose(dense(mat), dense(other), rtol=1e-15, atol=1e-15)
             np.testing.assert_allclose(dense(mat), reference, rtol=1e-15, atol=1e-15)
     assert mesh is None
+
+
+@pytest.mark.parametrize("distributed", [False, True])
+def test_parameters_are_replicated_or_distributed(comm, folder, distributed):
+    path = on_root(comm, write_chain, folder / "elements.h5")
+    model, p, _ = read_elements(path, comm, distributed=distributed)
+    kind = {False: np.ndarray, True: PETSc.Vec}[distributed]
+    assert {name: type(part) for name, part in p.items()} == {"k": kind, "m": kind}
+    for name, part in p.items():
+        whole = np.concatenate(comm.allgather(local_values(part)))
+        np.testing.assert_array_equal(whole[: N + 1], P[name])
+    with model, model.assemble(p) as pencil:
+        np.testing.assert_allclose(dense(pencil.A), chain_pencil(P)[0], rtol=1e-15, atol=1e-15)
+    release(p)
+
+
+def test_mesh_is_on_rank_0_alone(comm, folder):
+    path = on_root(comm, write_chain, folder / "elements.h5", chain_mesh())
+    mesh = read_elements(path, comm)[2]
+    assert comm.allgather(mesh is not None) == [True] + [False] * (comm.size - 1)
+
+
+def shuffled_table(path, count):
+    """Write a long chain with its elements in random order, a matrix of its own for each."""
+    order = np.random.default_rng(0).permutation(count + 1)
+    matrices = (1.0 + order)[:, None, None] * K0
+    dofs = chain_dofs(count)[order]
+    blocks = [
+        ga.ElementBlock("A", dofs, ga.ScaledKernel(matrices), {"k": order}),
+        ga.ElementBlock("B", dofs, ga.ScaledKernel(M0), {"k": order}),
+    ]
+    write_elements(path, count, blocks, {"k": np.full(count + 1, 2.0)})
+    return path
+
+
+def test_elements_go_to_the_owners_of_their_rows(comm, folder, monkeypatch):
+    monkeypatch.setattr("geneig_adjoint.io.elements.PIECE", 40)  # ten elements
+    path = on_root(comm, shuffled_table, folder / "elements.h5", 200)
+    model, _, _ = read_elements(path, comm)
+    first, second = model.blocks
+    np.testing.assert_array_equal(first.dofs, second.dofs)  # one mesh: gathered once
+    counts = comm.allgather(len(first.dofs))
+    assert sum(counts) == 201
+    assert max(counts) - min(counts) <= 3  # shared out at ends of intervals
+    own = (first.dofs >= model.rows[0]) & (first.dofs < model.rows[1])
+    foreign = np.count_nonzero(~own & (first.dofs >= 0))
+    assert comm.allreduce(foreign, MPI.MAX) <= 4  # two at each end of this rank's rows
+    ids = first.parameters["k"]
+    np.testing.assert_array_equal(first.dofs, chain_dofs(200)[ids])
+    np.testing.assert_array_equal(first.kernel.base, (1.0 + ids)[:, None, None] * K0)
 
 
 def remove(name):

@@ -14,6 +14,7 @@ PAGES = [
     "base_states.md",
     "element_in_jax.md",
     "element_in_numpy.md",
+    "files.md",
     "large_problems.md",
     "parameters_as_dataclass.md",
     "shapes.md",
@@ -21,7 +22,8 @@ PAGES = [
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_page_prints_what_it_says(page, capsys):
+def test_page_prints_what_it_says(page, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     run_page(page)
     printed = capsys.readouterr().out
     assert all(lines in printed for lines in promised(page))

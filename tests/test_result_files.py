@@ -29,6 +29,7 @@ import geneig_adjoint as ga
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.io import atomic_path, read_results
 from geneig_adjoint.study.build import build_problem
+from geneig_adjoint.study.results import write_results
 from geneig_adjoint.study.run import run_study
 from geneig_adjoint.study.settings import read_study
 
@@ -143,11 +144,21 @@ def contents(folder):
 
 
 @pytest.fixture
-def limited():
-    """Limit the size of files, as a full disk does: HDF5 and Python get an error of the system."""
+def limited(monkeypatch):
+    """Limit files of results, as a full disk does: HDF5 and Python get errors of the system."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    def limit(size):
+        def write(*arguments, **options):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+            try:
+                return write_results(*arguments, **options)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+        monkeypatch.setattr("geneig_adjoint.study.run.write_results", write)
+
+    return limit
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 1000, 2000, 3000, 4096, 5000, 6000])
