@@ -18,6 +18,12 @@ def folder(comm, tmp_path):
     return comm.bcast(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def unprobed(monkeypatch):
+    """No other processes: tests/test_element_report.py looks at them."""
+    monkeypatch.setattr("geneig_adjoint.io.hdf5_probe._is_unprotected", lambda path: False)
+
+
 def on_root(comm, write, *arguments, **options):
     """Write a file on rank 0, before any rank goes on."""
     found = write(*arguments, **options) if comm.rank == 0 else None

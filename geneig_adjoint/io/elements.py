@@ -20,6 +20,7 @@ from geneig_adjoint.element_blocks import ElementBlock
 from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io.element_checks import check_elements
+from geneig_adjoint.io.hdf5_probe import probe_error
 from geneig_adjoint.io.hdf5_writer import (
     checked_dataset,
     write_attributes,
@@ -158,6 +159,8 @@ def read_elements(
     """
     p: Gradient = {}
     mesh = None
+    with guard(comm):
+        raise_error(probe_error(path) if comm.rank == 0 else None)
     with ExitStack() as opened:
         with guard(comm):
             file = opened.enter_context(opened_table(path))
