@@ -2,14 +2,8 @@
 
 import ast
 import gzip
-import json
-import os
-import select
 import struct
-import subprocess
-import sys
 import tomllib
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -18,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from petsc4py import PETSc
 from study_files import ELEMENTS, P, chain_blocks, chain_mesh, market, petsc_binary, write_chain
+from table_readers import REFUSED
 
 import geneig_adjoint as ga
 from geneig_adjoint.errors import StudyError
@@ -25,7 +20,6 @@ from geneig_adjoint.io import read_matrix, read_vector
 from geneig_adjoint.study.settings import read_study
 
 SCALAR = "f8" if REAL else "c16"
-REFUSED = "refused"
 
 
 def damaged(content):
@@ -195,49 +189,6 @@ def plain_table(path):
         file["mesh/cells/0"] = mesh.cells[0][1]
         file["mesh/cells/0"].attrs["type"] = "line"
     return path
-
-
-class TableReaders:
-    """Processes that read element tables, so that one that crashes or hangs is noticed."""
-
-    def __init__(self, seconds=30.0):
-        self.seconds = seconds
-        self.crashes = []
-        self._process = None
-
-    def read(self, path):
-        """Return the digest of a table, REFUSED, or what went wrong."""
-        process = self._running()
-        process.stdin.write(f"{path}\n")
-        process.stdin.flush()
-        ready, _, _ = select.select([process.stdout], [], [], self.seconds)
-        line = process.stdout.readline() if ready else ""
-        if line:
-            return json.loads(line)
-        process.kill()
-        verdict = f"hung for {self.seconds} s" if not ready else f"ended with {process.wait()}"
-        self.close()
-        return f"process {verdict}"
-
-    def _running(self):
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("table_reader.py")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                env={**os.environ, "HDF5_USE_FILE_LOCKING": "FALSE"},
-            )
-        return self._process
-
-    def close(self):
-        process, self._process = self._process, None
-        if process is not None:
-            process.stdin.close()
-            process.stdout.close()
-            process.kill()
-            process.wait()
 
 
 def matrix_case(path, comm, says):

@@ -4,8 +4,9 @@
 """
 
 import pytest
-from fuzzed_files import CAMPAIGNS, TableReaders, fuzz
+from fuzzed_files import CAMPAIGNS, fuzz
 from hypothesis import HealthCheck, settings
+from table_readers import TableReaders
 
 QUICK = settings(
     max_examples=120,

@@ -77,6 +77,8 @@ def _is_unprotected(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
             start = stream.read(9)
+        if not h5py.is_hdf5(path):
+            return False
         if start[:8] != SIGNATURE or start[8] < 2:
             return True  # formats before 1.10, and files with something in front
         with h5py.File(path, "r") as file:

@@ -3,8 +3,9 @@
 import time
 
 import pytest
-from fuzzed_files import CAMPAIGNS, TableReaders, fuzz
+from fuzzed_files import CAMPAIGNS, fuzz
 from hypothesis import HealthCheck, settings
+from table_readers import TableReaders
 
 LONG = settings(
     max_examples=10_000,
