@@ -15,6 +15,7 @@ PAGES = [
     "cluster_jobs.md",
     "element_in_jax.md",
     "element_in_numpy.md",
+    "files.md",
     "large_problems.md",
     "parameters_as_dataclass.md",
     "pictures.md",
@@ -23,7 +24,8 @@ PAGES = [
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_page_prints_what_it_says(page, capsys):
+def test_page_prints_what_it_says(page, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     run_page(page)
     printed = capsys.readouterr().out
     assert all(lines in printed for lines in promised(page))

@@ -1,7 +1,9 @@
 """Files written by one rank: whole or not at all, and what a table or a mesh cannot hold."""
 
+import base64
 import json
 import os
+import re
 import sys
 
 import h5py
@@ -109,11 +111,11 @@ def test_block_that_a_table_cannot_hold_is_refused(tmp_path, kernel, parameters,
 
 def test_table_has_the_documented_layout(tmp_path):
     with h5py.File(write_chain(tmp_path / "elements.h5")) as file:
-        assert dict(file.attrs) == {"format": "geneig_adjoint elements", "version": 1, "n": N}
+        assert dict(file.attrs) == {"format": b"geneig_adjoint elements", "version": 1, "n": N}
         first, second = file["blocks/0"], file["blocks/1"]
-        law = {"matrix": "A", "law": "power", "exponent": 2.0, "floor": 0.01, "parameter": "k"}
+        law = {"matrix": b"A", "law": b"power", "exponent": 2.0, "floor": 0.01, "parameter": b"k"}
         assert dict(first.attrs) == law
-        assert dict(second.attrs) == {"matrix": "B", "law": "linear", "parameter": "m"}
+        assert dict(second.attrs) == {"matrix": b"B", "law": b"linear", "parameter": b"m"}
         assert first["matrices"].shape == (2, 2)
         assert second["matrices"].shape == (N + 1, 2, 2)
         np.testing.assert_array_equal(first["dofs"], BLOCK.dofs)
@@ -183,7 +185,41 @@ def test_cell_field_of_wrong_length_is_refused(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_vtu_without_meshio_says_what_to_install(tmp_path, monkeypatch):
+def test_vtu_needs_no_other_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "meshio", None)
-    with pytest.raises(ImportError, match=r"needs meshio.*pip install 'geneig-adjoint\[mesh\]'"):
-        write_vtu(tmp_path / "x.vtu", chain_mesh())
+    write_vtu(tmp_path / "x.vtu", chain_mesh(), point_data={"u": np.arange(N + 2.0)})
+    assert os.listdir(tmp_path) == ["x.vtu"]
+
+
+def test_vtu_of_wedges_in_pieces_and_with_any_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("geneig_adjoint.io.vtu.PIECE", 24)
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 1]])
+    mesh = ga.io.Mesh(points, [("wedge", np.arange(6)[None])], np.zeros((6, 0), int))
+    name = 'a<b & "c"\x01'
+    write_vtu(tmp_path / "x.vtu", mesh, point_data={name: points + 1}, cell_data={"g": [2.0]})
+    found = meshio.read(tmp_path / "x.vtu")
+    np.testing.assert_array_equal(found.points, points)
+    np.testing.assert_array_equal(found.point_data['a<b & "c"_'], points + 1)
+    np.testing.assert_array_equal(found.cells[0].data, np.arange(6)[None])
+    # VTK's wedge has its first triangle turned the other way; meshio turns it back.
+    text = (tmp_path / "x.vtu").read_text()
+    data = base64.b64decode(re.search(r'"connectivity"[^>]*>\n(.*)\n', text)[1])
+    assert np.frombuffer(data[8:], dtype=np.int64).tolist() == [0, 2, 1, 3, 5, 4]
+
+
+def test_point_field_of_wrong_length_is_refused(tmp_path):
+    with pytest.raises(ga.InputError, match="point field 'u' must have 10 entries, got 4"):
+        write_vtu(tmp_path / "x.vtu", chain_mesh(), point_data={"u": np.zeros(4)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cells": [("lyne", np.array([[0, 1]]))]}, "got 'lyne' of shape .*meshio's names"),
+        ({"cells": [("line", np.array([[0, 1, 2]]))]}, r"got 'line' of shape \(1, 3\)"),
+        ({"points": np.full((10, 3), np.nan)}, r"must be finite, got \[nan nan nan\] at point 0"),
+    ],
+)
+def test_picture_of_a_mesh_that_does_not_fit_is_refused(tmp_path, change, message):
+    with pytest.raises(ga.InputError, match=message):
+        write_vtu(tmp_path / "x.vtu", changed_mesh(**change))

@@ -1,7 +1,6 @@
 """What a study computes and writes, and what is refused on the way."""
 
 import os
-import re
 
 import h5py
 import numpy as np
@@ -161,21 +160,11 @@ def test_failure_while_writing_leaves_the_old_results(tmp_path, comm, monkeypatc
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("geneig_adjoint.study.results.write_vtu", full)
+    monkeypatch.setattr("geneig_adjoint.study.results.VtuFile.cell_field", full)
     with pytest.raises(StudyError, match="got No space left on device"):
         run(path, comm, "output.overwrite=true", "solver.count=3")
     assert set(os.listdir(folder)) == {*names, "events.jsonl", "checkpoint.h5"}
     assert {name: (folder / name).read_bytes() for name in names} == old
-
-
-def test_missing_meshio_costs_the_picture_only(tmp_path, comm, monkeypatch, capsys):
-    path = study_folder(tmp_path)
-    write_chain(tmp_path / "elements.h5", chain_mesh())
-    monkeypatch.setattr("geneig_adjoint.study.results.find_spec", lambda name: None)
-    _, folder = run(path, comm)
-    assert sorted(os.listdir(folder)) == ["events.jsonl", "result.h5", "result.json"]
-    assert re.search("pip install", result(folder)["notes"][0])
-    assert "note: modes.vtu needs meshio" in capsys.readouterr().out
 
 
 def test_vectors_are_left_out_on_request(tmp_path, comm):

@@ -89,7 +89,9 @@ def test_wrong_solver_entry_is_an_error_of_the_study(tmp_path, comm, change, mes
         (np.ones(7), r"must hold one vector of 8 rows, got shape \(7,\)"),
         (np.ones(9), r"must hold one vector of 8 rows, got shape \(9,\)"),
         (np.ones((8, 1)), r"must hold one vector of 8 rows, got shape \(8, 1\)"),
-        (np.array([{}]), r"shape.npy must be a NumPy file, got Object arrays cannot be loaded"),
+        (np.array([{}]), r"shape.npy must be a NumPy file, got .*Python objects in dtype"),
+        (np.full(8, np.nan), r"shape.npy must hold finite numbers, got nan in row 0"),
+        (np.array(["a"] * 8), r"must hold one vector of 8 rows, got shape \(8,\) of <U1"),
     ],
 )
 def test_reference_shape_must_fit(tmp_path, comm, content, message):

@@ -1,42 +1,61 @@
 """Element tables: one HDF5 file that any finite element code can write.
 
-Layout, version 1::
-
-    /                    attributes: format = "geneig_adjoint elements", version = 1, n
-    /blocks/0, 1, ...    attributes: matrix = "A" or "B"; law = "linear" or "power" (with
-                         exponent and floor: floor + rho^exponent); parameter = its name
-        dofs             (n_elements, nd) integers, global rows from 0, -1: constrained
-        matrices         (nd, nd) shared by all elements, or (n_elements, nd, nd)
-        ids              (n_elements,) integers: the element's entry in the parameter
-    /parameters/<name>   (m,) values at which the study starts
-    /mesh                optional: points (n_points, 3), dofs (n_points, d),
-                         cells/0, 1, ... (attribute type: meshio's name)
+The layout stands at the top of `table_layout`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
+from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import raise_together
+from geneig_adjoint.assembly import equal_layout
+from geneig_adjoint.collective import allreduce_same, guard
 from geneig_adjoint.element_blocks import ElementBlock
 from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.io.element_checks import check_elements
+from geneig_adjoint.io.hdf5_probe import probe_error
+from geneig_adjoint.io.hdf5_writer import (
+    checked_dataset,
+    write_attributes,
+    write_mesh,
+    written_hdf5,
+)
 from geneig_adjoint.io.mesh import Mesh
 from geneig_adjoint.io.results import atomic_path
+from geneig_adjoint.io.table_layout import (
+    FORMAT,
+    VERSION,
+    Table,
+    TableBlock,
+    matrices_error,
+    opened_table,
+    parameter_error,
+    places_error,
+    raise_error,
+    read_mesh,
+    signed,
+    table_of,
+)
 from geneig_adjoint.kernels import ScaledKernel
-from geneig_adjoint.laws import Law, Linear, PowerLaw
+from geneig_adjoint.laws import Linear, PowerLaw
+from geneig_adjoint.parameters import Gradient
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-FORMAT = "geneig_adjoint elements"
-VERSION = 1
+PIECE = 1_000_000
+"""Matrix entries that a rank reads and sends at once: 8 MB."""
+DISTRIBUTED_FROM = 1_000_000
+"""Entries of a parameter above which ``distributed=None`` makes PETSc vectors."""
+BINS = 10_000
+"""Intervals of dofs at whose ends elements are shared out among the ranks."""
 
 
 def write_elements(
@@ -47,9 +66,9 @@ def write_elements(
     *,
     mesh: Mesh | None = None,
 ) -> None:
-    """Write an element table.
+    """Write an element table, with checksums, and check it.
 
-    Not collective: call it on one rank, with all elements.
+    Not collective: call it on one rank, with all elements. Needs HDF5 1.10 to be read.
 
     Parameters
     ----------
@@ -67,21 +86,20 @@ def write_elements(
     Raises
     ------
     InputError
-        For kernels or laws a table cannot hold.
+        For kernels or laws a table cannot hold, and for what `check_elements` refuses.
 
     """
-    with atomic_path(Path(path)) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update({"format": FORMAT, "version": VERSION, "n": n})
-        for index, block in enumerate(blocks):
-            _write_block(file.create_group(f"blocks/{index}"), index, block)
-        for name, values in p.items():
-            file[f"parameters/{name}"] = np.asarray(values, dtype=float)
-        if mesh is not None:
-            group = file.create_group("mesh")
-            group["points"], group["dofs"] = mesh.points, mesh.dofs
-            for index, (kind, numbers) in enumerate(mesh.cells):
-                group[f"cells/{index}"] = numbers
-                group[f"cells/{index}"].attrs["type"] = kind
+    with atomic_path(Path(path)) as temporary:
+        with written_hdf5(temporary) as file:
+            write_attributes(file, format=FORMAT, version=VERSION, n=n)
+            for index, block in enumerate(blocks):
+                _write_block(file.create_group(f"blocks/{index}"), index, block)
+            for name, values in p.items():
+                group = file.require_group("parameters")
+                checked_dataset(group, name, np.asarray(values, dtype=float))
+            if mesh is not None:
+                write_mesh(file, mesh)
+        check_elements(temporary)
 
 
 def _write_block(group: Any, index: int, block: ElementBlock) -> None:
@@ -98,96 +116,144 @@ def _write_block(group: Any, index: int, block: ElementBlock) -> None:
             "name the one that scales its matrices"
         )
     name, ids = next(iter(block.parameters.items()))
-    group.attrs.update({"matrix": block.matrix, "parameter": name})
+    write_attributes(group, matrix=block.matrix, parameter=name)
     if isinstance(law, PowerLaw):
-        group.attrs.update({"law": "power", "exponent": law.p, "floor": law.floor})
+        write_attributes(group, law="power", exponent=law.p, floor=law.floor)
     else:
-        group.attrs["law"] = "linear"
-    group["dofs"], group["ids"], group["matrices"] = block.dofs, np.asarray(ids), kernel.base
+        write_attributes(group, law="linear")
+    parts = {"dofs": block.dofs, "ids": np.asarray(ids), "matrices": kernel.base}
+    for part, values in parts.items():
+        checked_dataset(group, part, values)
 
 
 def read_elements(
-    path: str | Path, comm: MPI.Comm
-) -> tuple[ElementModel, dict[str, Block], Mesh | None]:
+    path: str | Path, comm: MPI.Comm, *, distributed: bool | None = False
+) -> tuple[ElementModel, Gradient, Mesh | None]:
     """Return model, parameters and mesh of an element table.
 
-    Collective. Every rank reads its share of the elements only.
+    Collective. Every rank reads and checks its share, and passes each element on to the rank
+    that owns the rows around it: no rank holds the whole model.
+
+    Parameters
+    ----------
+    path
+        The file; every rank must see it.
+    comm
+        Ranks of the model.
+    distributed
+        Parameters as PETSc.Vec, which belong to the caller, in place of arrays of which
+        every rank has a copy; None: if one has more than `DISTRIBUTED_FROM` entries.
+
+    Returns
+    -------
+    model : ElementModel
+    p : dict
+    mesh : Mesh or None
+        On rank 0; None on the others.
 
     Raises
     ------
     InputError
-        Files that are missing, not an element table, or of inconsistent shapes.
+        As in `check_elements`, whose notes are not looked for.
 
     """
-    error: Exception | None = None
-    content: tuple[int, list[ElementBlock], dict[str, Block], Mesh | None] | None = None
-    try:
-        with h5py.File(path, "r") as file:
-            content = _content(file, comm)
-    except InputError as caught:
-        error = caught
-    except (OSError, LookupError, ValueError, TypeError, AttributeError) as caught:
-        error = InputError(
-            f"{path} must be an element table, got {type(caught).__name__}: {caught}; write it "
-            "with geneig_adjoint.io.write_elements"
-        )
-    raise_together(comm, error)
-    assert content is not None
-    n, blocks, p, mesh = content
-    return ElementModel(n, blocks, comm=comm), p, mesh
-
-
-def _content(
-    file: Any, comm: MPI.Comm
-) -> tuple[int, list[ElementBlock], dict[str, Block], Mesh | None]:
-    if file.attrs.get("format") != FORMAT or file.attrs.get("version") != VERSION:
-        raise InputError(
-            f"{file.filename} must have format {FORMAT!r} version {VERSION}, got "
-            f"{file.attrs.get('format')!r} version {file.attrs.get('version')}; write it with "
-            "geneig_adjoint.io.write_elements"
-        )
-    blocks = [_read_block(file["blocks"][key], comm) for key in sorted(file["blocks"], key=int)]
-    p = {name: values[()] for name, values in file["parameters"].items()}
-    for name, values in p.items():
-        if np.ndim(values) != 1:
-            raise InputError(
-                f"/parameters/{name} must be a 1-D array, got shape {np.shape(values)}; write the "
-                "table again"
-            )
+    p: Gradient = {}
     mesh = None
-    if "mesh" in file:
-        group = file["mesh"]
-        cells = [
-            (str(group["cells"][key].attrs["type"]), group["cells"][key][()])
-            for key in sorted(group["cells"], key=int)
-        ]
-        mesh = Mesh(group["points"][()], cells, group["dofs"][()])
-    return int(file.attrs["n"]), blocks, p, mesh
+    with guard(comm):
+        raise_error(probe_error(path) if comm.rank == 0 else None)
+    with ExitStack() as opened:
+        with guard(comm):
+            file = opened.enter_context(opened_table(path))
+            table = table_of(file)
+            if comm.rank == 0:
+                mesh = read_mesh(file)
+                raise_error(None if mesh is None else mesh.error(table.n))
+        blocks = [_read_block(file[block.name], block, table, comm) for block in table.blocks]
+        if distributed is None:
+            distributed = max(table.sizes.values()) > DISTRIBUTED_FROM
+        for name, size in sorted(table.sizes.items()):
+            read = _distributed if distributed else _replicated
+            p[name] = read(file["parameters"][name], name, size, comm)
+    return ElementModel(table.n, blocks, comm=comm), p, mesh
 
 
-def _read_block(group: Any, comm: MPI.Comm) -> ElementBlock:
-    count = group["dofs"].shape[0]
-    first, last = (count * (comm.rank + i) // comm.size for i in (0, 1))
-    matrices = group["matrices"]
-    shared = matrices.ndim == 2
-    if (not shared and matrices.shape[0] != count) or group["ids"].shape != (count,):
-        raise InputError(
-            f"{group.name} must have {count} elements in every dataset, got matrices "
-            f"{matrices.shape} and ids {group['ids'].shape}; write the table again"
-        )
-    base = matrices[()] if shared else matrices[first:last]
-    return ElementBlock(
-        str(group.attrs["matrix"]),
-        group["dofs"][first:last],
-        ScaledKernel(base, _law(group)),
-        {str(group.attrs["parameter"]): group["ids"][first:last]},
+def _read_block(group: Any, block: TableBlock, table: Table, comm: MPI.Comm) -> ElementBlock:
+    """Return the elements of a block around this rank's rows.  (Collective.)"""
+    first, last = (block.count * (comm.rank + i) // comm.size for i in (0, 1))
+    with guard(comm):
+        dofs, ids = signed(group["dofs"][first:last]), signed(group["ids"][first:last])
+        raise_error(places_error(block, first, dofs, ids, table))
+        shared = group["matrices"][()] if block.shared else np.zeros((0, 0))
+        raise_error(matrices_error(block, 0, shared))
+    owners = _owners(dofs, table.n, comm)
+    count = sum(comm.alltoall(np.bincount(owners, minlength=comm.size).tolist()))
+    kind = np.dtype(group["matrices"].dtype.newbyteorder("="))
+    found = (
+        np.empty((count, block.nd), dtype=np.int64),
+        np.empty(count, dtype=np.int64),
+        np.empty((0 if block.shared else count, block.nd, block.nd), dtype=kind),
     )
+    step, filled = max(1, PIECE // max(block.nd**2, 1)), 0
+    for start in range(0, -(-block.count // comm.size), step):
+        rows = slice(start, min(start + step, last - first))
+        matrices = found[2][:0]
+        with guard(comm):
+            if not block.shared:
+                matrices = group["matrices"][first + rows.start : first + rows.stop]
+                raise_error(matrices_error(block, first + rows.start, matrices))
+        filled = _exchange(comm, owners[rows], (dofs[rows], ids[rows], matrices), found, filled)
+    base = shared if block.shared else found[2]
+    kernel = ScaledKernel(base.astype(kind, copy=False), block.law)
+    return ElementBlock(block.matrix, found[0], kernel, {block.parameter: found[1]})
 
 
-def _law(group: Any) -> Law:
-    law = group.attrs["law"]
-    if law == "linear":
-        return Linear()
-    if law == "power":
-        return PowerLaw(float(group.attrs["exponent"]), float(group.attrs["floor"]))
-    raise InputError(f'{group.name} must have law "linear" or "power", got {law!r}; correct it')
+def _owners(dofs: Block, n: int, comm: MPI.Comm) -> Block:
+    """Return a rank for each element, such that all have as many and rising dofs.  (Collective.)
+
+    The owners of rows have rising dofs, too: most rows of an element are then its rank's own.
+    """
+    free = dofs >= 0
+    middle = (dofs * free).sum(axis=1) / np.maximum(free.sum(axis=1), 1)
+    bins = (middle * (BINS / n)).astype(np.int64)
+    sizes = allreduce_same(comm, np.bincount(bins, minlength=BINS))
+    before = np.cumsum(sizes) - (sizes + 1) // 2
+    ranks = before * comm.size // max(int(sizes.sum()), 1)
+    return np.asarray(np.clip(ranks, 0, comm.size - 1)[bins])
+
+
+def _exchange(
+    comm: MPI.Comm,
+    owners: Block,
+    parts: tuple[Block, ...],
+    found: tuple[Block, ...],
+    filled: int,
+) -> int:
+    """Send elements to their ranks, put what arrives into ``found``; return how much is there."""
+    outgoing = [[part[owners == r] for part in parts if len(part)] for r in range(comm.size)]
+    for incoming in comm.alltoall(outgoing):
+        count = len(incoming[0]) if incoming else 0
+        for target, part in zip(found, incoming, strict=False):
+            target[filled : filled + count] = part
+        filled += count
+    return filled
+
+
+def _replicated(dataset: Any, name: str, size: int, comm: MPI.Comm) -> Block:
+    values = np.zeros(size)
+    with guard(comm):
+        if comm.rank == 0:
+            values[:] = dataset[()]
+            raise_error(parameter_error(name, 0, values))
+    comm.Bcast(values, root=0)
+    return values
+
+
+def _distributed(dataset: Any, name: str, size: int, comm: MPI.Comm) -> PETSc.Vec:
+    local = equal_layout(comm, size)[0]
+    first = int(np.sum(comm.allgather(local)[: comm.rank], dtype=np.int64))
+    with guard(comm):
+        values = dataset[first : first + local].astype(float)
+        raise_error(parameter_error(name, first, values))
+    vec = PETSc.Vec().createMPI((local, size), comm=comm)
+    vec.array[:] = values
+    return vec

@@ -1,22 +1,45 @@
-"""A mesh to show fields on, and VTU files for ParaView."""
+"""A mesh to show fields on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.errors import InputError, MissingPackageError
-from geneig_adjoint.io.results import atomic_path
+from geneig_adjoint.errors import InputError
+
+CELL_TYPES = {
+    "vertex": (1, 1),
+    "line": (3, 2),
+    "triangle": (5, 3),
+    "quad": (9, 4),
+    "tetra": (10, 4),
+    "hexahedron": (12, 8),
+    "wedge": (13, 6),
+    "pyramid": (14, 5),
+    "line3": (21, 3),
+    "triangle6": (22, 6),
+    "quad8": (23, 8),
+    "tetra10": (24, 10),
+    "hexahedron20": (25, 20),
+    "wedge15": (26, 15),
+    "pyramid13": (27, 13),
+    "quad9": (28, 9),
+    "hexahedron27": (29, 27),
+    "quad6": (30, 6),
+    "wedge12": (31, 12),
+    "wedge18": (32, 18),
+    "hexahedron24": (33, 24),
+    "triangle7": (34, 7),
+}
+"""meshio's name of a cell type -> VTK's number, points of a cell."""
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """Points and cells, and which dof moves which point; the same on every rank.
+    """Points and cells, and which dof moves which point; only rank 0 needs one.
 
     Parameters
     ----------
@@ -48,6 +71,19 @@ class Mesh:
                 f"a mesh must have points (n_points, 3) and dofs (n_points, d), got "
                 f"{np.shape(self.points)} and {np.shape(self.dofs)}; give one row per point"
             )
+        for kind, cells in self.cells:
+            known = CELL_TYPES.get(kind)
+            if known is None or np.shape(cells)[1:] != known[1:]:
+                return InputError(
+                    f"cells of a mesh must have a type of {', '.join(CELL_TYPES)} and its number "
+                    f"of points, got {kind!r} of shape {np.shape(cells)}; use meshio's names"
+                )
+        if not np.isfinite(self.points).all():
+            bad = int(np.argmin(np.isfinite(self.points).all(axis=1)))
+            return InputError(
+                f"the points of a mesh must be finite, got {self.points[bad]} at point {bad}; "
+                "correct it"
+            )
         numbers = [("dofs", self.dofs, -1, n), *((kind, c, 0, count) for kind, c in self.cells)]
         for what, array, low, limit in numbers:
             if np.size(array) and not low <= np.min(array) <= np.max(array) < limit:
@@ -61,66 +97,3 @@ class Mesh:
         """Return a global vector (n,) as (n_points, d), zero at constrained dofs."""
         extended = np.append(vector, 0.0)
         return np.asarray(extended[self.dofs])
-
-
-def write_vtu(
-    path: Path,
-    mesh: Mesh,
-    *,
-    point_data: Mapping[str, Block] | None = None,
-    cell_data: Mapping[str, Block] | None = None,
-) -> None:
-    """Write fields as a VTU file that ParaView opens.
-
-    Not collective: call it on one rank.
-
-    Parameters
-    ----------
-    path
-        File to write (atomically).
-    mesh
-        The mesh.
-    point_data
-        Name -> (n_points, ...); complex fields are split into ``_re`` and ``_im``.
-    cell_data
-        Name -> (n_cells,), in the order of the mesh's cells.
-
-    Raises
-    ------
-    MissingPackageError
-        When meshio is not installed.
-    InputError
-        When a cell field has the wrong length.
-
-    """
-    try:
-        import meshio
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            "writing VTU needs meshio, which is not installed; pip install 'geneig-adjoint[mesh]'",
-            name="meshio",
-        ) from error
-    sections = np.cumsum([len(numbers) for _, numbers in mesh.cells])[:-1]
-    cells: dict[str, Any] = {}
-    for name, values in (cell_data or {}).items():
-        if len(values) != mesh.cell_count:
-            raise InputError(
-                f"cell field {name!r} must have {mesh.cell_count} entries, got {len(values)}; "
-                "give one value per cell"
-            )
-        cells[name] = np.split(np.asarray(values), sections)
-    content = meshio.Mesh(
-        mesh.points, list(mesh.cells), point_data=_split(point_data or {}), cell_data=cells
-    )
-    with atomic_path(path) as temporary:
-        content.write(temporary, file_format="vtu")
-
-
-def _split(fields: Mapping[str, Block]) -> dict[str, Block]:
-    result: dict[str, Block] = {}
-    for name, values in fields.items():
-        if np.iscomplexobj(values):
-            result[f"{name}_re"], result[f"{name}_im"] = values.real, values.imag
-        else:
-            result[name] = values
-    return result

@@ -1,9 +1,10 @@
-"""Results on disk: whole files or none."""
+"""Files that are whole or not there; JSON; vectors of all ranks."""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,17 +23,42 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path`` and move it there when the block succeeds.
 
     Not collective: call it on one rank. A reader sees the old file or the new one,
-    never half of it; a failure leaves no file behind.
+    never half of it, also after a power cut; a failure leaves no file behind, and what
+    a killed process of this machine has left is removed.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    host = socket.gethostname()
+    temporary = path.with_name(f".{path.stem}.{host}.{os.getpid()}{path.suffix}")
+    _remove_leftovers(path, host)
     try:
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        _synchronise(temporary)
         temporary.replace(path)
+        _synchronise(path.parent)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _synchronise(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(path: Path, host: str) -> None:
+    """Remove temporary files of processes of this machine that are no more."""
+    head, tail = f".{path.stem}.{host}.", path.suffix
+    with suppress(OSError):
+        for name in os.listdir(path.parent):
+            number = name[len(head) : len(name) - len(tail)]
+            if name.startswith(head) and name.endswith(tail) and number.isdecimal():
+                try:
+                    os.kill(int(number), 0)
+                except ProcessLookupError:
+                    path.with_name(name).unlink()
 
 
 def write_json(path: Path, content: Any) -> None:

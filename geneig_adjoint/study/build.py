@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geneig_adjoint import objectives as ready
+from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import CollectiveContext, raise_together
 from geneig_adjoint.entrance import entered
-from geneig_adjoint.errors import InputError, StudyError
+from geneig_adjoint.errors import StudyError
 from geneig_adjoint.evaluation import Objective
-from geneig_adjoint.io import Mesh, read_elements, read_matrix
+from geneig_adjoint.io import Mesh, read_elements, read_matrix, read_vector
 from geneig_adjoint.models import MatrixModel
 from geneig_adjoint.study.given_parameters import with_given_parameters
 from geneig_adjoint.study.settings import Study
@@ -39,8 +40,9 @@ class Problem(CollectiveContext):
     p : dict
         Parameters at which it is solved.
     mesh : Mesh or None
-    matrices : tuple of PETSc.Mat
-        Matrices read for the model; freed by `close`.
+        On rank 0 at least.
+    matrices : tuple of PETSc.Mat and PETSc.Vec
+        What was read for the model; freed by `close`.
 
     """
 
@@ -48,7 +50,7 @@ class Problem(CollectiveContext):
     model: Any
     p: dict[str, Any]
     mesh: Mesh | None
-    matrices: tuple[PETSc.Mat, ...] = ()
+    matrices: tuple[PETSc.Mat | PETSc.Vec, ...] = ()
 
     def close(self) -> None:
         """Free model and matrices.  (Collective.)"""
@@ -82,10 +84,16 @@ def build_problem(study: Study, comm: MPI.Comm) -> Problem:
 
 def _as_named(study: Study, comm: MPI.Comm) -> Problem:
     if "elements" in study.model:
-        return Problem(comm, *read_elements(study.folder / study.model["elements"], comm))
+        return _from_table(study, comm)
     if "python" in study.model:
         return _from_python(study, comm)
     return _from_matrices(study, comm)
+
+
+def _from_table(study: Study, comm: MPI.Comm) -> Problem:
+    path, distributed = study.folder / study.model["elements"], study.model.get("distributed")
+    model, p, mesh = read_elements(path, comm, distributed=distributed)
+    return Problem(comm, model, p, mesh, tuple(filter(params.is_distributed, p.values())))
 
 
 def _from_python(study: Study, comm: MPI.Comm) -> Problem:
@@ -282,26 +290,9 @@ def _local_weights(table: Mapping[str, Any], rows: tuple[int, int], comm: MPI.Co
 def _reference(
     study: Study, table: Mapping[str, Any], rows: tuple[int, int], comm: MPI.Comm
 ) -> Block:
-    error: Exception | None = None
-    whole = np.zeros(0)
-    n = comm.allreduce(rows[1] - rows[0])
-    try:
-        if "reference" not in table:
-            raise StudyError(
-                f'objective {table["name"]!r} needs reference = "shape.npy", a global vector; '
-                "add it"
-            )
-        whole = np.load(study.folder / table["reference"])
-        if np.shape(whole) != (n,):
-            raise InputError(
-                f"{table['reference']} must hold one vector of {n} rows, got shape "
-                f"{np.shape(whole)}; save it with numpy.save"
-            )
-    except InputError as caught:
-        error = caught
-    except (OSError, ValueError, EOFError, TypeError) as caught:
-        error = InputError(
-            f"{table['reference']} must be a NumPy file, got {caught}; write it with numpy.save"
+    if "reference" not in table:
+        raise StudyError(
+            f'objective {table["name"]!r} needs reference = "shape.npy", a global vector; add it'
         )
-    raise_together(comm, error)
-    return np.asarray(whole[rows[0] : rows[1]])
+    n = comm.allreduce(rows[1] - rows[0])
+    return read_vector(study.folder / table["reference"], rows, n, comm)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Mapping
+import secrets
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
-
-import h5py
 
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
@@ -19,13 +18,26 @@ from geneig_adjoint._version import __version__
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.errors import StudyError
-from geneig_adjoint.io import Mesh, atomic_path, gathered, write_json, write_vtu
+from geneig_adjoint.io import (
+    Mesh,
+    VtuFile,
+    atomic_path,
+    checked_dataset,
+    gathered,
+    write_attributes,
+    write_json,
+    write_mesh,
+    written_hdf5,
+)
+from geneig_adjoint.io.read_results import RESULT_FORMAT, RESULT_VERSION
 from geneig_adjoint.quadratic_pairs import QuadraticPairs
 from geneig_adjoint.study.build import Problem
 from geneig_adjoint.study.settings import Study
 
 Pairs: TypeAlias = Eigenpairs | QuadraticPairs
 INLINE_ENTRIES = 1000
+COLUMN_ROWS = 100_000
+"""Rows of a vector that have a checksum of their own."""
 
 
 @dataclass
@@ -83,78 +95,156 @@ def write_results(
     outcome: Outcome,
     timings: dict[str, float],
 ) -> tuple[str, ...]:
-    """Write all files and return what there is to note."""
-    vectors = {"right": gathered(pairs.comm, pairs.right)}
-    if pairs.left is not None:
-        vectors["left"] = gathered(pairs.comm, pairs.left)
-    notes = pairs.info.notes
-    if problem.mesh is not None and find_spec("meshio") is None:
-        notes += ("modes.vtu needs meshio: pip install 'geneig-adjoint[mesh]'",)
-    error: Exception | None = None
-    if pairs.comm.rank == 0:
+    """Write all files and return what there is to note.
+
+    Collective. Rank 0 gets one vector at a time.
+
+    Raises
+    ------
+    StudyError
+        When files cannot be written; those of an earlier run are then as they were.
+
+    """
+    comm, notes = pairs.comm, pairs.info.notes
+    wanted, writing = None, None
+    if comm.rank == 0:
         content = _json_content(pairs, outcome, timings, notes)
-        try:
-            _write_files(study, problem, vectors, outcome=outcome, content=content)
-        except OSError as caught:
-            error = StudyError(
-                f"results must be writable, got {caught.strerror or caught} in {study.directory}; "
-                "make room, or choose another output.directory"
-            )
-        except Exception as caught:
-            error = caught
-    raise_together(pairs.comm, error)
+        wanted = _wanted_columns(study, problem, pairs)
+        writing = _writing(study, problem, wanted, outcome=outcome, content=content)
+    error = _next(writing, None)
+    for place, j in comm.bcast(wanted, root=0):
+        column = gathered(comm, _local(place, j, problem, pairs))
+        error = error or _next(writing, column)
+    error = error or _next(writing, None)
+    raise_together(comm, _described(study, error))
     return notes
 
 
-def _write_files(
+Column: TypeAlias = tuple[str, int]
+"""Place in result.h5, and number of a vector there."""
+
+
+def _wanted_columns(study: Study, problem: Problem, pairs: Pairs) -> list[Column]:
+    """Return what rank 0 must gather, in the order in which it is written."""
+    names = [name for name, part in problem.p.items() if params.is_distributed(part)]
+    found = [(f"parameters/{name}", 0) for name in sorted(names)]
+    vectors = study.output.get("vectors", True)
+    if vectors or problem.mesh is not None:
+        found += [("right", j) for j in range(pairs.right.shape[1])]
+    if vectors and pairs.left is not None:
+        found += [("left", j) for j in range(pairs.left.shape[1])]
+    return found
+
+
+def _local(place: str, j: int, problem: Problem, pairs: Pairs) -> Any:
+    """Return this rank's part of a column."""
+    if place == "right":
+        return pairs.right[:, j]
+    if place == "left" and pairs.left is not None:
+        return pairs.left[:, j]
+    return params.local_values(problem.p[place.removeprefix("parameters/")])
+
+
+def _next(writing: Generator[None, Any, None] | None, column: Any) -> Exception | None:
+    """Let rank 0 write what was gathered; an error is for later, when all ranks listen."""
+    try:
+        if writing is not None:
+            writing.send(column)
+    except StopIteration:
+        pass
+    except Exception as caught:
+        return caught
+    return None
+
+
+def _described(study: Study, error: Exception | None) -> Exception | None:
+    if not isinstance(error, OSError):
+        return error
+    # HDF5's texts are long; the reason is in the number.
+    reason = error.strerror if error.errno is None else os.strerror(error.errno)
+    return StudyError(
+        f"results must be writable, got {reason or error} in {study.directory}; "
+        "make room, or choose another output.directory"
+    )
+
+
+def _writing(
     study: Study,
     problem: Problem,
-    vectors: Mapping[str, Any],
+    wanted: Sequence[Column],
     *,
     outcome: Outcome,
     content: Mapping[str, Any],
-) -> None:
-    """Write all files, then move them into place together, result.json last."""
+) -> Generator[None, Any, None]:
+    """Write all files, then move them into place together, result.json last.
+
+    Vectors and distributed parameters are sent in, one after the other as ``wanted`` says.
+    """
     with ExitStack() as files:
 
         def place(name: str) -> Path:
             return files.enter_context(atomic_path(study.directory / name))
 
         summary_path = place("result.json")
-        with h5py.File(place("result.h5"), "w") as file:
-            file["values"] = content["values"]
-            for side, block in vectors.items() if study.output.get("vectors", True) else ():
-                file[side] = block
-            for name, gradient in outcome.gradients.items():
-                for parameter, entries in gradient.items():
-                    file[f"gradients/{name}/{parameter}"] = entries
-            for parameter, entries in problem.p.items():
-                if not params.is_distributed(entries):
-                    file[f"parameters/{parameter}"] = entries
-        if problem.mesh is not None and find_spec("meshio") is not None:
-            points, cells = _mesh_fields(problem.mesh, vectors["right"], outcome)
-            write_vtu(place("modes.vtu"), problem.mesh, point_data=points, cell_data=cells)
+        with ExitStack() as opened:
+            file = opened.enter_context(written_hdf5(place("result.h5")))
+            _write_small(file, problem, outcome, content)
+            picture = None
+            if problem.mesh is not None:
+                write_mesh(file, problem.mesh)
+                picture = opened.enter_context(VtuFile(place("modes.vtu"), problem.mesh))
+            for name, j in wanted:
+                column = yield
+                if name not in {"right", "left"}:
+                    checked_dataset(file, name, column)
+                elif study.output.get("vectors", True):
+                    _write_column(file, name, j, column, len(content["values"]))
+                if name == "right" and picture is not None:
+                    _show_mode(picture, problem.mesh, j, column)
+            if picture is not None:
+                _show_gradients(picture, problem.mesh, outcome)
         write_json(summary_path, content)
+        yield
 
 
-def _mesh_fields(mesh: Mesh, right: Any, outcome: Outcome) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the modes as point data and gradients by cell as cell data."""
-    points = {}
-    if mesh.dofs.shape[1] > 0:
-        points = {f"mode_{j}": mesh.point_field(mode) for j, mode in enumerate(right.T)}
-    cells = {
-        f"{name}_{parameter}": entries
-        for name, gradient in outcome.gradients.items()
-        for parameter, entries in gradient.items()
-        if len(entries) == mesh.cell_count
-    }
-    return points, cells
+def _write_small(file: Any, problem: Problem, outcome: Outcome, content: Mapping[str, Any]) -> None:
+    write_attributes(file, format=RESULT_FORMAT, version=RESULT_VERSION, run=content["run"])
+    checked_dataset(file, "values", content["values"])
+    for name, gradient in outcome.gradients.items():
+        for parameter, entries in gradient.items():
+            checked_dataset(file, f"gradients/{name}/{parameter}", entries)
+    for parameter, entries in problem.p.items():
+        if not params.is_distributed(entries):
+            checked_dataset(file, f"parameters/{parameter}", entries)
+
+
+def _write_column(file: Any, side: str, j: int, column: Any, count: int) -> None:
+    if j == 0:
+        rows = min(len(column), COLUMN_ROWS)
+        shape, chunks = (len(column), count), (rows, 1)
+        file.create_dataset(side, shape, column.dtype, chunks=chunks, fletcher32=True)
+    file[side][:, j] = column
+
+
+def _show_mode(picture: VtuFile, mesh: Mesh | None, j: int, mode: Any) -> None:
+    if mesh is not None and mesh.dofs.shape[1] > 0:
+        picture.point_field(f"mode_{j}", mesh.point_field(mode))
+
+
+def _show_gradients(picture: VtuFile, mesh: Mesh | None, outcome: Outcome) -> None:
+    """Write the gradients that have one entry per cell."""
+    for name, gradient in outcome.gradients.items():
+        for parameter, entries in gradient.items():
+            if mesh is not None and len(entries) == mesh.cell_count:
+                picture.cell_field(f"{name}_{parameter}", entries)
 
 
 def _json_content(
     pairs: Pairs, outcome: Outcome, timings: dict[str, float], notes: tuple[str, ...]
 ) -> dict[str, Any]:
     return {
+        # Also in result.h5: files of two runs must not be taken for one.
+        "run": secrets.token_hex(8),
         "values": pairs.values,
         "residuals": pairs.residuals,
         "left_residuals": pairs.info.left_residuals,

@@ -55,7 +55,14 @@ TEXTS = Kind("a list of strings", _list_of(TEXT))
 TABLES = Kind("a list of tables", _list_of(TABLE))
 
 KEYS: dict[str, dict[str, Kind]] = {
-    "model": {"elements": TEXT, "python": TEXT, "A": TEXT, "B": TEXT, "options": TABLE},
+    "model": {
+        "elements": TEXT,
+        "distributed": FLAG,
+        "python": TEXT,
+        "A": TEXT,
+        "B": TEXT,
+        "options": TABLE,
+    },
     "solver": {
         "count": INTEGER,
         "target": POINT,
@@ -82,7 +89,11 @@ KEYS: dict[str, dict[str, Kind]] = {
         "options": TABLE,
     },
 }
-MODEL_KEYS = {"elements": {"elements"}, "python": {"python", "options"}, "A": {"A", "B"}}
+MODEL_KEYS = {
+    "elements": {"elements", "distributed"},
+    "python": {"python", "options"},
+    "A": {"A", "B"},
+}
 OBJECTIVE_KEYS: dict[str, dict[str, Kind]] = {
     "eigenvalue": {"pair": INTEGER, "part": TEXT},
     "frequency": {"pair": INTEGER},
@@ -187,7 +198,7 @@ def read_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
         raise StudyError(
             f"the study file must be readable, got {error.strerror} for {path}; check the name"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long, brackets too deep
         raise StudyError(f"{path} must be TOML, got a syntax error: {error}; correct it") from error
     for change in changes:
         replace_entry(tables, *name_and_value(change), what="--set")
@@ -323,7 +334,7 @@ def _check_content(study: Study) -> None:
 
 def _checked_objective(objective: Mapping[str, Any]) -> str:
     name = objective.get("name")
-    if not isinstance(name, str) or not name or "/" in name:
+    if not isinstance(name, str) or name in {"", "."} or "/" in name or "\0" in name:
         raise StudyError(
             f"every [[objective]] needs a name without '/', got {name!r}; it names the results"
         )

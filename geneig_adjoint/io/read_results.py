@@ -1,0 +1,130 @@
+"""`read_results`: what a run has written, as arrays."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from geneig_adjoint._types import Block
+from geneig_adjoint.errors import InputError
+from geneig_adjoint.io.mesh import Mesh
+from geneig_adjoint.io.table_layout import read_mesh, text_attribute
+
+RESULT_FORMAT = "geneig_adjoint results"
+RESULT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of a study.
+
+    Attributes
+    ----------
+    values : ndarray
+        Eigenvalues, complex, (k,).
+    objectives : dict
+        Name -> value.
+    gradients : dict
+        Objective -> parameter -> array.
+    failures : dict
+        Objective -> why it has no gradient.
+    parameters : dict
+        Name -> array: where the study was solved.
+    right, left : ndarray or None
+        Vectors (n, k), global rows; None where none were written, or wanted.
+    mesh : Mesh or None
+    summary : dict
+        All of result.json: residuals, condition, clusters, timings, versions, ...
+
+    """
+
+    values: Block
+    objectives: dict[str, float]
+    gradients: dict[str, dict[str, Block]]
+    failures: dict[str, str]
+    parameters: dict[str, Block]
+    right: Block | None = None
+    left: Block | None = None
+    mesh: Mesh | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+def read_results(directory: str | Path, *, vectors: bool = True) -> Results:
+    """Return the results in an output folder.
+
+    Not collective: whole arrays, for one rank.
+
+    Parameters
+    ----------
+    directory
+        The folder with result.json and result.h5.
+    vectors
+        Read eigenvectors, too.
+
+    Raises
+    ------
+    InputError
+        Files that are missing, damaged or of two different runs.
+
+    """
+    directory = Path(directory)
+    try:
+        summary = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+        with h5py.File(directory / "result.h5", "r") as file:
+            return _results(file, summary, vectors=vectors)
+    except InputError as error:
+        error.args = (f"{directory}: {error}",)
+        raise
+    except Exception as caught:  # damaged files fail in any way
+        raise InputError(
+            f"{directory} must hold result.json and result.h5 of a finished run, got "
+            f"{type(caught).__name__}: {' '.join(str(caught).split())}; run the study again"
+        ) from caught
+
+
+def _results(file: Any, summary: Any, *, vectors: bool) -> Results:
+    kind, version = text_attribute(file, "format"), int(file.attrs["version"])
+    if (kind, version) != (RESULT_FORMAT, RESULT_VERSION):
+        raise InputError(
+            f"result.h5 must have format {RESULT_FORMAT!r} version {RESULT_VERSION}, got {kind!r} "
+            f"version {version}; update geneig_adjoint, or run the study again"
+        )
+    if text_attribute(file, "run") != summary["run"]:
+        raise InputError(
+            "result.h5 and result.json must be of the same run, got two: one was stopped while "
+            "it moved its files into place; run the study again"
+        )
+    gradients = {
+        name: {key: file[entry["path"]][()] for key, entry in gradient.items()}
+        for name, gradient in summary["gradients"].items()
+    }
+    sides = {
+        side: file[side][()] if vectors and side in file else None for side in ("right", "left")
+    }
+    return Results(
+        values=np.asarray(file["values"][()], dtype=complex),
+        objectives=summary["objectives"],
+        gradients=gradients,
+        failures=summary["failures"],
+        parameters=_arrays(file["parameters"]) if "parameters" in file else {},
+        mesh=read_mesh(file),
+        summary=summary,
+        **sides,
+    )
+
+
+def _arrays(group: Any) -> dict[str, Block]:
+    """Return all datasets of a group; names may hold slashes, which make groups of their own."""
+    found: dict[str, Block] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item[()]
+
+    group.visititems(visit)
+    return found
