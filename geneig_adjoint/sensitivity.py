@@ -14,7 +14,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint import adjoint_vectors
 from geneig_adjoint.adjoint_settings import AdjointSettings, Strategy
 from geneig_adjoint.cluster_safety import check_cluster_safety
-from geneig_adjoint.collective import check_equal_input, raise_together
+from geneig_adjoint.collective import check_equal_input, raise_together, users_code
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, linear_pairs
 from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import InputError, StaleError
@@ -209,7 +209,8 @@ def values_and_gradients(
     contractions = adjoint_vectors(pairs, cotangents, settings)
     found = []
     for (value, cotangent), contraction in zip(results, contractions, strict=True):
-        total = model.contract(p, *contraction.blocks(pairs.pencil.n_local))
+        with users_code(pairs.comm):
+            total = model.contract(p, *contraction.blocks(pairs.pencil.n_local))
         raise_together(pairs.comm, params.structure_error("contract", p, total))
         total = EstimatedGradient((name, total[name]) for name in p)
         total.relative_error = contraction.relative_error
@@ -395,5 +396,6 @@ def derivative_products(
         if model.comm.allreduce(int(np.any(block.imag))):
             raise _petsc.real_scalar_error("x")
         block = block.real
-    dA_x, dB_x = model.derivative_products(p, block, name, indices)
+    with users_code(model.comm):
+        dA_x, dB_x = model.derivative_products(p, block, name, indices)
     return dA_x, dB_x

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import solve_block
-from geneig_adjoint.collective import PATIENCE, CollectiveContext, column_norms, raise_together
+from geneig_adjoint.collective import CollectiveContext, column_norms
 from geneig_adjoint.errors import ConvergenceError, InputError
 
 if TYPE_CHECKING:
@@ -368,17 +367,6 @@ def new_vec(comm: MPI.Comm, rows: tuple[int, int], n: int, values: Any = 0.0) ->
     vec = PETSc.Vec().createMPI((rows[1] - rows[0], n), comm=comm)
     vec.array[:] = values
     return vec
-
-
-@contextmanager
-def asked(comm: MPI.Comm) -> Iterator[None]:
-    """Run a user's code, which may communicate; leave it on all ranks or on none."""
-    error: Exception | None = None
-    try:
-        yield
-    except Exception as caught:
-        error = caught
-    raise_together(comm, error, patience=PATIENCE)
 
 
 def vector_error(what: str, result: Any, n_local: int, *, finite: bool = True) -> InputError | None:

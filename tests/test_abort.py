@@ -6,7 +6,7 @@ import time
 import pytest
 
 import geneig_adjoint as ga
-from geneig_adjoint import collective
+from geneig_adjoint import endings
 
 SCRIPT = """
 import sys
@@ -81,4 +81,4 @@ def test_one_rank_lets_the_exception_pass(comm, error):
     ids=repr,
 )
 def test_exit_codes(error, code):
-    assert collective.exit_code(error) == code
+    assert endings.exit_code(error) == code

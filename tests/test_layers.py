@@ -13,7 +13,7 @@ README = PACKAGE.parent / "README.md"
 # Lowest first: groups are the rows of the README's table, each a list of layers.  io, adapters,
 # study and commands are packages: one layer each, free inside.
 GROUPS = [
-    [{"errors", "_types", "_version"}],
+    [{"_types", "_version", "endings", "errors"}],
     [{"_petsc", "collective", "exchange"}, {"assembly", "block_solves", "ghosts", "tall_blocks"}],
     [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],

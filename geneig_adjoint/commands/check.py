@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from geneig_adjoint.commands._studies import add_study_arguments, chosen_study
+from geneig_adjoint.commands._studies import add_study_arguments, shared_study
 from geneig_adjoint.exit_codes import OK, VERIFICATION
 
 if TYPE_CHECKING:
@@ -21,5 +21,5 @@ def execute(chosen: Any, comm: MPI.Comm) -> int:
     """Check a study and return the exit code.  (Collective.)"""
     from geneig_adjoint.study.check import check_study
 
-    reports = check_study(chosen_study(chosen), comm)
+    reports = check_study(shared_study(chosen, comm), comm)
     return OK if all(report.passed for report in reports.values()) else VERIFICATION

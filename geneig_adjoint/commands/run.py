@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from geneig_adjoint.commands._studies import add_study_arguments, chosen_study
+from geneig_adjoint.commands._studies import add_study_arguments, shared_study
 from geneig_adjoint.exit_codes import MISSING_GRADIENT, OK
 
 if TYPE_CHECKING:
@@ -24,5 +24,5 @@ def execute(chosen: Any, comm: MPI.Comm) -> int:
     """Run a study and return the exit code.  (Collective.)"""
     from geneig_adjoint.study.run import run_study
 
-    study = chosen_study(chosen, ["output.overwrite=true"] if chosen.overwrite else [])
+    study = shared_study(chosen, comm, ["output.overwrite=true"] if chosen.overwrite else [])
     return MISSING_GRADIENT if run_study(study, comm).failures else OK

@@ -89,8 +89,8 @@ def write_results(
         notes += ("modes.vtu needs meshio: pip install 'geneig-adjoint[mesh]'",)
     error: Exception | None = None
     if pairs.comm.rank == 0:
-        content = _json_content(pairs, outcome, timings, notes)
         try:
+            content = _json_content(pairs, outcome, timings, notes)
             _write_files(study, problem, vectors, outcome=outcome, content=content)
         except OSError as caught:
             error = StudyError(

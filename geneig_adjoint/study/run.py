@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint import parameters as params
 from geneig_adjoint.adjoint_settings import AdjointSettings
-from geneig_adjoint.collective import raise_together
+from geneig_adjoint.collective import from_first_rank, guard, raise_together, users_code
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.errors import (
     ConstrainedRowError,
@@ -59,12 +59,14 @@ def run_study(study: Study, comm: MPI.Comm) -> Outcome:
     progress = Progress(comm)
     with about_the_study():
         settings = adjoint_settings(**study.adjoint_arguments())
-    raise_together(comm, prepared_directory(study) if comm.rank == 0 else None)
+    raise_together(comm, from_first_rank(comm, lambda: prepared_directory(study)))
     with ExitStack() as opened:
         with progress.step("build model"):
             problem = opened.enter_context(build_problem(study, comm))
         with progress.step("assemble"):
-            pencil = opened.enter_context(problem.model.assemble(problem.p))
+            with users_code(comm):
+                pencil = problem.model.assemble(problem.p)
+            opened.enter_context(pencil)
         # Before the long part: a typing error should not cost a solve.
         rows = pencil.view.rows(pencil)
         objectives = build_objectives(study, problem, rows, comm)
@@ -77,8 +79,9 @@ def run_study(study: Study, comm: MPI.Comm) -> Outcome:
             outcome = _differentiated(problem, pairs, objectives, settings)
         with progress.step("write results"):
             notes = write_results(study, problem, pairs, outcome=outcome, timings=progress.timings)
-        if comm.rank == 0:
-            print(summary(pairs, outcome, notes, directory=study.directory))
+        with guard(comm):
+            if comm.rank == 0:
+                print(summary(pairs, outcome, notes, directory=study.directory))
     return outcome
 
 
