@@ -124,6 +124,28 @@ def leave_together(comm: MPI.Comm, error: BaseException | None) -> bool:
     return False
 
 
+@contextmanager
+def freed_on_error(comm: MPI.Comm, *free: Callable[[], None]) -> Iterator[None]:
+    """Free things when a block ends in an error that all ranks have.
+
+    Collective. A rank that fails alone leaves them: to free a factor takes all ranks.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if leave_together(comm, error):
+            close_after(error, *free)
+        raise
+
+
+@contextmanager
+def freed_at_end(comm: MPI.Comm, *free: Callable[[], None]) -> Iterator[None]:
+    """Free things at the end of a block, as `freed_on_error` after an error.  (Collective.)"""
+    with freed_on_error(comm, *free):
+        yield
+    close_after(None, *free)
+
+
 class Closable(Protocol):
     """Something ranks hold together."""
 
@@ -262,11 +284,17 @@ def allreduce_same(comm: MPI.Comm, local: Block) -> Block:
 
 
 def largest_over_ranks(comm: MPI.Comm, local: Block) -> Block:
-    """Return the elementwise maximum of an array over the ranks.  (Collective.)"""
+    """Return the elementwise maximum of an array over the ranks, the same on every rank.
+
+    Collective. Where there is a NaN, the maximum depends on the order of the ranks: it is
+    formed once and broadcast, as in `allreduce_same`.
+    """
     from mpi4py import MPI
 
+    local = np.ascontiguousarray(local)
     result = np.empty_like(local)
-    comm.Allreduce(np.ascontiguousarray(local), result, op=MPI.MAX)
+    comm.Reduce(local, result, op=MPI.MAX, root=0)
+    comm.Bcast(result, root=0)
     return result
 
 

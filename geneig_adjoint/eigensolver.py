@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from petsc4py import PETSc
@@ -10,6 +11,7 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY
+from geneig_adjoint.collective import freed_on_error
 from geneig_adjoint.completeness import Pool, completed, purified
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.definiteness import (
@@ -157,7 +159,7 @@ def _solved_by(
 ) -> tuple[RightPairs, Wanted]:
     eps = SLEPc.EPS().create(pencil.comm)
     transformation = None
-    try:
+    with freed_on_error(pencil.comm, partial(_petsc.destroy_quietly, eps)):
         wanted, how = _run(eps, pencil, wanted, sigma)
         if wanted.interval is None:
             transformation = spectral_transformation(pencil, eps, owned=True)
@@ -180,9 +182,6 @@ def _solved_by(
         eps.setAttr(FOUND, None)
         notes = (*found.notes, *inner_notes(eps.getST().getKSP(), pencil), *how)
         found = replace(found, notes=notes)
-    except BaseException:
-        _petsc.destroy_quietly(eps)
-        raise
     if transformation is None:
         _petsc.destroy(eps)
     return found, wanted

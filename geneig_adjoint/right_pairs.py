@@ -70,6 +70,11 @@ class RightPairs:
     completeness: Completeness = field(default_factory=lambda: Completeness("off"))
     constrained: tuple[int, ...] = ()
 
+    def forget(self) -> None:
+        """Free the factor.  (Collective.)"""
+        if self.transformation is not None:
+            self.transformation.close()
+
     def taken(self, chosen: Block) -> RightPairs:
         """Return some of the pairs."""
         return replace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import solve_block
-from geneig_adjoint.collective import CollectiveContext, column_norms
+from geneig_adjoint.collective import CollectiveContext, column_norms, freed_on_error
 from geneig_adjoint.errors import ConvergenceError, InputError
 
 if TYPE_CHECKING:
@@ -72,11 +73,9 @@ class JacobianSolver(CollectiveContext):
             self._mat.assemble()
         self._prefix = f"{prefix}ga_state_"
         self._ksp = PETSc.KSP().create(mat.comm)
-        try:
+        owned = (self._ksp, *[self._mat] * self._copied)
+        with freed_on_error(self.comm, partial(_petsc.destroy_quietly, *owned)):
             self._configure()
-        except BaseException:
-            _petsc.destroy_quietly(self._ksp, *[self._mat] * self._copied)
-            raise
 
     def refill(self, mat: PETSc.Mat) -> bool:
         """Factor another Jacobian of the same pattern in place of this one, if it has it.
@@ -214,12 +213,9 @@ class KeptJacobian:
 
         Collective. Raises what `JacobianSolver` does.
         """
-        try:
+        with freed_on_error(mat.comm.tompi4py(), self.close):
             if self._solver is not None and self._solver.refill(mat):
                 return self._solver
-        except BaseException:
-            self.close()
-            raise
         self.close()
         self._solver = JacobianSolver(mat, self._prefix)
         return self._solver
