@@ -40,6 +40,7 @@ from geneig_adjoint.preconditioned_pairs import FOUND, lowest_pairs
 from geneig_adjoint.right_pairs import (
     RightPairs,
     convergence_problem,
+    lost_error,
     selected,
 )
 from geneig_adjoint.rows_beside import completed_beside_rows
@@ -280,6 +281,8 @@ def _complete(
     errors = backward_errors(pencil, *pool)
     # Pairs nobody asked for have passed no gate yet.
     good = np.flatnonzero(errors <= residual_limit(found.tolerance))
+    if not good.size:
+        raise lost_error(errors, found)
     pool, errors = (pool[0][good], np.asfortranarray(pool[1][:, good])), errors[good]
     errors = errors * (pencil.norms[0] + np.abs(pool[0]) * pencil.norms[1])
     if found.distances is not None and found.sigma is not None:

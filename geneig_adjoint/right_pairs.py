@@ -182,6 +182,18 @@ def convergence_problem(found: RightPairs, wanted: Wanted) -> ConvergenceError |
     return None
 
 
+def lost_error(errors: Block, found: RightPairs) -> ConvergenceError:
+    """Return the error for pairs whose second residuals are not good.  (Not collective.)"""
+    limit, best = residual_limit(found.tolerance), float(errors.min(initial=np.inf))
+    return ConvergenceError(
+        f"converged pairs must have residuals below {limit:.1e}, got {best:.1e} at best; look for "
+        "entries that overflow",
+        reason="RESIDUAL",
+        iterations=found.iterations,
+        residual_norm=best,
+    )
+
+
 def _advice(wanted: Wanted) -> str:
     if wanted.target is not None:
         return "the target may hit an eigenvalue: move it"
