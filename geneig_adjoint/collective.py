@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import numpy as np
@@ -52,6 +52,9 @@ def raise_together(
             raise error
         return
     private = private_comm(comm)
+    if error is not None and _is_shared(error, private):
+        raise error
+    _count(private)
     mine, total = np.array([int(error is not None)]), np.zeros(1, dtype=int)
     request = private.Iallreduce(mine, total)
     if error is None or patience is None:
@@ -68,7 +71,34 @@ def raise_together(
     assert first is not None
     if not any(note.startswith(FOUND) for note in getattr(first, "__notes__", [])):
         first.add_note(f"{FOUND} {failed} of {comm.size}")
+    with suppress(AttributeError):  # a class of the user's with slots
+        setattr(first, SHARED_AT, _place(private))
     raise first
+
+
+SHARED_AT = "_geneig_adjoint_shared_at"
+_CALLS: dict[int, int] = {}
+"""Calls of `raise_together` for a communicator, so that an error that is raised once more at
+another time is known from one that is on its way out."""
+
+
+def _is_shared(error: BaseException, private: MPI.Comm) -> bool:
+    """Tell whether all ranks have this error already, and are on their way out of nested blocks.
+
+    A rank may have failed before it came to an inner block: the others heard of it there, and
+    will not meet it once more in the outer one.
+    """
+    return getattr(error, SHARED_AT, None) == _place(private)
+
+
+def _place(private: MPI.Comm) -> tuple[int, int]:
+    handle = int(private.py2f())
+    return handle, _CALLS.get(handle, 0)
+
+
+def _count(private: MPI.Comm) -> None:
+    handle, calls = _place(private)
+    _CALLS[handle] = calls + 1
 
 
 _KEYVAL: list[int] = []
@@ -86,6 +116,10 @@ def private_comm(comm: MPI.Comm, purpose: int = 0) -> MPI.Comm:
     if not _KEYVAL:
         _KEYVAL.append(MPI.Comm.Create_keyval(delete_fn=_free_all))
     own: Any = comm.Get_attr(_KEYVAL[0])
+    if own is None and MPI.Comm.Compare(comm, MPI.COMM_WORLD) == MPI.CONGRUENT:
+        # PETSc's communicator is another one than the user's: a rank that fails between two
+        # steps is heard in whatever step the others are.
+        return private_comm(MPI.COMM_WORLD, purpose)
     if own is None:
         own = (comm.Dup(), comm.Dup())
         comm.Set_attr(_KEYVAL[0], own)
@@ -309,6 +343,7 @@ def check_equal_input(comm: MPI.Comm, name: str, value: Any) -> None:
         When some rank's value differs from rank 0's.
 
     """
+    raise_together(comm, None)  # a rank that failed before it came here is heard before the bcast
     key = _comparable(value)
     reference = comm.bcast(key, root=0)
     error = None
