@@ -71,7 +71,7 @@ _MODULE_OF = {
     "Symmetry": "filters",
     "Tied": "filters",
     "Tracking": "tracking",
-    "abort_on_failure": "collective",
+    "abort_on_failure": "endings",
     "check_base_state": "state_checks",
     "check_kernels": "kernel_checks",
     "check_operator": "operator_checks",

@@ -10,7 +10,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import PATIENCE, CollectiveContext, check_equal_input, raise_together
+from geneig_adjoint.collective import CollectiveContext, check_equal_input, users_code
 from geneig_adjoint.entrance import called, takes_structures
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.matrix_sources import (
@@ -233,14 +233,8 @@ class AssembledModel(CollectiveContext):
 
     def _fresh(self, p: Parameters) -> Matrices:
         """Return what the user's function makes, checked.  (Collective.)"""
-        made: Any = None
-        error: Exception | None = None
-        try:
-            made = _pair(called(self._assemble, p))
-        except Exception as caught:
-            error = caught
-        raise_together(self.comm, error, patience=PATIENCE)
-        return made
+        with users_code(self.comm):
+            return _pair(called(self._assemble, p))
 
 
 def _shape_of(matrices: Matrices) -> Shape:

@@ -10,7 +10,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import CollectiveContext
+from geneig_adjoint.collective import CollectiveContext, users_code
 from geneig_adjoint.errors import ConvergenceError, InputError
 from geneig_adjoint.parameters import (
     Gradient,
@@ -32,7 +32,6 @@ from geneig_adjoint.state_solver import (
     JacobianSolver,
     KeptJacobian,
     Newton,
-    asked,
     local_rows,
     new_vec,
     rows_norm,
@@ -141,7 +140,7 @@ class BaseState(CollectiveContext):
         self._calls = Calls(problem)
         n_local = self._calls.n_local
         if guess is not None:
-            with asked(self.comm):
+            with users_code(self.comm):
                 guess = guess(self.rows) if callable(guess) else guess
                 raised = vector_error("guess", guess, n_local)
                 if raised is not None:

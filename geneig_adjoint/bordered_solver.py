@@ -12,6 +12,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint_settings import AdjointSettings, OwnSolver
+from geneig_adjoint.collective import freed_on_error
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class LinearSolver:
         self._mats: list[PETSc.Mat] = []
         self._callbacks: list[_petsc.Callback] = []
         self._ksp: PETSc.KSP | None = None
-        try:
+        with freed_on_error(operator.comm, lambda: _petsc.destroy_quietly(*self._owned())):
             if strategy == "direct":
                 self._main = self._assembled()
             else:
@@ -87,9 +88,6 @@ class LinearSolver:
             if isinstance(strategy, str):
                 self._ksp = PETSc.KSP().create(operator.comm)
                 self._configure(self._ksp, settings)
-        except BaseException:
-            _petsc.destroy_quietly(*self._owned())
-            raise
 
     @property
     def factors(self) -> bool:

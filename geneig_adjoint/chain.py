@@ -10,7 +10,7 @@ import numpy as np
 
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import leave_together
+from geneig_adjoint.collective import close_after, leave_together, users_code
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import ConvergenceError, InputError, ModeTrackingError
@@ -113,21 +113,19 @@ class ValueAndGradient:
             solver.setdefault("like", self._previous)
         checked = self._every and self._calls % self._every == 0
         solver["count_check"] = "inertia" if checked else "off"
-        try:
-            with ExitStack() as stack:
-                pairs = self._solved(pencil, solver, stack)
-                results = [evaluate(each, pairs, flat) for each in self._objectives]
-                self._note_used(pairs, [cotangent for _, cotangent in results])
-                self._check_tracked()
-                found = values_and_gradients(
-                    model, flat, pairs, self._objectives, self._settings, results=results
-                )
-                self._previous = pairs
-            # Not before: a call that failed its count is no call that was checked.
-            self._calls += 1
-        finally:
+        with ExitStack() as stack:
             if not self._refills:
-                pencil.close()
+                stack.enter_context(pencil)
+            pairs = self._solved(pencil, solver, stack)
+            results = [evaluate(each, pairs, flat) for each in self._objectives]
+            self._note_used(pairs, [cotangent for _, cotangent in results])
+            self._check_tracked()
+            found = values_and_gradients(
+                model, flat, pairs, self._objectives, self._settings, results=results
+            )
+            self._previous = pairs
+        # Not before: a call that failed its count is no call that was checked.
+        self._calls += 1
         values = [value for value, _ in found]
         gradients = [rebuilt(p, flat, result) for _, result in found]
         return (values[0], gradients[0]) if self._one else (values, gradients)
@@ -256,13 +254,16 @@ class ValueAndGradient:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if self._pencil is None or leave_together(self._pencil.comm, error):
-            self.close()
+            close_after(error, self.close)
 
     def _assembled(self, model: Any, p: Parameters) -> Pencil:
+        comm = getattr(model, "comm", None)
         if not self._refills:
-            pencil: Pencil = model.assemble(p)
+            with users_code(comm):
+                pencil: Pencil = model.assemble(p)
             return pencil
-        self._pencil = model.assemble(p, out=self._pencil)
+        with users_code(comm):
+            self._pencil = model.assemble(p, out=self._pencil)
         if self._pencil.kept is None and self._solver.get("keep_factor", True):
             self._pencil.kept = KeptFactor(self._pencil.comm)
         return self._pencil

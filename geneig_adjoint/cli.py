@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         remedy = str(error) if isinstance(error, StudyError) else _petsc_remedy(error)
         sys.stderr.write(f"geneig-adjoint: {usage or remedy}\n")
         return exit_codes.STUDY
-    from geneig_adjoint.collective import end_together, guarded
+    from geneig_adjoint.endings import end_together, guarded, is_alone
 
     with guarded(comm, described) as private:
         try:
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _together(chosen, comm)
         except BaseException as error:  # SystemExit too: user code may call sys.exit on one rank
             code, text = described(error)
-            end_together(private, code, text)
+            end_together(private, code, text, waited=is_alone(error))
             return code
 
 

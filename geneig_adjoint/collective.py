@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import sys
-import time
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import numpy as np
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.endings import PATIENCE, WAIT_SECONDS, arrived, fail_alone, is_alone, watch
 from geneig_adjoint.errors import InputError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-WAIT_SECONDS = 2.0
-"""How long a failed rank waits for the others to fail too; times `crowding`."""
-PATIENCE = 5.0
-"""The same, where the others may still be busy in code of the user."""
+Result = TypeVar("Result")
+SHARED = (Exception, SystemExit, KeyboardInterrupt)
+"""What is shared between ranks; a generator that is closed early is no failure."""
+FOUND = "found on ranks"
 
 
 def raise_together(
@@ -55,11 +52,14 @@ def raise_together(
             raise error
         return
     private = private_comm(comm)
+    if error is not None and _is_shared(error, private):
+        raise error
+    _count(private)
     mine, total = np.array([int(error is not None)]), np.zeros(1, dtype=int)
     request = private.Iallreduce(mine, total)
     if error is None or patience is None:
         request.Wait()
-    elif not _arrived(request, patience):
+    elif not arrived(request, patience):
         error.add_note(f"only rank {comm.rank} of {comm.size} is known to have failed")
         fail_alone(error)
         raise error
@@ -69,30 +69,36 @@ def raise_together(
     failed = [rank for rank, other in enumerate(found) if other is not None]
     first = error if comm.rank == failed[0] and error is not None else found[failed[0]]
     assert first is not None
-    first.add_note(f"found on ranks {failed} of {comm.size}")
+    if not any(note.startswith(FOUND) for note in getattr(first, "__notes__", [])):
+        first.add_note(f"{FOUND} {failed} of {comm.size}")
+    with suppress(AttributeError):  # a class of the user's with slots
+        setattr(first, SHARED_AT, _place(private))
     raise first
 
 
-def _arrived(request: MPI.Request, seconds: float) -> bool:
-    """Wait for a non-blocking operation; tell whether it completed in time.
+SHARED_AT = "_geneig_adjoint_shared_at"
+_CALLS: dict[int, int] = {}
+"""Calls of `raise_together` for a communicator, so that an error that is raised once more at
+another time is known from one that is on its way out."""
 
-    The time is longer on a crowded machine, where all ranks are late.
+
+def _is_shared(error: BaseException, private: MPI.Comm) -> bool:
+    """Tell whether all ranks have this error already, and are on their way out of nested blocks.
+
+    A rank may have failed before it came to an inner block: the others heard of it there, and
+    will not meet it once more in the outer one.
     """
-    deadline = time.monotonic() + seconds * crowding()
-    while not request.Test():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.002)
-    return True
+    return getattr(error, SHARED_AT, None) == _place(private)
 
 
-def crowding() -> float:
-    """Return how many processes want each core of this machine, between 1 and 5."""
-    try:
-        load = os.getloadavg()[0]
-    except OSError:  # not known here
-        return 1.0
-    return min(max(load / (os.cpu_count() or 1), 1.0), 5.0)
+def _place(private: MPI.Comm) -> tuple[int, int]:
+    handle = int(private.py2f())
+    return handle, _CALLS.get(handle, 0)
+
+
+def _count(private: MPI.Comm) -> None:
+    handle, calls = _place(private)
+    _CALLS[handle] = calls + 1
 
 
 _KEYVAL: list[int] = []
@@ -110,44 +116,32 @@ def private_comm(comm: MPI.Comm, purpose: int = 0) -> MPI.Comm:
     if not _KEYVAL:
         _KEYVAL.append(MPI.Comm.Create_keyval(delete_fn=_free_all))
     own: Any = comm.Get_attr(_KEYVAL[0])
+    if own is None and MPI.Comm.Compare(comm, MPI.COMM_WORLD) == MPI.CONGRUENT:
+        # PETSc's communicator is another one than the user's: a rank that fails between two
+        # steps is heard in whatever step the others are.
+        return private_comm(MPI.COMM_WORLD, purpose)
     if own is None:
         own = (comm.Dup(), comm.Dup())
         comm.Set_attr(_KEYVAL[0], own)
-        if comm.size > 1 and sys.excepthook is sys.__excepthook__:
-            sys.excepthook = _ending_the_job(comm.Dup())
+        if comm.size > 1:
+            _watch_once(comm)
     chosen: MPI.Comm = own[purpose]
     return chosen
 
 
-def _ending_the_job(private: MPI.Comm) -> Callable[..., None]:
-    """Return a hook for uncaught exceptions of scripts without `abort_on_failure`.
+_WATCHED: list[MPI.Comm] = []
 
-    One rank that dies alone would leave the others waiting for ever, and itself in
-    PETSc's clean-up. A hook that somebody else has installed is left alone.
-    """
 
-    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        end_together(private, 1, "".join(traceback.format_exception(kind, error, trace)))
-
-    return hook
+def _watch_once(comm: MPI.Comm) -> None:
+    """Let a rank that dies alone end the job.  (Collective at the first call.)"""
+    if not _WATCHED:
+        _WATCHED.append(comm.Dup())
+        watch(_WATCHED[0])
 
 
 def _free_all(_comm: MPI.Comm, _keyval: int, own: tuple[MPI.Comm, ...]) -> None:
     for comm in own:
         comm.Free()
-
-
-_GUARDS: list[Callable[[BaseException], None]] = []
-"""What ends the job when this rank fails alone; the innermost guard is last."""
-
-
-def fail_alone(error: BaseException) -> None:
-    """End the job if `abort_on_failure` or the command line guards it.  (Not collective.)
-
-    Unwinding further would run clean-ups that are collective, and hang in the first.
-    """
-    if _GUARDS:
-        _GUARDS[-1](error)
 
 
 def leave_together(comm: MPI.Comm, error: BaseException | None) -> bool:
@@ -158,10 +152,32 @@ def leave_together(comm: MPI.Comm, error: BaseException | None) -> bool:
     """
     if error is None or comm.size == 1:
         return True
-    if _arrived(private_comm(comm, 1).Ibarrier(), WAIT_SECONDS):
+    if not is_alone(error) and arrived(private_comm(comm, 1).Ibarrier(), WAIT_SECONDS):
         return True
     fail_alone(error)
     return False
+
+
+@contextmanager
+def freed_on_error(comm: MPI.Comm, *free: Callable[[], None]) -> Iterator[None]:
+    """Free things when a block ends in an error that all ranks have.
+
+    Collective. A rank that fails alone leaves them: to free a factor takes all ranks.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if leave_together(comm, error):
+            close_after(error, *free)
+        raise
+
+
+@contextmanager
+def freed_at_end(comm: MPI.Comm, *free: Callable[[], None]) -> Iterator[None]:
+    """Free things at the end of a block, as `freed_on_error` after an error.  (Collective.)"""
+    with freed_on_error(comm, *free):
+        yield
+    close_after(None, *free)
 
 
 class Closable(Protocol):
@@ -190,7 +206,33 @@ class CollectiveContext:
 
     def __exit__(self: Closable, _: object, error: BaseException | None, __: object) -> None:
         if leave_together(self.comm, error):
-            self.close()
+            close_after(error, self.close)
+
+
+def close_after(error: BaseException | None, *closers: Callable[[], None]) -> None:
+    """Clean up; after an error, another one of the clean-up is only noted.
+
+    Collective if the closers are. All of them run, and the first error is the one that counts.
+
+    Parameters
+    ----------
+    error
+        What ended the work; None: it ended well, and an error of the clean-up is raised.
+    *closers
+        What frees things, in order.
+
+    """
+    first = error
+    for close in closers:
+        try:
+            close()
+        except Exception as second:
+            if first is None:
+                first = second
+            else:
+                first.add_note(f"the clean-up failed, too: {type(second).__name__}: {second}")
+    if error is None and first is not None:
+        raise first
 
 
 def _portable(error: BaseException | None) -> BaseException | None:
@@ -214,111 +256,49 @@ def guard(comm: MPI.Comm) -> Iterator[None]:
     error: BaseException | None = None
     try:
         yield
-    except Exception as caught:
+    except SHARED as caught:
         error = caught
     raise_together(comm, error)
 
 
 @contextmanager
-def abort_on_failure(comm: MPI.Comm | None = None) -> Iterator[None]:
-    """End the whole MPI job when one rank fails, instead of leaving the others waiting.
+def users_code(comm: MPI.Comm | None) -> Iterator[None]:
+    """Run code of a user that may fail on one rank only, and may communicate.
 
-    Collective on entry. For scripts: put everything a rank does inside it. When one
-    rank leaves with an exception (or ``sys.exit(code)``, code other than 0) and the
-    others do not follow within seconds, its traceback is printed and ``MPI_Abort``
-    ends the job. When all ranks fail, one traceback is printed and all exit.
-
-    Parameters
-    ----------
-    comm
-        Communicator of the job; default ``MPI.COMM_WORLD``.
-
+    Collective. As `guard`, but a rank whose failure leaves the others waiting inside the block
+    raises its error alone after some seconds. ``comm`` None: the ranks are not known, and
+    errors pass as they are.
     """
     if comm is None:
-        from mpi4py import MPI
-
-        comm = MPI.COMM_WORLD
-    if comm.size == 1:
         yield
         return
-    with guarded(comm, lambda error: (exit_code(error), _traceback(error))) as private:
-        try:
-            yield
-        except BaseException as error:
-            code = exit_code(error)
-            if code == 0:
-                raise
-            end_together(private, code, _traceback(error))
-            raise SystemExit(code) from None
-
-
-@contextmanager
-def guarded(
-    comm: MPI.Comm, describe: Callable[[BaseException], tuple[int, str]]
-) -> Iterator[MPI.Comm]:
-    """Give a private communicator, and end the job when a rank fails alone in the block.
-
-    Collective on entry, and on leaving without an exception.
-
-    Parameters
-    ----------
-    comm
-        Communicator of the job.
-    describe
-        Exit code of the job and text to print, for an exception.
-
-    """
-    private = comm.Dup()
-    _GUARDS.append(lambda error: end_together(private, *describe(error)))
+    error: BaseException | None = None
     try:
-        yield private
-        private.Free()
-    finally:
-        _GUARDS.pop()
+        yield
+    except SHARED as caught:
+        error = caught
+    raise_together(comm, error, patience=PATIENCE)
 
 
-def _traceback(error: BaseException) -> str:
-    silent = isinstance(error, SystemExit)
-    return "" if silent else "".join(traceback.format_exception(error))
+def from_first_rank(comm: MPI.Comm, compute: Callable[[], Result]) -> Result:
+    """Return on every rank what rank 0 alone computes, or raise its error everywhere.
 
-
-def end_together(private: MPI.Comm, code: int, text: str) -> None:
-    """Return when every rank has come here; abort the job when some do not.
-
-    Not collective: that is the point. The text is printed once.
-
-    Parameters
-    ----------
-    private
-        A communicator no other code uses, so that the wait cannot meet a foreign message.
-    code
-        Exit code of the job.
-    text
-        What to print on stderr.
-
+    Collective. The function must not communicate.
     """
-    sys.stdout.flush()
-    if not _arrived(private.Ibarrier(), WAIT_SECONDS):
-        _say(f"rank {private.rank} of {private.size} failed, the others did not:\n{text}")
-        private.Abort(code)
-    if private.rank == 0:
-        _say(text)
-
-
-def _say(text: str) -> None:
-    # One write: lines of several ranks must not be mixed.
-    if text:
-        sys.stderr.write(text)
-    sys.stderr.flush()
-
-
-def exit_code(error: BaseException) -> int:
-    """Return the process exit code an exception stands for.  (Not collective.)"""
-    if not isinstance(error, SystemExit):
-        return 1
-    if error.code is None:
-        return 0
-    return error.code if isinstance(error.code, int) else 1
+    found: Any = None
+    error: BaseException | None = None
+    if comm.rank == 0:
+        try:
+            found = compute()
+        except SHARED as caught:
+            error = caught
+    if comm.size > 1:
+        shared, remote = comm.bcast((found, _portable(error)), root=0)
+        found, error = (found, error) if comm.rank == 0 else (shared, remote)
+    if error is not None:
+        raise error
+    result: Result = found
+    return result
 
 
 def allreduce_same(comm: MPI.Comm, local: Block) -> Block:
@@ -338,11 +318,17 @@ def allreduce_same(comm: MPI.Comm, local: Block) -> Block:
 
 
 def largest_over_ranks(comm: MPI.Comm, local: Block) -> Block:
-    """Return the elementwise maximum of an array over the ranks.  (Collective.)"""
+    """Return the elementwise maximum of an array over the ranks, the same on every rank.
+
+    Collective. Where there is a NaN, the maximum depends on the order of the ranks: it is
+    formed once and broadcast, as in `allreduce_same`.
+    """
     from mpi4py import MPI
 
+    local = np.ascontiguousarray(local)
     result = np.empty_like(local)
-    comm.Allreduce(np.ascontiguousarray(local), result, op=MPI.MAX)
+    comm.Reduce(local, result, op=MPI.MAX, root=0)
+    comm.Bcast(result, root=0)
     return result
 
 
@@ -357,6 +343,7 @@ def check_equal_input(comm: MPI.Comm, name: str, value: Any) -> None:
         When some rank's value differs from rank 0's.
 
     """
+    raise_together(comm, None)  # a rank that failed before it came here is heard before the bcast
     key = _comparable(value)
     reference = comm.bcast(key, root=0)
     error = None

@@ -10,6 +10,7 @@ found shows a value that does not belong there.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import scipy.linalg
@@ -20,7 +21,7 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.block_solves import solve_block
 from geneig_adjoint.cholesky import proves_positive
-from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.collective import column_norms, freed_at_end, inner
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.eigenpairs import RELATIVE_GAP, Completeness
 from geneig_adjoint.eigenspaces import DEPENDENT, disentangled, orthonormal
@@ -174,10 +175,8 @@ def negative_pivots(pencil: Pencil, sigma: float, prefix: str = "") -> int | Non
     Collective. Real scalars and symmetric matrices only.
     """
     mat = pencil.shifted(sigma)
-    try:
+    with freed_at_end(pencil.comm, partial(_petsc.destroy_quietly, mat)):
         return negative_pivots_of(mat, prefix)
-    finally:
-        _petsc.destroy_quietly(mat)
 
 
 def negative_pivots_of(mat: PETSc.Mat, prefix: str = "") -> int | None:
@@ -199,19 +198,18 @@ def negative_pivots_of(mat: PETSc.Mat, prefix: str = "") -> int | None:
     }
     if has_flat_graph(mat):
         options["mat_mumps_icntl_7"] = 2  # ordered sooner, and as well; in space it is not
-    try:
-        ksp.setOperators(mat)
-        ksp.setOptionsPrefix(name)
-        with _petsc.inserted_options(name, options):
-            ksp.setFromOptions()
-            failed = _petsc.set_up_factor(ksp, name) < 0
-        return None if failed else int(ksp.getPC().getFactorMatrix().getMumpsInfog(12))
-    except PETSc.Error as error:
-        if error.ierr not in _petsc.SINGULAR_FACTOR:
-            raise
-        return None
-    finally:
-        _petsc.destroy_quietly(ksp)
+    with freed_at_end(mat.comm.tompi4py(), partial(_petsc.destroy_quietly, ksp)):
+        try:
+            ksp.setOperators(mat)
+            ksp.setOptionsPrefix(name)
+            with _petsc.inserted_options(name, options):
+                ksp.setFromOptions()
+                failed = _petsc.set_up_factor(ksp, name) < 0
+            return None if failed else int(ksp.getPC().getFactorMatrix().getMumpsInfog(12))
+        except PETSc.Error as error:
+            if error.ierr not in _petsc.SINGULAR_FACTOR:
+                raise
+            return None
 
 
 def _search(

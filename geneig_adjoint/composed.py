@@ -13,10 +13,10 @@ from petsc4py import PETSc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import equal_layout, matrix_of_columns
 from geneig_adjoint.collective import (
-    PATIENCE,
     CollectiveContext,
     check_equal_input,
     raise_together,
+    users_code,
 )
 from geneig_adjoint.entrance import takes_structures
 from geneig_adjoint.errors import InputError
@@ -117,7 +117,8 @@ class Composed(CollectiveContext):
             )
         with self._points(p, anew=True) as points:
             keywords = {"out": out} if out is not None else {}
-            pencil: Pencil = self.model.assemble(points[-1], **keywords)
+            with users_code(self.comm):
+                pencil: Pencil = self.model.assemble(points[-1], **keywords)
             # Pairs are those of what the user varies.
             pencil.point = digest(p)
         return pencil
@@ -125,7 +126,8 @@ class Composed(CollectiveContext):
     def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Gradient:
         """Return the model's contraction pulled back to p; see `Model.contract`."""
         with self._points(p) as points:
-            bar = self.model.contract(points[-1], left_a, left_b, right)
+            with users_code(self.comm):
+                bar = self.model.contract(points[-1], left_a, left_b, right)
             for index in reversed(range(len(self.maps))):
                 bar = self._pulled(index, points, bar)
         return {name: bar[name] for name in p}
@@ -143,7 +145,11 @@ class Composed(CollectiveContext):
         """
         self._need_tangent(hermitian=hermitian)
         keywords = {"hermitian": True} if hermitian else {}
-        with self._points(p) as points, self._directions(points, p_dot) as dots:
+        with (
+            self._points(p) as points,
+            self._directions(points, p_dot) as dots,
+            users_code(self.comm),
+        ):
             dA_right, dB_right = self.model.tangent(points[-1], dots[-1], right, **keywords)
         return dA_right, dB_right
 
@@ -164,8 +170,9 @@ class Composed(CollectiveContext):
         self._need_second()
         vectors = (left_a, left_b, right)
         with self._points(p) as points, self._directions(points, p_dot) as dots:
-            bar = self.model.contract(points[-1], *vectors)
-            moving = self.model.contract_tangent(points[-1], dots[-1], *vectors)
+            with users_code(self.comm):
+                bar = self.model.contract(points[-1], *vectors)
+                moving = self.model.contract_tangent(points[-1], dots[-1], *vectors)
             for index in reversed(range(len(self.maps))):
                 bend = self._called(
                     index, "vjp_tangent", points[index], (points[index], dots[index], bar)
@@ -273,16 +280,13 @@ class Composed(CollectiveContext):
     ) -> Gradient:
         """Call a map, which may be a user's; the result is checked and the same on all ranks."""
         what = f"{method} of map {index} ({type(self.maps[index]).__name__})"
-        result: Mapping[str, Any] = {}
-        error: Exception | None = None
-        try:
-            result = getattr(self.maps[index], method)(*arguments)
+        with users_code(self.comm):
+            result: Mapping[str, Any] = getattr(self.maps[index], method)(*arguments)
             error = result_error(what, result)
             if error is None and like is not None:
                 error = structure_error(what, like, result)
-        except Exception as caught:
-            error = caught
-        raise_together(self.comm, error, patience=PATIENCE)
+            if error is not None:
+                raise error
         return _agreed(self.comm, what, result)
 
     def _need_tangent(self, *, hermitian: bool) -> None:

@@ -10,6 +10,7 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY
+from geneig_adjoint.collective import freed_on_error
 from geneig_adjoint.completeness import Pool, completed, purified, window_end
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.definiteness import (
@@ -39,6 +40,7 @@ from geneig_adjoint.preconditioned_pairs import FOUND, lowest_pairs
 from geneig_adjoint.right_pairs import (
     RightPairs,
     convergence_problem,
+    lost_error,
     selected,
 )
 from geneig_adjoint.rows_beside import completed_beside_rows
@@ -158,8 +160,14 @@ def _solved_by(
     pencil: Pencil, wanted: Wanted, sigma: complex | None, *, gated: bool
 ) -> tuple[RightPairs, Wanted]:
     eps = SLEPc.EPS().create(pencil.comm)
-    transformation = None
-    try:
+    transformation: SpectralTransformation | None = None
+
+    def free() -> None:
+        if transformation is not None:
+            transformation.forget()
+        _petsc.destroy_quietly(eps)
+
+    with freed_on_error(pencil.comm, free):
         wanted, how = _run(eps, pencil, wanted, sigma)
         if wanted.interval is None:
             transformation = spectral_transformation(pencil, eps, owned=True)
@@ -182,11 +190,6 @@ def _solved_by(
         eps.setAttr(FOUND, None)
         notes = (*found.notes, *inner_notes(eps.getST().getKSP(), pencil), *how)
         found = replace(found, notes=notes)
-    except BaseException:
-        if transformation is not None:
-            transformation.forget()
-        _petsc.destroy_quietly(eps)
-        raise
     if transformation is None:
         _petsc.destroy(eps)
     return found, wanted
@@ -292,6 +295,8 @@ def _complete(
     errors = backward_errors(pencil, *pool)
     # Pairs nobody asked for have passed no gate yet.
     good = np.flatnonzero(errors <= residual_limit(found.tolerance))
+    if not good.size:
+        raise lost_error(errors, found)
     pool, errors = (pool[0][good], np.asfortranarray(pool[1][:, good])), errors[good]
     errors = errors * (pencil.norms[0] + np.abs(pool[0]) * pencil.norms[1])
     if found.distances is not None and found.sigma is not None:

@@ -11,12 +11,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import (
-    PATIENCE,
-    allreduce_same,
-    check_equal_input,
-    raise_together,
-)
+from geneig_adjoint.collective import allreduce_same, check_equal_input, raise_together, users_code
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import is_distributed
@@ -43,15 +38,12 @@ def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, Ei
     error: Exception | None = None
     value, cotangent = float("nan"), EigenCotangent()
     shown = pairs.pencil.view.pairs(pairs)
-    try:
+    with users_code(pairs.comm):
         wants_p = positional_count(objective) > 1
         result = objective(shown, given(p)) if wants_p else objective(shown)
         value, cotangent = _checked_result(objective, result, shown)
         explicit = flat_like(p, cotangent.parameters, "the explicit derivative")
         cotangent = replace(cotangent, parameters=explicit)
-    except Exception as caught:
-        error = caught
-    raise_together(pairs.comm, error, patience=PATIENCE)
     first = pairs.comm.bcast(value, root=0)
     if first != value and not abs(first - value) <= 1e-12 * abs(first):
         error = InputError(

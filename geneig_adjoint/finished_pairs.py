@@ -9,7 +9,7 @@ import numpy as np
 
 from geneig_adjoint._types import EPS, Block
 from geneig_adjoint.clusters import group_values
-from geneig_adjoint.collective import column_norms
+from geneig_adjoint.collective import column_norms, freed_on_error
 from geneig_adjoint.conditioning import (
     ILL_CONDITION,
     conditions_and_errors,
@@ -44,7 +44,7 @@ def finished(
     Collective. ``work`` is the pencil that was solved: pencil, or that with ``scaling``, in
     whose units errors and conditions are measured.
     """
-    try:
+    with freed_on_error(pencil.comm, found.forget):
         measures = _measures(work, found, None if left is None else left.vectors)
         found = in_units(pencil, found, scaling)
         normalization, phase, like = scale
@@ -61,10 +61,6 @@ def finished(
             left = replace(left, vectors=biorthonormal(pencil, found, vectors))
             measures = pencil.view.measures(found, left.vectors, measures)
         return _assembled(pencil, found, left, measures, (norm, rows))
-    except BaseException:
-        if found.transformation is not None:
-            found.transformation.close()
-        raise
 
 
 def in_units(pencil: Pencil, found: RightPairs, scaling: Equilibration | None) -> RightPairs:
@@ -90,15 +86,11 @@ def with_left_vectors(
 
     Only left vectors tell infinite eigenvalues, which rounding makes finite, for certain.
     """
-    try:
+    with freed_on_error(pencil.comm, found.forget):
         if not asked and not _maybe_infinite(pencil, found).any():
             return found, None
         found, left = _finite(pencil, found, wanted)
         return found, left if asked else None
-    except BaseException:
-        if found.transformation is not None:
-            found.transformation.close()
-        raise
 
 
 def _finite(pencil: Pencil, found: RightPairs, wanted: Wanted) -> tuple[RightPairs, LeftVectors]:

@@ -12,7 +12,7 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint.adjoint import Contraction, adjoint_vectors
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.cluster_safety import check_cluster_safety
-from geneig_adjoint.collective import check_equal_input, raise_together
+from geneig_adjoint.collective import check_equal_input, raise_together, users_code
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError, StaleError
 from geneig_adjoint.evaluation import Objective, evaluate, nonzero_pairs
@@ -95,7 +95,8 @@ def contracted(
 ) -> EstimatedGradient:
     """Return the gradient that adjoint vectors stand for.  (Collective.)"""
     contraction = adjoint.contraction
-    total = model.contract(p, *contraction.blocks(pairs.pencil.n_local))
+    with users_code(pairs.comm):
+        total = model.contract(p, *contraction.blocks(pairs.pencil.n_local))
     raise_together(pairs.comm, params.structure_error("contract", p, total))
     total = EstimatedGradient((name, total[name]) for name in p)
     total.relative_error = contraction.relative_error

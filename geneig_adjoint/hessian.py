@@ -26,7 +26,7 @@ from geneig_adjoint.adjoint import (
     in_real_where_real,
 )
 from geneig_adjoint.adjoint_settings import AdjointSettings
-from geneig_adjoint.collective import column_norms, raise_together
+from geneig_adjoint.collective import column_norms, raise_together, users_code
 from geneig_adjoint.cotangent_tangents import (
     Direction,
     cotangent_tangent,
@@ -308,10 +308,12 @@ def _add_matrices(job: _Job, cotangent: EigenCotangent, second: EigenCotangent) 
 def _contracted(job: _Job) -> Gradient:
     """Return contract(second) + contract_tangent(first).  (Collective.)"""
     comm, n_local = job.pairs.comm, job.pairs.pencil.n_local
-    total = job.model.contract(job.p, *job.second.blocks(n_local))
+    with users_code(comm):
+        total = job.model.contract(job.p, *job.second.blocks(n_local))
     raise_together(comm, params.structure_error("contract", job.p, total))
     total = {name: total[name] for name in job.p}
-    curved = job.model.contract_tangent(job.p, job.p_dot, *job.first.blocks(n_local))
+    with users_code(comm):
+        curved = job.model.contract_tangent(job.p, job.p_dot, *job.first.blocks(n_local))
     raise_together(comm, params.structure_error("contract_tangent", job.p, curved))
     params.add_scaled(total, 1.0, curved)
     params.release(curved)

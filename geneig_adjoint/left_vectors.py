@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy.optimize
@@ -14,7 +15,7 @@ from slepc4py import SLEPc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.bordered import BorderedSystem
-from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.collective import column_norms, freed_at_end, inner
 from geneig_adjoint.conditioning import (
     backward_errors,
     explained_as_defective,
@@ -157,7 +158,7 @@ def _transposed_vectors(
     shell.setUp()
     eps = SLEPc.EPS().create(pencil.comm)
     start = _petsc.vec_from(pencil.A, _petsc.deterministic_block(pencil.rows, 1, seed=6)[:, 0])
-    try:
+    with freed_at_end(pencil.comm, partial(_petsc.destroy_quietly, start, eps, shell)):
         eps.setOperators(shell)
         eps.setProblemType(SLEPc.EPS.ProblemType.NHEP)
         eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
@@ -175,14 +176,14 @@ def _transposed_vectors(
         }
         with _petsc.inserted_options(prefix, left_options):
             eps.setFromOptions()
-        eps.solve()
+        try:
+            with _petsc.plain_errors():
+                eps.solve()
+        except PETSc.Error:  # of products that are not finite; the bordered systems are left
+            operator.raise_deferred()
+            return np.zeros(0, dtype=complex), np.zeros((pencil.n_local, 0), dtype=complex)
         operator.raise_deferred()
-        candidates = _extracted(eps, pencil, transformation)
-    except BaseException:
-        _petsc.destroy_quietly(start, eps, shell)
-        raise
-    _petsc.destroy(start, eps, shell)
-    return candidates
+        return _extracted(eps, pencil, transformation)
 
 
 def _transposed_which(transformation: SpectralTransformation, wanted: Wanted) -> int:
@@ -202,7 +203,7 @@ def _extracted(
     eps: SLEPc.EPS, pencil: Pencil, transformation: SpectralTransformation
 ) -> tuple[Block, Block]:
     theta, vectors = _petsc.converged_pairs(eps, pencil.A, dtype=np.dtype(complex))
-    usable = theta != 0
+    usable = (theta != 0) & np.isfinite(theta + column_norms(pencil.comm, vectors))
     theta, vectors = theta[usable], vectors[:, usable]
     if transformation.sigma is not None and len(theta):
         # One more application removes what rounding left in the null space of B^H.

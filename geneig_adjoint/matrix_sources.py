@@ -12,7 +12,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import equal_layout, matrix_of_entries
-from geneig_adjoint.collective import PATIENCE, raise_together
+from geneig_adjoint.collective import users_code
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import Gradient, IdAccess, Parameters, finish, zeros_like
 
@@ -148,31 +148,27 @@ class _Produced:
         self, generate: Callable[[str, Numbers], Iterator[DerivativePair]], numbers: Numbers
     ) -> None:
         """Ask the user for the iterator.  (Collective.)"""
-        error: Exception | None = None
-        try:
-            self._iterator = iter(generate(self.name, numbers))
-        except TypeError as caught:
-            error = caught
-            error.add_note("derivatives(...) must return an iterator: write it with yield")
-        except Exception as caught:
-            error = caught
-        raise_together(self.comm, error, patience=PATIENCE)
+        with users_code(self.comm):
+            try:
+                self._iterator = iter(generate(self.name, numbers))
+            except TypeError as error:
+                error.add_note("derivatives(...) must return an iterator: write it with yield")
+                raise
 
     def pair(self, number: int, layout: Layout, with_b: bool) -> DerivativePair:
         """Return the next pair, valid on all ranks.  (Collective.)"""
-        item: Any = None
-        error: Exception | None = None
-        try:
-            item = next(self._iterator)
+        nothing = object()
+        with users_code(self.comm):
+            item: Any = next(self._iterator, nothing)
+            if item is nothing:
+                raise InputError(
+                    f"derivatives of {self.name!r} must yield {self.count} pairs (dA_i, dB_i), it "
+                    f"ended before entry {number}; yield (None, None) where nothing depends on an "
+                    "entry"
+                )
             error = pair_error((self.name, number), item, layout, with_b=with_b)
-        except StopIteration:
-            error = InputError(
-                f"derivatives of {self.name!r} must yield {self.count} pairs (dA_i, dB_i), it "
-                f"ended before entry {number}; yield (None, None) where nothing depends on an entry"
-            )
-        except Exception as caught:
-            error = caught
-        raise_together(self.comm, error, patience=PATIENCE)
+            if error is not None:
+                raise error
         given = [mat is not None for mat in item]
         everywhere = self.comm.allgather(given)
         if any(other != everywhere[0] for other in everywhere):
@@ -185,17 +181,13 @@ class _Produced:
 
     def check_end(self) -> None:
         """Let the iterator finish, and raise when it has more to give.  (Collective.)"""
-        error: Exception | None = None
         nothing = object()
-        try:
+        with users_code(self.comm):
             if next(self._iterator, nothing) is not nothing:
-                error = InputError(
+                raise InputError(
                     f"derivatives of {self.name!r} must yield {self.count} pairs (dA_i, dB_i), "
                     "got more; yield one per number asked for"
                 )
-        except Exception as caught:
-            error = caught
-        raise_together(self.comm, error, patience=PATIENCE)
 
     def close(self) -> None:
         """Let a generator run its own clean-up.  (Collective if that is.)"""

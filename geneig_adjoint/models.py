@@ -11,7 +11,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import CollectiveContext, raise_together
+from geneig_adjoint.collective import CollectiveContext, raise_together, users_code
 from geneig_adjoint.entrance import takes_structures
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.matrix_sources import (
@@ -107,7 +107,8 @@ def checked_tangent(
 
     """
     keywords = {"hermitian": True} if hermitian else {}
-    result = model.tangent(*point, block, **keywords)
+    with users_code(comm):
+        result = model.tangent(*point, block, **keywords)
     several = isinstance(result, tuple | list)
     got = [np.shape(part) for part in result] if several else type(result).__name__
     error = None

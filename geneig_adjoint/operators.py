@@ -11,12 +11,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import equal_layout, matrix_of_columns
-from geneig_adjoint.collective import (
-    PATIENCE,
-    CollectiveContext,
-    check_equal_input,
-    raise_together,
-)
+from geneig_adjoint.collective import CollectiveContext, check_equal_input, users_code
 from geneig_adjoint.entrance import called, takes_structures
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.models import checked_tangent
@@ -180,15 +175,11 @@ class OperatorModel(CollectiveContext):
         function: Callable[..., Mapping[str, Any]],
         arguments: tuple[Any, ...],
     ) -> Gradient:
-        result: dict[str, Any] = {}
-        error: Exception | None = None
-        with _petsc.log_stage("contract"):
-            try:
-                result = dict(called(function, *arguments, what=name))
-                error = structure_error(name, p, result)
-            except Exception as caught:
-                error = caught
-            raise_together(self.comm, error, patience=PATIENCE)
+        with _petsc.log_stage("contract"), users_code(self.comm):
+            result: dict[str, Any] = dict(called(function, *arguments, what=name))
+            error = structure_error(name, p, result)
+            if error is not None:
+                raise error
         # The user's own reduction may differ in the last bits between ranks.
         return {
             name: result[name]
@@ -216,14 +207,9 @@ class OperatorModel(CollectiveContext):
                 f"tangents need the derivative of the products, got an OperatorModel without "
                 f"{name}; pass {name}=function(p, p_dot, right) -> (dA @ right, dB @ right)"
             )
-        error: Exception | None = None
-        products: Any = None
         (block,) = _real_columns(right)
-        try:
-            products = called(function, p, p_dot, block)
-        except Exception as caught:
-            error = caught
-        raise_together(self.comm, error, patience=PATIENCE)
+        with users_code(self.comm):
+            products: Any = called(function, p, p_dot, block)
         if block is right or not isinstance(products, tuple | list):
             return products  # its shape is checked by whoever asked
         k = right.shape[1]
@@ -332,14 +318,11 @@ class _Product(_petsc.Callback):
         self.run(action, source, target)
 
     def _checked(self, function: ApplyFunction, vector: Block) -> Block:
-        error: Exception | None = None
-        result = vector[:, None]
-        try:
+        with users_code(self.comm):
             result = np.asarray(called(function, self.p, vector[:, None]))
             error = self._result_error(result, vector[:, None])
-        except Exception as caught:
-            error = caught
-        raise_together(self.comm, error, patience=PATIENCE)
+            if error is not None:
+                raise error
         return result[:, 0]
 
     def _result_error(self, result: Block, block: Block) -> InputError | None:

@@ -21,6 +21,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint_settings import AdjointSettings, remedy_of
 from geneig_adjoint.block_krylov import BlockKrylov, System
 from geneig_adjoint.bordered import BorderedSystem
+from geneig_adjoint.collective import freed_at_end, freed_on_error
 from geneig_adjoint.deflated_cg import DeflatedCG
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.errors import ConvergenceError, InputError
@@ -160,7 +161,12 @@ def _run_together(
 ) -> None:
     solvers: dict[bool, BlockKrylov | DeflatedCG] = {}
     questions = {task: _next(task, None) for task in tasks}
-    try:
+
+    def release() -> None:
+        for solver in solvers.values():
+            solver.release()
+
+    with freed_at_end(pairs.comm, release):
         while waiting := {task: item for task, item in questions.items() if item is not None}:
             answers: dict[Task, Answer | ConvergenceError] = {
                 **_near_answers(pairs, waiting, settings)
@@ -175,9 +181,6 @@ def _run_together(
                         )
                     answers |= _solved(pairs, asked, solvers[hermitian], settings)
             questions = {task: _next(task, answers[task]) for task in waiting}
-    finally:
-        for solver in solvers.values():
-            solver.release()
 
 
 def _near_answers(
@@ -209,12 +212,9 @@ def _near_answers(
 
 def _keep_new(pairs: Eigenpairs, task: Task, settings: AdjointSettings) -> None:
     system = bordered_system(pairs, task, replace(settings, strategy="direct"))
-    try:
+    with freed_on_error(pairs.comm, system.close):
         system.factor()
         keep(pairs.factor, complex(pairs.values[task.pair]), system)
-    except BaseException:
-        system.close()
-        raise
 
 
 def _kept(pairs: Eigenpairs, task: Task, settings: AdjointSettings) -> NearSystem | None:

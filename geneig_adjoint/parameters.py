@@ -226,7 +226,10 @@ class IdAccess:
 
 
 def structure_error(what: str, p: Parameters, result: Mapping[str, Any]) -> InputError | None:
-    """Return an error unless a user's result has the names and lengths of p.  (Not collective.)"""
+    """Return an error unless a user's result has the names and lengths of p and is finite.
+
+    Not collective.
+    """
     expected = {name: length(value) for name, value in p.items()}
     if not isinstance(result, Mapping):
         return InputError(
@@ -238,11 +241,28 @@ def structure_error(what: str, p: Parameters, result: Mapping[str, Any]) -> Inpu
         for name, value in result.items()
     }
     if got == expected:
-        return None
+        return _result_error(what, result)
     return InputError(
         f"{what} must return the structure of p, {expected} (name: length), got {got}; "
         "return one entry per parameter, zeros where there is no effect"
     )
+
+
+def _result_error(what: str, result: Mapping[str, Any]) -> InputError | None:
+    """Return an error that names the first entry of a result that is not finite."""
+    for name, value in result.items():
+        entries = value.array_r if is_distributed(value) else np.asarray(value)
+        if entries.dtype.kind not in "fc":
+            continue
+        bad = np.flatnonzero(~np.isfinite(entries))
+        if bad.size:
+            first = int(bad[0]) + (value.getOwnershipRange()[0] if is_distributed(value) else 0)
+            return InputError(
+                f"{what} must return finite numbers, got {entries[bad[0]]} at entry {first} of "
+                f"{name!r} and {len(bad) - 1} more NaN or Inf; check the derivatives of its "
+                "elements, laws and maps there"
+            )
+    return None
 
 
 def zeros_like(p: Parameters) -> Gradient:

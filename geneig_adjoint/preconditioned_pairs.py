@@ -14,13 +14,14 @@ whatever the units of A, B and M are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import inner
+from geneig_adjoint.collective import from_first_rank, inner
 from geneig_adjoint.inner_solver import account_of
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.observers import report
@@ -201,8 +202,7 @@ class _Davidson:
         product = self._pencil.multiply_a(scaled) - self._sigma * self._pencil.multiply_b(scaled)
         weighed = rest[:, part] / np.sqrt(squares[part])
         H, G = np.hsplit(inner(self._comm, scaled, np.hstack([product, weighed])), 2)
-        found = _extremes(H, G) if self._comm.rank == 0 else None
-        least, most = self._comm.bcast(found, root=0)
+        least, most = from_first_rank(self._comm, lambda: _extremes(H, G))
         self._reach = min(least, self._reach[0]), max(most, self._reach[1])
         return np.asarray(squares / self._reach[0]) if self._reach[0] > 0 else None
 
@@ -222,10 +222,7 @@ class _Davidson:
     def _ritz(self) -> tuple[Block, Block]:
         """Return the lowest Ritz values and the coordinates of their vectors.  (Collective.)"""
         H = inner(self._comm, self._V, self._AV)
-        found = None
-        if self._comm.rank == 0:
-            found = np.linalg.eigh((H + H.conj().T) / 2)
-        values, vectors = self._comm.bcast(found, root=0)
+        values, vectors = from_first_rank(self._comm, lambda: np.linalg.eigh((H + H.conj().T) / 2))
         return values[: self._width], vectors[:, : self._width]
 
     def _restart(self, turn: Block) -> None:
@@ -253,12 +250,8 @@ class _Davidson:
         for _ in range(3):
             block = block - self._V @ inner(comm, self._BV, block)
             weighed = pencil.multiply_b(block)
-            found = None
             gram = inner(comm, block, weighed)
-            if comm.rank == 0:
-                scale = 1.0 / np.sqrt(np.maximum(np.diag(gram).real, TINY))
-                found = np.linalg.eigh(scale[:, None] * (gram + gram.conj().T) / 2 * scale), scale
-            (values, turn), scale = comm.bcast(found, root=0)
+            values, turn, scale = from_first_rank(comm, partial(_scaled_eigh, gram))
             keep = values > DEPENDENT * max(values.max(initial=0.0), TINY)
             block = block @ (scale[:, None] * turn[:, keep] / np.sqrt(values[keep]))
         self._V = np.hstack([self._V, block])
@@ -300,3 +293,10 @@ def _extremes(H: Block, G: Block) -> tuple[float, float]:
     turn = turn[:, values > SEPARATE] / np.sqrt(values[values > SEPARATE])
     found = np.linalg.eigvalsh(turn.conj().T @ (H + H.conj().T) / 2 @ turn)
     return float(found[0]), float(found[-1])
+
+
+def _scaled_eigh(gram: Block) -> tuple[Block, Block, Block]:
+    """Return eigenvalues and vectors of a Gram matrix scaled to ones, and the scale."""
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(gram).real, TINY))
+    values, turn = np.linalg.eigh(scale[:, None] * (gram + gram.conj().T) / 2 * scale)
+    return values, turn, scale

@@ -10,7 +10,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint.collective import PATIENCE, raise_together
+from geneig_adjoint.collective import raise_together, users_code
 from geneig_adjoint.errors import InputError
 
 PreconditionerSource: TypeAlias = PETSc.Mat | Callable[..., PETSc.Mat] | None
@@ -72,13 +72,8 @@ def made(
         _check(A, source, name)  # it may have been changed
         return source, False
     assert source is not None
-    error: Exception | None = None
-    mat: Any = None
-    try:
-        mat = source(*arguments)
-    except Exception as caught:
-        error = caught
-    raise_together(A.comm.tompi4py(), error, patience=PATIENCE)
+    with users_code(A.comm.tompi4py()):
+        mat: Any = source(*arguments)
     try:
         _check(A, mat, name)
     except InputError:

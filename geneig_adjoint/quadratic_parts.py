@@ -10,7 +10,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import PATIENCE, raise_together
+from geneig_adjoint.collective import raise_together, users_code
 from geneig_adjoint.entrance import called
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import Gradient, Parameters
@@ -100,15 +100,10 @@ class NamedPart:
 
     def _asked(self, method: str, *arguments: Any) -> Any:
         """Call the object; what it raises on one rank is raised on all.  (Collective.)"""
-        found, error = None, None
-        try:
+        with users_code(self.problem.comm):
             function = partial(getattr(self.problem, method), self.name)
             what = method if method.startswith("contract") else ""
-            found = called(function, *arguments, what=what)
-        except Exception as caught:
-            error = caught
-        raise_together(self.problem.comm, error, patience=PATIENCE)
-        return found
+            return called(function, *arguments, what=what)
 
 
 def parameters_of(part: Any, p: Parameters) -> Parameters:

@@ -27,8 +27,10 @@ from geneig_adjoint.clusters import check_differentiable, check_not_constrained,
 from geneig_adjoint.collective import (
     check_equal_input,
     column_norms,
+    from_first_rank,
     inner,
     raise_together,
+    users_code,
 )
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.entrance import entered
@@ -131,7 +133,8 @@ def _contracted(
     """
     k, j, part = place
     left = part * cluster.left[:, [k]]
-    total = model.contract(p, left, -np.conj(cluster.value) * left, cluster.right[:, [j]])
+    with users_code(pairs.comm):
+        total = model.contract(p, left, -np.conj(cluster.value) * left, cluster.right[:, [j]])
     raise_together(pairs.comm, params.structure_error("contract", p, total))
     entries = {name: np.array(params.local_values(total[name]), dtype=float) for name in p}
     params.release(total)
@@ -176,13 +179,13 @@ def directional_derivatives(
     cluster = _cluster(model, p, pairs, pair)
     dA_x, dB_x = checked_tangent(pairs.comm, model, (p, p_dot), cluster.right)
     small = inner(pairs.comm, cluster.left, dA_x - cluster.value * dB_x)
-    mu: Block | None = None
-    if pairs.comm.rank == 0:
+
+    def slopes() -> Block:
         if cluster.hermitian:
-            mu = np.linalg.eigvalsh((small + small.conj().T) / 2)
-        else:
-            mu = _in_order(np.linalg.eigvals(small))
-    return np.asarray(pairs.comm.bcast(mu, root=0))
+            return np.asarray(np.linalg.eigvalsh((small + small.conj().T) / 2))
+        return _in_order(np.linalg.eigvals(small))
+
+    return from_first_rank(pairs.comm, slopes)
 
 
 def _in_order(mu: Block) -> Block:

@@ -70,6 +70,11 @@ class RightPairs:
     completeness: Completeness = field(default_factory=lambda: Completeness("off"))
     constrained: tuple[int, ...] = ()
 
+    def forget(self) -> None:
+        """Free the factor.  (Collective.)"""
+        if self.transformation is not None:
+            self.transformation.close()
+
     def taken(self, chosen: Block) -> RightPairs:
         """Return some of the pairs."""
         return replace(
@@ -175,6 +180,18 @@ def convergence_problem(found: RightPairs, wanted: Wanted) -> ConvergenceError |
             **account,
         )
     return None
+
+
+def lost_error(errors: Block, found: RightPairs) -> ConvergenceError:
+    """Return the error for pairs whose second residuals are not good.  (Not collective.)"""
+    limit, best = residual_limit(found.tolerance), float(errors.min(initial=np.inf))
+    return ConvergenceError(
+        f"converged pairs must have residuals below {limit:.1e}, got {best:.1e} at best; look for "
+        "entries that overflow",
+        reason="RESIDUAL",
+        iterations=found.iterations,
+        residual_norm=best,
+    )
 
 
 def _advice(wanted: Wanted) -> str:

@@ -12,7 +12,7 @@ from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint_settings import AdjointSettings, Strategy
-from geneig_adjoint.collective import check_equal_input, raise_together
+from geneig_adjoint.collective import check_equal_input, raise_together, users_code
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, linear_pairs
 from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import InputError
@@ -310,5 +310,6 @@ def derivative_products(
         if model.comm.allreduce(int(np.any(block.imag))):
             raise _petsc.real_scalar_error("x")
         block = block.real
-    dA_x, dB_x = model.derivative_products(p, block, name, indices)
+    with users_code(model.comm):
+        dA_x, dB_x = model.derivative_products(p, block, name, indices)
     return dA_x, dB_x

@@ -9,7 +9,7 @@ from typing import Any
 
 from slepc4py import SLEPc
 
-from geneig_adjoint.collective import check_equal_input, raise_together
+from geneig_adjoint.collective import check_equal_input, freed_at_end, raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.eigensolver import extracted, solve_right, spectral_transformation
 from geneig_adjoint.equilibration import Equilibration, equilibration
@@ -135,16 +135,14 @@ def _solved(
     """Solve the pencil, or the one with comparable rows and columns.  (Collective.)"""
     scaling = equilibration(pencil)
     work = pencil if scaling is None else scaling.applied(pencil)
-    try:
+    rest = [work.close] * (work is not pencil)
+    with freed_at_end(pencil.comm, *rest):
         if scaling is not None and wanted.start is not None:
             wanted = replace(wanted, start=wanted.start / scaling.columns[:, None])
         with _partial_results(pencil, scale[1], scaling):
             found, wanted = solve_right(work, wanted)
             found, vectors = with_left_vectors(work, found, wanted, asked=left)
         return finished(pencil, work, found, vectors, scale=scale, scaling=scaling)
-    finally:
-        if work is not pencil:
-            work.close()
 
 
 @contextmanager

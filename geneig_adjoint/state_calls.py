@@ -8,6 +8,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.collective import users_code
 from geneig_adjoint.differentiation import EIGHTH, STEP, scale
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import (
@@ -20,7 +21,7 @@ from geneig_adjoint.parameters import (
     structure_error,
     zeros_like,
 )
-from geneig_adjoint.state_solver import asked, local_rows, rows_norm, vector_error
+from geneig_adjoint.state_solver import local_rows, rows_norm, vector_error
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -58,7 +59,7 @@ class Calls:
 
     def jacobian(self, u: PETSc.Vec, p: Parameters) -> PETSc.Mat:
         """Return dr/du, which stays the problem's."""
-        with asked(self.comm):
+        with users_code(self.comm):
             mat = self.problem.jacobian(u, p)
             expected = (self.n_local, self.n)
             sizes = mat.getSizes() if isinstance(mat, PETSc.Mat) else type(mat).__name__
@@ -71,7 +72,7 @@ class Calls:
 
     def residual_vjp(self, u: PETSc.Vec, p: Parameters, w: PETSc.Vec) -> Gradient:
         """Return (dr/dp)^T w; vectors belong to the caller."""
-        with asked(self.comm):
+        with users_code(self.comm):
             found = self.problem.residual_vjp(u, p, w)
             error = structure_error("residual_vjp", p, found)
             if error is not None:
@@ -85,7 +86,7 @@ class Calls:
         if not hasattr(self.problem, "residual_second"):
             return self.differenced_second(u, at, u_dot, w)
         p, p_dot = at
-        with asked(self.comm):
+        with users_code(self.comm):
             turned, found = self.problem.residual_second(u, p, u_dot, p_dot, w)
             error = vector_error("residual_second", turned, self.n_local)
             error = error or structure_error("residual_second", p, found)
@@ -126,7 +127,7 @@ class Calls:
 
     def _rows(self, method: str, *arguments: Any, finite: bool = True) -> Block:
         """Return this rank's rows of what a method of the problem returns."""
-        with asked(self.comm):
+        with users_code(self.comm):
             result = getattr(self.problem, method)(*arguments)
             error = vector_error(method, result, self.n_local, finite=finite)
             if error is not None:

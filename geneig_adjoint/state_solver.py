@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import solve_block
-from geneig_adjoint.collective import PATIENCE, CollectiveContext, column_norms, raise_together
+from geneig_adjoint.collective import CollectiveContext, column_norms, freed_on_error
 from geneig_adjoint.errors import ConvergenceError, InputError
 
 if TYPE_CHECKING:
@@ -73,11 +73,9 @@ class JacobianSolver(CollectiveContext):
             self._mat.assemble()
         self._prefix = f"{prefix}ga_state_"
         self._ksp = PETSc.KSP().create(mat.comm)
-        try:
+        owned = (self._ksp, *[self._mat] * self._copied)
+        with freed_on_error(self.comm, partial(_petsc.destroy_quietly, *owned)):
             self._configure()
-        except BaseException:
-            _petsc.destroy_quietly(self._ksp, *[self._mat] * self._copied)
-            raise
 
     def refill(self, mat: PETSc.Mat) -> bool:
         """Factor another Jacobian of the same pattern in place of this one, if it has it.
@@ -215,12 +213,9 @@ class KeptJacobian:
 
         Collective. Raises what `JacobianSolver` does.
         """
-        try:
+        with freed_on_error(mat.comm.tompi4py(), self.close):
             if self._solver is not None and self._solver.refill(mat):
                 return self._solver
-        except BaseException:
-            self.close()
-            raise
         self.close()
         self._solver = JacobianSolver(mat, self._prefix)
         return self._solver
@@ -368,17 +363,6 @@ def new_vec(comm: MPI.Comm, rows: tuple[int, int], n: int, values: Any = 0.0) ->
     vec = PETSc.Vec().createMPI((rows[1] - rows[0], n), comm=comm)
     vec.array[:] = values
     return vec
-
-
-@contextmanager
-def asked(comm: MPI.Comm) -> Iterator[None]:
-    """Run a user's code, which may communicate; leave it on all ranks or on none."""
-    error: Exception | None = None
-    try:
-        yield
-    except Exception as caught:
-        error = caught
-    raise_together(comm, error, patience=PATIENCE)
 
 
 def vector_error(what: str, result: Any, n_local: int, *, finite: bool = True) -> InputError | None:

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from geneig_adjoint.collective import crowding
+from geneig_adjoint.endings import crowding
 
 JOIN_SECONDS = 5.0  # how long a failed rank waits for the others
 COLLECT_SECONDS = 60.0

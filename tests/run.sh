@@ -11,6 +11,7 @@ usage: bash tests/run.sh [options] [-- pytest arguments]
   --petsc VERSION        PETSc built by docker/build-petsc.sh in place of Debian's
   --ranks "1 2 3"        rank counts of the parallel tests; "" for none
   --no-serial            only the parallel tests
+  --soak                 only the long campaigns of tests/soak, with their numbers
   -x, --fail-fast        stop at the first stage that fails
   -h, --help             this text
 
@@ -23,14 +24,15 @@ builds=(real complex)
 ranks="1 2 3"
 petsc=
 serial=yes
+soak=no
 fail_fast=no
 pytest_arguments=()
 selection=()
 # Serial tests on several cores; a process takes 1.3 GB, so that more than four may not fit.
 cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # which would count those of OpenMP
 workers=$((cores < 4 ? cores : 4))
-# Only for what no timeout of a single test catches.
-stage_seconds=${STAGE_SECONDS:-1200}
+# Only for what no timeout of a single test catches; campaigns have more time.
+stage_seconds=${STAGE_SECONDS:-}
 
 usage_error() {
     echo "tests/run.sh: $*" >&2
@@ -58,6 +60,7 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --no-serial) serial=no ;;
+        --soak) soak=yes ;;
         -x | --fail-fast) fail_fast=yes ;;
         -h | --help)
             usage
@@ -72,6 +75,9 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+
+[ "$soak" = no ] || ranks=
+stage_seconds=${stage_seconds:-$([ "$soak" = yes ] && echo 21600 || echo 1200)}
 
 if [ -z "$petsc" ]; then
     bash "$root/docker/setup-debian.sh" --for-tests || exit 1
@@ -142,7 +148,9 @@ stage() {
 run_stages() {
     local build count
     for build in "${builds[@]}"; do
-        if [ "$serial" = yes ]; then
+        if [ "$soak" = yes ]; then
+            stage "$build, soak" "$build" tests/soak || [ "$fail_fast" = no ] || return
+        elif [ "$serial" = yes ]; then
             stage "$build, serial" "$build" tests || [ "$fail_fast" = no ] || return
         fi
         for count in $ranks; do

@@ -6,7 +6,7 @@ import time
 import pytest
 
 import geneig_adjoint as ga
-from geneig_adjoint import collective
+from geneig_adjoint import endings
 
 SCRIPT = """
 import sys
@@ -28,6 +28,7 @@ ACTIONS = {
 SECONDS = 20  # to start Python on every rank of a busy machine; a hang has no end
 
 
+@pytest.mark.failure("exception on one rank")
 @pytest.mark.parametrize("runner", [(), ("-m", "mpi4py")], ids=["python", "mpi4py"])
 @pytest.mark.parametrize("case", ACTIONS)
 def test_failure_on_one_rank_ends_the_job(mpirun, tmp_path, case, runner):
@@ -81,4 +82,4 @@ def test_one_rank_lets_the_exception_pass(comm, error):
     ids=repr,
 )
 def test_exit_codes(error, code):
-    assert collective.exit_code(error) == code
+    assert endings.exit_code(error) == code

@@ -236,6 +236,7 @@ def test_complex_target(comm, scalar_build):
 # -- what does not converge --
 
 
+@pytest.mark.failure("too few pairs")
 @pytest.mark.parametrize(
     ("request_", "converged"),
     [({"count": 10, "which": "largest_real"}, 0), ({"count": 20, "target": 1.0}, 3)],
@@ -293,6 +294,7 @@ def test_a_loose_tolerance_is_not_accepted_silently(comm):
 # -- a shift that hits an eigenvalue --
 
 
+@pytest.mark.failure("shift on an eigenvalue")
 @pytest.mark.parametrize(
     ("A", "B", "target", "expected"),
     [

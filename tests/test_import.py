@@ -62,6 +62,7 @@ def test_works_without_the_stack(action):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.failure("missing package")
 @pytest.mark.parametrize("name", ["solve_eigenproblem", "gradient", "Pencil"])
 def test_public_name_says_which_package_is_missing_and_the_remedy(name):
     result = python(

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from geneig_adjoint import collective
+from geneig_adjoint import endings
 
 
 class Clock:
@@ -31,8 +31,8 @@ def test_patience_grows_with_the_load_of_every_core(monkeypatch, load, patience)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     for happens, arrived in ((0.9 * patience, True), (1.1 * patience, False)):
         clock = Clock(happens)
-        monkeypatch.setattr(collective, "time", clock)
-        assert collective._arrived(clock, 2.0) is arrived
+        monkeypatch.setattr(endings, "time", clock)
+        assert endings.arrived(clock, 2.0) is arrived
 
 
 def test_machine_that_does_not_know_its_load(monkeypatch):
@@ -40,4 +40,4 @@ def test_machine_that_does_not_know_its_load(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(os, "getloadavg", unknown)
-    assert collective.crowding() == 1.0
+    assert endings.crowding() == 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from geneig_adjoint.commands._studies import add_study_arguments, chosen_study
+from geneig_adjoint.commands._studies import add_study_arguments, shared_study
 from geneig_adjoint.exit_codes import OK, VERIFICATION
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def execute(chosen: Any, comm: MPI.Comm) -> int:
     """Check a study and return the exit code.  (Collective.)"""
     from geneig_adjoint.study.check import check_inputs, check_study
 
-    study = chosen_study(chosen)
+    study = shared_study(chosen, comm)
     if chosen.dry_run:
         check_inputs(study, comm)
         return OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from geneig_adjoint.commands._studies import add_study_arguments, chosen_study
+from geneig_adjoint.commands._studies import add_study_arguments, shared_study
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -26,5 +26,5 @@ def execute(chosen: Any, comm: MPI.Comm) -> int:
     """Run the search and return the exit code.  (Collective.)"""
     from geneig_adjoint.study.optimize import optimize_study
 
-    study = chosen_study(chosen, ["output.overwrite=true"] if chosen.overwrite else [])
+    study = shared_study(chosen, comm, ["output.overwrite=true"] if chosen.overwrite else [])
     return optimize_study(study, comm, resume=chosen.resume)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from geneig_adjoint.commands._studies import add_study_arguments, chosen_study
+from geneig_adjoint.commands._studies import add_study_arguments, shared_study
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.exit_codes import OK
 
@@ -33,7 +33,7 @@ def execute(chosen: Any, comm: MPI.Comm) -> int:
     """Run a sweep and return the exit code.  (Collective.)"""
     from geneig_adjoint.study.sweep import Wishes, listing, run_sweep
 
-    study = chosen_study(chosen)
+    study = shared_study(chosen, comm)
     if chosen.list:
         text = listing(study)
         if comm.rank == 0:

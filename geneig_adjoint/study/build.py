@@ -15,7 +15,7 @@ import numpy as np
 from geneig_adjoint import objectives as ready
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import CollectiveContext, raise_together
+from geneig_adjoint.collective import CollectiveContext, close_after, users_code
 from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.evaluation import Objective
@@ -54,10 +54,8 @@ class Problem(CollectiveContext):
 
     def close(self) -> None:
         """Free model and matrices.  (Collective.)"""
-        if hasattr(self.model, "close"):
-            self.model.close()
-        for mat in self.matrices:
-            mat.destroy()
+        model = [self.model.close] if hasattr(self.model, "close") else []
+        close_after(None, *model, *(mat.destroy for mat in self.matrices))
 
 
 def build_problem(study: Study, comm: MPI.Comm) -> Problem:
@@ -98,7 +96,8 @@ def _from_table(study: Study, comm: MPI.Comm) -> Problem:
 
 def _from_python(study: Study, comm: MPI.Comm) -> Problem:
     function = load_function(study, study.model["python"], comm)
-    result = function(comm, dict(study.model.get("options", {})))
+    with users_code(comm):
+        result = function(comm, dict(study.model.get("options", {})))
     if not isinstance(result, tuple) or len(result) not in {2, 3}:
         raise StudyError(
             f"{study.model['python']} must return (model, p) or (model, p, mesh), got "
@@ -139,13 +138,8 @@ def load_function(study: Study, reference: str, comm: MPI.Comm) -> Callable[...,
         A reference of another form, or a file or function that does not exist.
 
     """
-    error: Exception | None = None
-    function: Any = None
-    try:
-        function = _loaded(study.folder, reference)
-    except StudyError as caught:
-        error = caught
-    raise_together(comm, error)
+    with users_code(comm):  # the file may communicate while it is loaded
+        function: Callable[..., Any] = _loaded(study.folder, reference)
     return function
 
 
@@ -229,7 +223,9 @@ def _python_objective(
             f"objective {table['name']!r}: {table['python']} is called as function(model, "
             f"**options), got {error}; correct [objective.options]"
         ) from error
-    return factory(problem.model, **options)
+    with users_code(comm):
+        objective: Objective = factory(problem.model, **options)
+    return objective
 
 
 def _ready_objective(

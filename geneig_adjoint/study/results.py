@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint._version import __version__
-from geneig_adjoint.collective import raise_together
+from geneig_adjoint.collective import guard, raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.io import (
@@ -107,10 +107,11 @@ def write_results(
     """
     comm, notes = pairs.comm, pairs.info.notes
     wanted, writing = None, None
-    if comm.rank == 0:
-        content = _json_content(pairs, outcome, timings, notes)
-        wanted = _wanted_columns(study, problem, pairs)
-        writing = _writing(study, problem, wanted, outcome=outcome, content=content)
+    with guard(comm):
+        if comm.rank == 0:
+            content = _json_content(pairs, outcome, timings, notes)
+            wanted = _wanted_columns(study, problem, pairs)
+            writing = _writing(study, problem, wanted, outcome=outcome, content=content)
     error = _next(writing, None)
     for place, j in comm.bcast(wanted, root=0):
         column = gathered(comm, _local(place, j, problem, pairs))

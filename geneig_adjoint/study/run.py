@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint import exit_codes
-from geneig_adjoint.collective import raise_together
+from geneig_adjoint.collective import from_first_rank, guard, raise_together, users_code
 from geneig_adjoint.conditioning import residual_limit
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.errors import ConvergenceError, InputError
@@ -66,9 +66,9 @@ def run_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> Outcome:
     """
     with about_the_study():
         settings = adjoint_settings(**study.adjoint_arguments())
-    digests = study_digests(study) if comm.rank == 0 else {}
+    digests = from_first_rank(comm, lambda: study_digests(study))
     found = found_checkpoint(study, comm, digests, resume=resume)
-    raise_together(comm, _directory_error(study, found) if comm.rank == 0 else None)
+    raise_together(comm, from_first_rank(comm, lambda: _directory_error(study, found)))
     with Steps(comm, study.directory) as steps, ExitStack() as opened:
         if found is not None:
             opened.callback(found.close)
@@ -112,7 +112,9 @@ class _Run:
             problem = self.opened.enter_context(build_problem(study, comm))
         self.stop_if_asked()
         with steps.step("assemble"):
-            pencil = self.opened.enter_context(problem.model.assemble(problem.p))
+            with users_code(comm):
+                pencil = problem.model.assemble(problem.p)
+            self.opened.enter_context(pencil)
         # Before the long part: a typing error should not cost a solve.
         rows = pencil.view.rows(pencil)
         objectives = build_objectives(study, problem, rows, comm)
@@ -228,5 +230,6 @@ def _write(run: _Run, problem: Problem, work: Work) -> None:
     with run.steps.step("write results"):
         timings = {**work.timings, **run.steps.progress.timings}
         notes = write_results(run.study, problem, work.pairs, outcome=work.outcome, timings=timings)
-    if run.comm.rank == 0:
-        print(summary(work.pairs, work.outcome, notes, directory=run.study.directory))
+    with guard(run.comm):
+        if run.comm.rank == 0:
+            print(summary(work.pairs, work.outcome, notes, directory=run.study.directory))

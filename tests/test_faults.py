@@ -1,0 +1,12 @@
+"""A function of some stages raises on one rank of three; tests/soak has all stages and ranks."""
+
+import pytest
+from broken_stages import broken_run
+
+
+@pytest.mark.failure("exception on one rank")
+@pytest.mark.parametrize(
+    ("stage", "rank"), [("eigenpairs", 1), ("left vectors", 2), ("gather", 2), ("write", 0)]
+)
+def test_fault_ends_the_job_with_one_message(mpirun, tmp_path, stage, rank):
+    broken_run(mpirun, tmp_path, stage, rank)
