@@ -25,6 +25,7 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import solve_block
 from geneig_adjoint.csr_matrices import matrix_of
+from geneig_adjoint.factoring import FAILED_LIBRARY, set_up_factor
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sparse_lu import (
     PACKAGE,
@@ -225,9 +226,9 @@ def _factored_by(package: str, mat: PETSc.Mat) -> PETSc.KSP:
         options = {"ksp_type": "preonly", **PACKAGES[package]}
         with _petsc.inserted_options(PREFIX, options), _petsc.plain_errors():
             ksp.setFromOptions()
-            status = _petsc.set_up_factor(ksp, PREFIX)
+            status = set_up_factor(ksp, PREFIX)
         if status < 0:
-            raise PETSc.Error(_petsc.FAILED_LIBRARY)
+            raise PETSc.Error(FAILED_LIBRARY)
     except BaseException:
         _petsc.destroy_quietly(ksp)
         raise

@@ -14,6 +14,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint_settings import AdjointSettings, OwnSolver
 from geneig_adjoint.collective import freed_on_error
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
+from geneig_adjoint.factoring import MUMPS_SINGULAR, mumps_trouble, set_up_factor
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -155,11 +156,9 @@ class LinearSolver:
             self._precondition(ksp.getPC())
         with _petsc.inserted_options(prefix, options), self._explained():
             ksp.setFromOptions()
-            status = _petsc.set_up_factor(ksp, prefix)
+            status = set_up_factor(ksp, prefix)
         if status < 0:
-            raise self._unsolvable(
-                _petsc.mumps_trouble(status), singular=status in _petsc.MUMPS_SINGULAR
-            )
+            raise self._unsolvable(mumps_trouble(status), singular=status in MUMPS_SINGULAR)
 
     def _precondition(self, pc: PETSc.PC) -> None:
         if self._operator.precondition is None:

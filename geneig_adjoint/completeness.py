@@ -25,6 +25,7 @@ from geneig_adjoint.collective import column_norms, freed_at_end, inner
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.eigenpairs import RELATIVE_GAP, Completeness
 from geneig_adjoint.eigenspaces import DEPENDENT, disentangled, orthonormal
+from geneig_adjoint.factoring import set_up_factor
 from geneig_adjoint.factorization import loosened
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sparse_lu import has_flat_graph
@@ -204,7 +205,7 @@ def negative_pivots_of(mat: PETSc.Mat, prefix: str = "") -> int | None:
             ksp.setOptionsPrefix(name)
             with _petsc.inserted_options(name, options):
                 ksp.setFromOptions()
-                failed = _petsc.set_up_factor(ksp, name) < 0
+                failed = set_up_factor(ksp, name) < 0
             return None if failed else int(ksp.getPC().getFactorMatrix().getMumpsInfog(12))
         except PETSc.Error as error:
             if error.ierr not in _petsc.SINGULAR_FACTOR:

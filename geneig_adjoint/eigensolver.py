@@ -11,7 +11,7 @@ from slepc4py import SLEPc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY
 from geneig_adjoint.collective import freed_on_error
-from geneig_adjoint.completeness import Pool, completed, purified, window_end
+from geneig_adjoint.completeness import Pool, completed, window_end
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.definiteness import (
     contradicts_definiteness,
@@ -21,6 +21,7 @@ from geneig_adjoint.definiteness import (
 from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.eps_setup import set_up
 from geneig_adjoint.errors import ConvergenceError, MissingEigenvaluesError
+from geneig_adjoint.extraction import extracted, finite_pairs, spectral_transformation
 from geneig_adjoint.factorization import (
     FAILED_SOLVE,
     SpectralTransformation,
@@ -171,7 +172,7 @@ def _solved_by(
         wanted, how = _run(eps, pencil, wanted, sigma)
         if wanted.interval is None:
             transformation = spectral_transformation(pencil, eps, owned=True)
-        pool = _finite_pairs(eps, pencil)
+        pool = finite_pairs(eps, pencil)
         found = extracted(eps, pencil, wanted, transformation, pool)
         if wanted.interval is not None:
             found = replace(found, completeness=_counted_interval(eps, wanted))
@@ -368,60 +369,3 @@ def _explained(
         return _ShiftError(error) if hit else error
 
     return _petsc.translated_errors(translated)
-
-
-def spectral_transformation(
-    pencil: Pencil, eps: SLEPc.EPS, *, owned: bool
-) -> SpectralTransformation | None:
-    """Return the operator of a solved EPS, None if its kind is unknown here.  (Not collective.)"""
-    st = eps.getST()
-    if pencil.exchanged_in(eps):
-        return SpectralTransformation(pencil, eps, 0.0, owned)  # its factor is that of A
-    if st.getType() == SLEPc.ST.Type.SINVERT:
-        return SpectralTransformation(pencil, eps, st.getShift(), owned)
-    if st.getType() == SLEPc.ST.Type.SHIFT and st.getShift() == 0:
-        return SpectralTransformation(pencil, eps, None, owned)
-    return None
-
-
-def extracted(
-    eps: SLEPc.EPS,
-    pencil: Pencil,
-    wanted: Wanted,
-    transformation: SpectralTransformation | None,
-    pool: Pool | None = None,
-) -> RightPairs:
-    """Return the pairs an EPS holds, ordered and cut to those wanted.
-
-    Collective. pool: all finite ones, if they were read already.
-    """
-    reason, iterations, converged = (
-        _petsc.reason_name(SLEPc.EPS.ConvergedReason, eps.getConvergedReason()),
-        eps.getIterationNumber(),
-        eps.getConverged(),
-    )
-    lowest = eps.getAttr(FOUND)
-    if lowest is not None:
-        reason, iterations, converged = "CONVERGED_TOL", lowest.iterations, lowest.converged
-    account = (reason, iterations, converged, float(eps.getTolerances()[0]))
-    pool = _finite_pairs(eps, pencil) if pool is None else pool
-    return selected(pencil, wanted, pool, transformation, account)
-
-
-def _finite_pairs(eps: SLEPc.EPS, pencil: Pencil) -> Pool:
-    lowest = eps.getAttr(FOUND)
-    if lowest is not None:
-        return lowest.values, lowest.right
-    values, right = _petsc.converged_pairs(
-        eps, pencil.A, dtype=pencil.block_dtype, inverted=pencil.exchanged_in(eps)
-    )
-    if pencil.definite:
-        values = values.real.astype(complex)
-    a_norm, b_norm = pencil.norms
-    # Larger than a product with B can show: infinite, with a vector in its null space.
-    largest = a_norm / max(1e3 * EPS * b_norm, TINY) if pencil.B is not None else np.inf
-    finite = np.flatnonzero(np.isfinite(values) & (np.abs(values) <= largest))
-    values, right = values[finite], np.asfortranarray(right[:, finite])
-    if pencil.definite and pencil.B is not None and not pencil.definite_by_a:
-        right = purified(eps, pencil, values, right)
-    return values, right

@@ -23,6 +23,7 @@ from geneig_adjoint.cholesky import (
 )
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.factor_copies import forget_at_exit
+from geneig_adjoint.factoring import set_up_factor
 from geneig_adjoint.inner_solver import (
     FACTORS,
     check_preconditioner,
@@ -263,7 +264,7 @@ def _set_up(
             return
         if pencil.kept is not None:
             pencil.kept.refuse(eps)
-    status = _petsc.set_up_factor(ksp, f"{prefix}st_", action)
+    status = set_up_factor(ksp, f"{prefix}st_", action)
     if iterative:
         ksp.setErrorIfNotConverged(False)  # SLEPc has set it
         check_preconditioner(ksp, status)

@@ -14,6 +14,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import solve_block
 from geneig_adjoint.collective import column_norms
 from geneig_adjoint.errors import ConvergenceError
+from geneig_adjoint.factoring import mumps_trouble
 from geneig_adjoint.near_null_space import attach
 from geneig_adjoint.pencil import HERMITIAN_TOLERANCE, Pencil
 from geneig_adjoint.preconditioners import made
@@ -233,7 +234,7 @@ def check_preconditioner(ksp: PETSc.KSP, status: int) -> None:
         residual = float(norms[0] / norms[1])
     if not residual <= LARGEST_RESIDUAL:
         raise singular_error(f"a residual of {residual:.1e}" if status >= 0 else
-                             _petsc.mumps_trouble(status))  # fmt: skip
+                             mumps_trouble(status))  # fmt: skip
 
 
 def singular_error(trouble: str) -> ConvergenceError:

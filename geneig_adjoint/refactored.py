@@ -10,10 +10,10 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint.eigenpairs import Eigenpairs
-from geneig_adjoint.eigensolver import spectral_transformation
 from geneig_adjoint.eps_setup import set_up
 from geneig_adjoint.equilibration import equilibration
 from geneig_adjoint.errors import GeneigError
+from geneig_adjoint.extraction import spectral_transformation
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.wanted import Wanted
 

@@ -11,9 +11,10 @@ from slepc4py import SLEPc
 
 from geneig_adjoint.collective import check_equal_input, freed_at_end, raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs
-from geneig_adjoint.eigensolver import extracted, solve_right, spectral_transformation
+from geneig_adjoint.eigensolver import solve_right
 from geneig_adjoint.equilibration import Equilibration, equilibration
 from geneig_adjoint.errors import ConvergenceError, InputError
+from geneig_adjoint.extraction import extracted, spectral_transformation
 from geneig_adjoint.finished_pairs import finished, in_units, partial, with_left_vectors
 from geneig_adjoint.near_null_space import NearNullSpace
 from geneig_adjoint.pencil import Pencil

@@ -15,6 +15,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import solve_block
 from geneig_adjoint.collective import CollectiveContext, column_norms, freed_on_error
 from geneig_adjoint.errors import ConvergenceError, InputError
+from geneig_adjoint.factoring import MUMPS_SINGULAR, mumps_trouble, set_up_factor
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -161,12 +162,12 @@ class JacobianSolver(CollectiveContext):
     def _factor(self) -> None:
         self._ksp.setOperators(self._mat)
         with _petsc.translated_errors(_factor_error):
-            status = _petsc.set_up_factor(self._ksp, self._prefix)
-        if status in _petsc.MUMPS_SINGULAR:
-            raise singular_error(_petsc.mumps_trouble(status))
+            status = set_up_factor(self._ksp, self._prefix)
+        if status in MUMPS_SINGULAR:
+            raise singular_error(mumps_trouble(status))
         if status < 0:
             raise ConvergenceError(
-                f"the Jacobian of a state must be factored, got {_petsc.mumps_trouble(status)}; "
+                f"the Jacobian of a state must be factored, got {mumps_trouble(status)}; "
                 "use more ranks, or an iterative solver: -ga_state_ksp_type gmres",
                 reason="FACTOR",
             )

@@ -7,7 +7,7 @@ from test_factor_workspace import factored_lattice, lattice, lattice_system, shi
 from test_stiff_beams import beam, beam_model, deflections
 
 import geneig_adjoint as ga
-from geneig_adjoint import _petsc
+from geneig_adjoint import _petsc, factoring
 
 
 @pytest.mark.parametrize("strategy", [None, "direct", "ksp"])
@@ -45,7 +45,7 @@ def test_factor_that_needs_more_workspace_than_estimated(comm, hermitian):
 def test_factors_get_more_workspace_or_fail_on_all_ranks_alike(comm, kind):
     status, workspace, residual = factored_lattice(comm, kind)
     assert status == 0
-    assert workspace in _petsc.WORKSPACES
+    assert workspace in factoring.WORKSPACES
     assert residual <= 1e-4  # eps times condition 1e10; without a factor: 1
     assert factored_lattice(comm, kind, mat_mumps_icntl_14=2)[:2] == (-9, 2)
     status, value = shifted_lattice(comm, kind)

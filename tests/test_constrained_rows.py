@@ -170,7 +170,7 @@ def beside_a_row(comm):
 
 
 def test_a_copy_missed_beside_a_constrained_row_is_found(comm, monkeypatch):
-    monkeypatch.setattr(eigensolver, "_finite_pairs", one_copy_of(eigensolver._finite_pairs))
+    monkeypatch.setattr(eigensolver, "finite_pairs", one_copy_of(eigensolver.finite_pairs))
     values = exact_values(10)
     assert values[7] == pytest.approx(values[6])
     with beside_a_row(comm) as pencil, ga.solve_eigenproblem(pencil, 7, target=0.0) as pairs:
@@ -191,7 +191,7 @@ OUTCOMES = {False: ["error"], True: ["note"]}[COMPLEX_BUILD]
 def test_beside_many_rows_missed_copies_are_not_silent(comm, outcome, monkeypatch):
     monkeypatch.setattr(rows_beside, "MOST_ROWS", 0)
     spoiled = {"error": one_copy_of, "note": lambda function: function}[outcome]
-    monkeypatch.setattr(eigensolver, "_finite_pairs", spoiled(eigensolver._finite_pairs))
+    monkeypatch.setattr(eigensolver, "finite_pairs", spoiled(eigensolver.finite_pairs))
 
     def solved_notes():
         with beside_a_row(comm) as pencil, ga.solve_eigenproblem(pencil, 8, target=0.0) as pairs:

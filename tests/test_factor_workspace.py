@@ -10,7 +10,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 import geneig_adjoint as ga
-from geneig_adjoint import _petsc, completeness
+from geneig_adjoint import _petsc, completeness, factoring
 
 # Complex Hermitian factors do not tell the inertia.
 INERTIA = [completeness.negative_pivots_of, lambda mat: None][COMPLEX_BUILD]
@@ -82,7 +82,7 @@ def factored_lattice(comm, kind, **options):
     ksp.setOptionsPrefix("roomy_")
     with _petsc.inserted_options("roomy_", factor_options(kind) | options):
         ksp.setFromOptions()
-        status = _petsc.set_up_factor(ksp, "roomy_")
+        status = factoring.set_up_factor(ksp, "roomy_")
     assert not _petsc.has_option("roomy_mat_mumps_icntl_14")
     workspace = ksp.getPC().getFactorMatrix().getMumpsIcntl(14)
     rhs, found = mat.createVecs()
@@ -105,7 +105,7 @@ def shifted_lattice(comm, kind):
     eps.setOptionsPrefix("roomy_")
     with _petsc.inserted_options("roomy_st_", factor_options(kind)):
         eps.setFromOptions()
-        status = _petsc.set_up_factor(eps.getST().getKSP(), "roomy_st_", eps.setUp)
+        status = factoring.set_up_factor(eps.getST().getKSP(), "roomy_st_", eps.setUp)
     eps.solve()
     value = complex(eps.getEigenvalue(0))
     _petsc.destroy(eps, mat)
@@ -116,7 +116,7 @@ def shifted_lattice(comm, kind):
 def test_any_ksp_gets_more_workspace(comm, kind):
     status, workspace, residual = factored_lattice(comm, kind)
     assert status == 0
-    assert workspace in _petsc.WORKSPACES
+    assert workspace in factoring.WORKSPACES
     assert residual <= 1e-4  # eps times condition 1e10; without a factor: 1
     status, workspace, _ = factored_lattice(comm, kind, mat_mumps_icntl_14=2)
     assert status == -9
@@ -135,13 +135,13 @@ def test_other_solvers_and_errors_pass(comm):
     ksp = PETSc.KSP().create(comm)
     ksp.setOperators(mat)
     ksp.getPC().setType("jacobi")
-    assert _petsc.set_up_factor(ksp, "plain_") == 0
+    assert factoring.set_up_factor(ksp, "plain_") == 0
 
     def fail():
         raise PETSc.Error(76)
 
     with pytest.raises(PETSc.Error):
-        _petsc.set_up_factor(ksp, "plain_", fail)
+        factoring.set_up_factor(ksp, "plain_", fail)
     ksp.getPC().setType("lu")
     ksp.getPC().setFactorSolverType("mumps")
 
@@ -149,7 +149,7 @@ def test_other_solvers_and_errors_pass(comm):
         raise PETSc.Error(56)
 
     with pytest.raises(PETSc.Error):  # before there is a factor
-        _petsc.set_up_factor(ksp, "plain_", fail_earlier)
+        factoring.set_up_factor(ksp, "plain_", fail_earlier)
     _petsc.destroy(ksp, mat)
 
 
@@ -158,8 +158,8 @@ def test_other_solvers_and_errors_pass(comm):
     [(-9, "workspace"), (-10, "singular"), (-13, "memory"), (-90, "manual")],
 )
 def test_codes_of_mumps_are_explained(status, meaning):
-    assert f"MUMPS error {status} (" in _petsc.mumps_trouble(status)
-    assert meaning in _petsc.mumps_trouble(status)
+    assert f"MUMPS error {status} (" in factoring.mumps_trouble(status)
+    assert meaning in factoring.mumps_trouble(status)
 
 
 @pytest.mark.parametrize("target", [0.0, 0.01])

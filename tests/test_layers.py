@@ -17,7 +17,7 @@ GROUPS = [
     [
         {"builds", "launches"},
         {"_petsc", "collective", "csr_matrices", "exchange"},
-        {"assembly", "block_solves", "factor_copies", "ghosts", "tall_blocks"},
+        {"assembly", "block_solves", "factor_copies", "factoring", "ghosts", "tall_blocks"},
     ],
     [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
@@ -76,7 +76,7 @@ GROUPS = [
     [
         {"cholesky"},
         {"completeness", "eps_setup", "equilibration", "preconditioned_pairs", "right_pairs"},
-        {"definiteness", "rows_beside", "simple_pairs"},
+        {"definiteness", "extraction", "rows_beside", "simple_pairs"},
         {"eigensolver", "left_vectors"},
         {"finished_pairs", "refactored"},
         {"solve"},
