@@ -26,6 +26,7 @@ WELL = {
 }
 
 
+@pytest.mark.failure("environment")
 @pytest.mark.parametrize(("environ", "message"), ALONE.values(), ids=ALONE)
 def test_process_that_believes_it_is_alone(monkeypatch, capsys, environ, message):
     for name, value in environ.items():
@@ -94,6 +95,7 @@ def test_index_errors_begin_beyond_the_largest():
     assert assembly.index_error is index_error
 
 
+@pytest.mark.failure("environment")
 def test_package_that_petsc_was_built_without(comm):
     """A factor of a package that no build here has: the eigensolver's, then a bordered system's."""
     model, p = chain(8, comm), chain_parameters(8)

@@ -1,5 +1,7 @@
 """The live line of a run on a terminal.  (Plain lines: tests/test_cli.py.)"""
 
+import errno
+import io
 import os
 import pty
 import re
@@ -8,6 +10,8 @@ import sys
 
 from conftest import environment_outside_mpi
 from study_files import ELEMENTS, STEP, study_folder
+
+from geneig_adjoint.study.progress import Progress
 
 
 def on_terminal(*words):
@@ -44,3 +48,15 @@ def test_message_starts_on_a_line_of_its_own_on_a_terminal(tmp_path):
     code, shown = on_terminal("run", study_folder(tmp_path, ELEMENTS.replace("ts.h5", ".h5")))
     assert code == 3
     assert re.search(r"build model \.\.\.\r\ngeneig-adjoint: ", shown)
+
+
+class FullDisk(io.StringIO):
+    def write(self, _):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_ends_no_run(comm):
+    progress = Progress(comm, FullDisk())
+    with progress.step("solve"):
+        progress.say("half way")
+    assert list(progress.timings) == ["solve"]

@@ -79,6 +79,10 @@ class Progress:
         self._write(f"\r\033[K{text}\n" if self._live else f"{text}\n")
 
     def _write(self, text: str) -> None:
-        if self._stream is not None:
+        if self._stream is None:
+            return
+        try:
             self._stream.write(text)
             self._stream.flush()
+        except OSError:  # a full disk, a terminal that is gone: no reason to end a run
+            self._stream = None
