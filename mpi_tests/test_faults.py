@@ -68,7 +68,13 @@ def described(found):
 
 PACKAGE = "geneig_adjoint."
 RAISED = {
-    "read": ("symmetric", "h5py:File", os_error, ga.InputError, r"chain.h5 .*No space left"),
+    "read": (
+        "symmetric",
+        PACKAGE + "io.elements:table_of",
+        os_error,
+        ga.InputError,
+        r"chain.h5 .*No space left",
+    ),
     "tables": ("nonsymmetric", PACKAGE + "elements:first_block_error"),
     "matrices of elements": ("nonsymmetric", PACKAGE + "kernels:ScaledKernel.matrices"),
     "sums of elements": ("nonsymmetric", PACKAGE + "assembly:Pattern.collect"),

@@ -19,8 +19,10 @@ FAILING = MODEL.replace(
         comm.barrier()
         marker.touch()
         os.kill(os.getpid(), signal.SIGUSR1)
-    if mode == "alone" and comm.rank == comm.size - 1:
-        raise KeyError("mine")
+    if mode == "alone":
+        if comm.rank == comm.size - 1:
+            raise KeyError("mine")
+        comm.barrier()
     if mode == "kill" and comm.rank == comm.size - 1:
         os.kill(os.getpid(), signal.SIGKILL)
     n =""",

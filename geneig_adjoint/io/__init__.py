@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     )
     from geneig_adjoint.io.matrices import read_matrix
     from geneig_adjoint.io.mesh import Mesh
-    from geneig_adjoint.io.read_results import Results, read_results
     from geneig_adjoint.io.results import atomic_path, gathered, write_json
     from geneig_adjoint.io.vtu import VtuFile, write_vtu
+    from geneig_adjoint.io.written_results import Results, read_results
 
 _MODULE_OF = {
     "Mesh": "mesh",
-    "Results": "read_results",
+    "Results": "written_results",
     "TableReport": "element_checks",
     "VtuFile": "vtu",
     "atomic_path": "results",
@@ -35,7 +35,7 @@ _MODULE_OF = {
     "gathered": "results",
     "read_elements": "elements",
     "read_matrix": "matrices",
-    "read_results": "read_results",
+    "read_results": "written_results",
     "read_vector": "arrays",
     "write_attributes": "hdf5_writer",
     "write_elements": "elements",

@@ -83,16 +83,24 @@ class _PatientFile:
 
 
 @contextmanager
-def written_hdf5(path: Path) -> Iterator[Any]:
+def written_hdf5(path: Path, *, header: int = 0) -> Iterator[Any]:
     """Give an open HDF5 file that replaces ``path``; full disks are an OSError at the end.
 
     Not collective: call it on one rank. The file is not written atomically.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    header
+        Bytes left free in front of what HDF5 writes: 0, or a power of two from 512 on.
+
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         patient = _PatientFile(descriptor)
         try:
-            with h5py.File(patient, "w", libver=FORMATS) as file:
+            with h5py.File(patient, "w", libver=FORMATS, userblock_size=header) as file:
                 yield file
         except Exception:
             if patient.error is None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import numpy as np
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import private_comm
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.io import written_hdf5
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -47,11 +48,12 @@ class CheckpointWriter:
         self._path = path
         self._temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
         self._file: h5py.File | None = None
+        self._opened = ExitStack()
         self._error: Exception | None = None
         self._done(self._create)
 
     def _create(self) -> None:
-        self._file = h5py.File(self._temporary, "w", userblock_size=HEADER)
+        self._file = self._opened.enter_context(written_hdf5(self._temporary, header=HEADER))
 
     def _done(self, action: Callable[[], object]) -> None:
         """Do something on rank 0 unless something has gone wrong before."""
@@ -105,8 +107,7 @@ class CheckpointWriter:
         self._done(self._seal)
         if self._error is not None:
             with suppress(Exception):
-                assert self._file is not None
-                self._file.close()
+                self._opened.close()
             with suppress(OSError):
                 self._temporary.unlink()
         text = None if self._error is None else _described(self._error)
@@ -114,8 +115,7 @@ class CheckpointWriter:
         return found
 
     def _seal(self) -> None:
-        assert self._file is not None
-        self._file.close()
+        self._opened.close()
         with self._temporary.open("r+b") as stream:
             stream.seek(HEADER)
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -19,6 +19,7 @@ import numpy as np
 
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.exit_codes import MISSING_GRADIENT, OK
+from geneig_adjoint.io.hdf5_writer import written_hdf5
 from geneig_adjoint.io.results import atomic_path, write_json
 from geneig_adjoint.study.sweep_state import DEFINITION, DONE, RECORD, WAITING, read_json
 
@@ -211,7 +212,7 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
         if path.suffix == ".csv":
             temporary.write_text(csv_text(rows), encoding="utf-8")
             return
-        with h5py.File(temporary, "w") as file:
+        with written_hdf5(temporary) as file:
             _fill(file, rows)
 
 

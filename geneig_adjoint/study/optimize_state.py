@@ -14,6 +14,7 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import StudyError
+from geneig_adjoint.io.hdf5_writer import written_hdf5
 from geneig_adjoint.io.results import as_json, atomic_path
 from geneig_adjoint.study.fingerprint import Fingerprints, of_content
 from geneig_adjoint.study.settings import Study
@@ -149,7 +150,7 @@ def write_checkpoint(
         The best design by name of parameter, for readers.
 
     """
-    with atomic_path(directory / CHECKPOINT) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(directory / CHECKPOINT) as temporary, written_hdf5(temporary) as file:
         file.attrs["format"] = FORMAT
         file.attrs["fingerprint"] = fingerprint
         file.attrs["reference"] = at.reference

@@ -29,7 +29,7 @@ from geneig_adjoint.io import (
     write_mesh,
     written_hdf5,
 )
-from geneig_adjoint.io.read_results import RESULT_FORMAT, RESULT_VERSION
+from geneig_adjoint.io.written_results import RESULT_FORMAT, RESULT_VERSION
 from geneig_adjoint.quadratic_pairs import QuadraticPairs
 from geneig_adjoint.study.build import Problem
 from geneig_adjoint.study.settings import Study
