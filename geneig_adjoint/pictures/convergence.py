@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from geneig_adjoint.pictures.results import Results
+from geneig_adjoint.pictures.folders import Folder
 from geneig_adjoint.pictures.style import COLOURS, GREY, Picture, figure
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Timeline:
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
-def convergence(results: Results) -> list[Picture]:
+def convergence(results: Folder) -> list[Picture]:
     """Draw steps as bars over time and, where there are any, the numbers of their progress."""
     line = timeline(results.events) if results.events else _of_timings(results.summary)
     if not line.steps and not line.curves:

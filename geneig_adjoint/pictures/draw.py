@@ -7,8 +7,8 @@ from pathlib import Path
 
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.pictures.convergence import convergence
+from geneig_adjoint.pictures.folders import read_folder
 from geneig_adjoint.pictures.modes import modes
-from geneig_adjoint.pictures.results import read_results
 from geneig_adjoint.pictures.searches import searches
 from geneig_adjoint.pictures.sensitivities import sensitivities
 from geneig_adjoint.pictures.spectrum import spectrum
@@ -53,7 +53,7 @@ def draw(source: Path, target: Path | None = None, *, kind: str = "png", limit: 
 
     """
     matplotlib = require_matplotlib()
-    results = read_results(source)
+    results = read_folder(source)
     if target is None:
         target = (source if source.is_dir() else source.parent) / "pictures"
     with matplotlib.rc_context(look()):

@@ -10,8 +10,8 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.pictures import fields
+from geneig_adjoint.pictures.folders import Folder
 from geneig_adjoint.pictures.meshes import Shape
-from geneig_adjoint.pictures.results import Results
 from geneig_adjoint.pictures.solids import Scene, image_aspect, rendered, shown
 from geneig_adjoint.pictures.style import PANELS, Panel, Picture, number, page, paged
 
@@ -51,7 +51,7 @@ class Drawing:
         return paged("modes", made)
 
 
-def modes(results: Results, limit: int) -> list[Picture]:
+def modes(results: Folder, limit: int) -> list[Picture]:
     """Draw up to ``limit`` modes; what is left out goes to the notes."""
     shape = results.shape
     if shape is not None and shape.modes:
@@ -66,12 +66,12 @@ def modes(results: Results, limit: int) -> list[Picture]:
     return drawing.pages(results.title)
 
 
-def _heading(results: Results, pair: int) -> str:
+def _heading(results: Folder, pair: int) -> str:
     known = pair < len(results.values)
     return f"mode {pair},  λ = {number(results.values[pair])}" if known else f"mode {pair}"
 
 
-def _over_rows(results: Results, limit: int) -> Drawing:
+def _over_rows(results: Folder, limit: int) -> Drawing:
     right = results.right
     if right is None:
         return Drawing()
@@ -96,7 +96,7 @@ def without_rounding(mode: Block) -> Block:
     return mode.real if np.abs(mode.imag).max(initial=0.0) <= 1e-9 * largest else mode
 
 
-def _on_mesh(results: Results, shape: Shape, chosen: dict[int, Block]) -> Drawing:
+def _on_mesh(results: Folder, shape: Shape, chosen: dict[int, Block]) -> Drawing:
     cleaned = {pair: without_rounding(mode) for pair, mode in chosen.items()}
     if shape.kind == "solid":
         return _solid(results, shape, cleaned)
@@ -151,7 +151,7 @@ def scalar(mode: Block) -> Block:
     return mode[:, used[0]] if used.size == 1 else np.linalg.norm(mode, axis=1)
 
 
-def _solid(results: Results, shape: Shape, chosen: dict[int, Block]) -> Drawing:
+def _solid(results: Folder, shape: Shape, chosen: dict[int, Block]) -> Drawing:
     scenes = [_scene(shape, mode) for mode in chosen.values()]
     images, note = rendered(shape, scenes)
     if note:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.pictures.results import Results
+from geneig_adjoint.pictures.folders import Folder
 from geneig_adjoint.pictures.style import COLOURS, GREY, Picture, figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def searches(results: Results) -> list[Picture]:
+def searches(results: Folder) -> list[Picture]:
     """Draw the objective over the iterations and, where there is any, the violation."""
     history = results.history
     if not history:

@@ -9,8 +9,8 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.pictures import fields
+from geneig_adjoint.pictures.folders import Folder
 from geneig_adjoint.pictures.meshes import Shape
-from geneig_adjoint.pictures.results import Results
 from geneig_adjoint.pictures.solids import Scene, image_aspect, rendered, shown
 from geneig_adjoint.pictures.style import GREY, PANELS, Panel, Picture, page, paged
 
@@ -21,7 +21,7 @@ FEW_ENTRIES = 40
 """Up to here entries are bars."""
 
 
-def sensitivities(results: Results) -> list[Picture]:
+def sensitivities(results: Folder) -> list[Picture]:
     """Draw every gradient, objective by objective, `PANELS` on a page."""
     shape = results.shape
     named = [
@@ -67,7 +67,7 @@ def _panel(shape: Shape | None, title: str, entries: Block) -> Panel:
 
 
 def _solid_panels(
-    results: Results, entries: dict[str, Block]
+    results: Folder, entries: dict[str, Block]
 ) -> tuple[dict[str, Panel | None], float | None]:
     """Return the panels of fields on bodies, None for those that cannot be rendered; aspect."""
     shape = results.shape

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.pictures.results import Results
+from geneig_adjoint.pictures.folders import Folder
 from geneig_adjoint.pictures.style import AMPLITUDE, COLOURS, GREY, Picture, figure
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ LABELLED = 24
 """Pairs that have their residuals written beside them, at most."""
 
 
-def spectrum(results: Results) -> list[Picture]:
+def spectrum(results: Folder) -> list[Picture]:
     """Draw all eigenvalues; nothing without any."""
     from matplotlib.ticker import MaxNLocator
 
@@ -70,7 +70,7 @@ def marker_sizes(condition: Block) -> Block:
     return np.minimum(36 * (1 + 1.5 * np.log10(known)), 600)
 
 
-def _clusters(axes: Axes, places: Block, results: Results) -> None:
+def _clusters(axes: Axes, places: Block, results: Folder) -> None:
     """Bind the members of each cluster together, with its name."""
     groups = [group for group in results.summary.get("clusters", []) if len(group) > 1]
     for number, group in enumerate(groups):

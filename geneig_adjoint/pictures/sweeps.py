@@ -1,4 +1,4 @@
-"""Results of a sweep: every objective against every entry that was varied."""
+"""Folder of a sweep: every objective against every entry that was varied."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.pictures.results import Results
+from geneig_adjoint.pictures.folders import Folder
 from geneig_adjoint.pictures.style import COLOURS, PANELS, Panel, Picture, page, paged
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ OBJECTIVE, COMPUTED = "objective.", ("objective.", "value.", "norm.")
 """What columns of numbers that were computed begin with."""
 
 
-def sweeps(results: Results) -> list[Picture]:
+def sweeps(results: Folder) -> list[Picture]:
     """Draw the table of a sweep: a row of panels per objective, a column per varied entry."""
     columns = _columns(results.table)
     entries = [name for name in columns if name not in BESIDE and not name.startswith(COMPUTED)]

@@ -21,7 +21,7 @@ EVENTS, TABLE, HISTORY, SWEEP = "events.jsonl", "table.csv", "history.jsonl", "s
 
 
 @dataclass
-class Results:
+class Folder:
     """Content of an output folder; what is not there is empty.
 
     Attributes
@@ -67,7 +67,7 @@ class Results:
         )
 
 
-def read_results(folder: Path) -> Results:
+def read_folder(folder: Path) -> Folder:
     """Return what a folder of results, or one table of a sweep, holds.
 
     Raises
@@ -79,7 +79,7 @@ def read_results(folder: Path) -> Results:
 
     """
     if folder.suffix == ".csv" and folder.is_file():
-        return Results(folder.stem, table=_checked(folder, _table))
+        return Folder(folder.stem, table=_checked(folder, _table))
     names = (RESULT, EVENTS, TABLE, HISTORY)
     present = [name for name in names if (folder / name).is_file()]
     if not present:
@@ -87,7 +87,7 @@ def read_results(folder: Path) -> Results:
             f"there must be {', '.join(names[:-1])} or {HISTORY} in {folder}, got none of them; "
             + _instead(folder)
         )
-    results = Results(_title(folder))
+    results = Folder(_title(folder))
     if RESULT in present:
         results.summary = _checked(folder / RESULT, _summary)
         results.values = np.array([complex(*pair) for pair in results.summary["values"]])

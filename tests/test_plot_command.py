@@ -1,0 +1,92 @@
+"""`geneig-adjoint plot`: what it refuses, what it says, what it leaves alone."""
+
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from result_files import (
+    line_mesh,
+    write_folder,
+)
+from test_import import WITHOUT_STACK, python
+from test_pictures import coarse, drawn
+
+from geneig_adjoint.cli import main
+from geneig_adjoint.errors import StudyError
+from geneig_adjoint.pictures.draw import draw
+
+__all__ = ["coarse"]  # a fixture of every test
+
+
+def test_folder_without_results(tmp_path, capsys):
+    with pytest.raises(StudyError, match=r"there must be result.json.*got none of them; give the"):
+        draw(tmp_path)
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(StudyError, match="write the table first: geneig-adjoint collect"):
+        draw(tmp_path)
+    assert main(["plot", str(tmp_path / "no such folder")]) == 2
+    assert capsys.readouterr().err.startswith("geneig-adjoint: there must be result.json")
+
+
+@pytest.mark.parametrize("name", ["result.json", "result.h5", "modes.vtu"])
+@pytest.mark.parametrize("content", ["", "{}", "<VTKFile></VTKFile>"])
+def test_broken_file_is_named(tmp_path, capsys, name, content):
+    mesh = line_mesh()
+    folder = write_folder(tmp_path, [1], mesh=mesh, modes=[mesh[0][:, 0]])
+    (folder / name).write_text(content)
+    assert main(["plot", str(folder)]) == 3
+    assert f"{name} must be as a run writes it" in capsys.readouterr().err
+
+
+def test_command_names_files_and_notes(tmp_path, capsys):
+    folder = write_folder(tmp_path / "out", [1, 2], right=np.eye(4)[:, :2])
+    assert main(["plot", str(folder), "-o", str(tmp_path / "p"), "--modes", "1"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == [
+        str(tmp_path / "p" / f"{n}.png") for n in ("spectrum", "modes", "convergence")
+    ]
+    assert "note: 1 modes more: --modes 2 draws them" in said
+    assert main(["plot", str(folder), "--modes", "-1"]) == 2
+    assert "--modes must be 0 or more, got -1" in capsys.readouterr().err
+    # Twice: pictures are replaced, and nothing else is left.
+    assert main(["plot", str(folder), "--modes", "0"]) == 0
+    assert sorted(path.name for path in (folder / "pictures").iterdir()) == [
+        "convergence.png", "spectrum.png",
+    ]  # fmt: skip
+
+
+def test_target_that_cannot_be_written(tmp_path, capsys):
+    folder = write_folder(tmp_path, [1])
+    (tmp_path / "file").write_text("")
+    assert main(["plot", str(folder), "-o", str(tmp_path / "file" / "x")]) == 2
+    assert "the folder of pictures must be writable, got Not a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("package", "code", "message"),
+    [
+        ("matplotlib", 2, "pictures need matplotlib"),
+        ("meshio", 0, "note: modes.vtu needs meshio, not installed"),
+    ],
+)
+def test_missing_package(tmp_path, capsys, monkeypatch, package, code, message):
+    mesh = line_mesh()
+    folder = write_folder(tmp_path, [1], mesh=mesh, modes=[mesh[0][:, 0]])
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["plot", str(folder)]) == code
+    said = capsys.readouterr()
+    assert message in said.out + said.err
+
+
+def test_works_without_petsc_and_mpi(tmp_path):
+    folder = write_folder(tmp_path, [1])
+    start = "import sys; from geneig_adjoint.cli import main"
+    finished = python(WITHOUT_STACK, start, f"sys.exit(main(['plot', {str(folder)!r}]))")
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_settings_of_matplotlib_are_left_alone(tmp_path):
+    before = dict(mpl.rcParams)
+    drawn(write_folder(tmp_path, [1]))
+    assert dict(mpl.rcParams) == before
