@@ -23,7 +23,7 @@ from petsc4py import PETSc
 import geneig_adjoint as ga
 
 COUNT = 8
-FACTORS = ("MatCholFctrSym", "MatCholFctrNum")
+FACTORS = ("MatCholFctrSym", "MatCholFctrNum", "MatLUFactorSym", "MatLUFactorNum")
 MUMPS = {"st_pc_factor_mat_solver_type": "mumps"}
 
 
@@ -48,7 +48,7 @@ class Phases:
 
 
 def factoring(comm):
-    """Return the seconds the slowest rank has spent in Cholesky factorisations so far."""
+    """Return the seconds the slowest rank has spent in factorisations so far."""
     spent = sum(PETSc.Log.Event(name).getPerfInfo()["time"] for name in FACTORS)
     return comm.allreduce(spent, op=MPI.MAX)
 
