@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 from petsc4py import PETSc
 
@@ -10,6 +12,14 @@ from geneig_adjoint._types import Block
 
 BLOCKWISE = {PETSc.Mat.SolverType.MUMPS, PETSc.Mat.SolverType.CHOLMOD}
 """Packages that solve for many right-hand sides at once."""
+
+
+class BlockFactor(ABC):
+    """Python context of a PC that is a factor of this package; those of users are not."""
+
+    @abstractmethod
+    def solve(self, block: Block, *, hermitian: bool = False) -> Block:
+        """Return what `solve_block` does.  (Collective.)"""
 
 
 def solve_block(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Block:
@@ -21,10 +31,9 @@ def solve_block(ksp: PETSc.KSP, block: Block, *, hermitian: bool = False) -> Blo
     """
     mat = ksp.getOperators()[0]
     if ksp.getPC().getType() == PETSc.PC.Type.PYTHON:
-        # Factors of this package, which solve for blocks.
-        solve = getattr(ksp.getPC().getPythonContext(), "solve", None)
-        if solve is not None and ksp.getType() == PETSc.KSP.Type.PREONLY:
-            return np.asarray(solve(block, hermitian=hermitian))
+        context = ksp.getPC().getPythonContext()
+        if isinstance(context, BlockFactor) and ksp.getType() == PETSc.KSP.Type.PREONLY:
+            return np.asarray(context.solve(block, hermitian=hermitian))
     if block.shape[1] > 1 and _is_factor(ksp):
         return _solved_block(ksp.getPC().getFactorMatrix(), block, hermitian=hermitian)
     if not hermitian:

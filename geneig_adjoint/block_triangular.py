@@ -23,7 +23,7 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.block_solves import solve_block
+from geneig_adjoint.block_solves import BlockFactor, solve_block
 from geneig_adjoint.csr_matrices import matrix_of
 from geneig_adjoint.factoring import FAILED_LIBRARY, set_up_factor
 from geneig_adjoint.pencil import Pencil
@@ -115,7 +115,7 @@ class _Group:
         return halves * float(factor.getInfo()["nz_used"])
 
 
-class TriangularFactor:
+class TriangularFactor(BlockFactor):
     """Python context of a PC on one rank that solves group after group.
 
     PETSc calls `setUp` whenever the matrix has changed: its groups may have, too.

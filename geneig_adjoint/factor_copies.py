@@ -19,6 +19,7 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
+from geneig_adjoint.block_solves import BlockFactor
 from geneig_adjoint.collective import guard
 from geneig_adjoint.exchange import row_ranges
 
@@ -28,7 +29,7 @@ MOST_RANKS = 4
 """Ranks that take a copy unasked: of a block of eight columns each has two at least."""
 
 
-class FactorCopies:
+class FactorCopies(BlockFactor):
     """Python context of a PC: the inverse of a symmetric positive definite matrix.
 
     All methods are collective. Solves before a factorisation, or after one that failed, raise.

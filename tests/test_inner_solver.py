@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import scipy.linalg
-from builders import mass, matrix, nonsymmetric, stiffness
+from builders import dense, mass, matrix, nonsymmetric, stiffness
 from petsc4py import PETSc
 
 import geneig_adjoint as ga
@@ -70,6 +70,41 @@ def test_inner_tolerance_of_the_user_is_kept(comm):
     with on_the_command_line("ga_st_ksp_rtol", "1e-12"):
         assert solved(comm, "symmetric", JACOBI).factor.inner_rtol == 1e-12
     assert solved(comm, "symmetric", {}).factor.inner_rtol is None
+
+
+class Inverse:
+    """A user's own factor: that it has a method named solve is nobody's business."""
+
+    def setUp(self, pc):
+        self.inverse = np.linalg.inv(dense(pc.getOperators()[1]))
+
+    def solve(self, source):
+        return self.inverse @ source.array_r
+
+    def apply(self, pc, source, target):
+        target.array[:] = self.solve(source)
+
+    def applyTranspose(self, pc, source, target):  # noqa: N802
+        target.array[:] = self.inverse.T @ source.array_r
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_factors_of_a_user_solve_as_preconditioners_do(comm, name):
+    own = {"st_pc_type": "python", "st_pc_python_type": f"{__name__}.Inverse"}
+    mats = [matrix(array, comm) for array in (*MATRICES[name], np.diag(np.arange(N)))]
+    model, p = ga.MatrixModel(mats[0], mats[1], {"p": [(mats[2], None)]}), {"p": np.zeros(1)}
+    found = []
+    for options in (own, {}):
+        with ga.solve_eigenproblem(
+            model.assemble(p), 2, target=0.1, solver_parameters=options
+        ) as pairs:
+            factored = pairs.factor.eps.getST().getKSP().getPC().getType()
+            gradient = ga.gradient(model, p, pairs, obj.QuadraticForm(np.arange(N), (0, 1)))
+            found.append((pairs.values, gradient["p"], factored))
+    assert (found[0][2], found[1][2] != "python") == ("python", True)
+    # Conditions of 1e3 to 1e4.
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-11)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-9)
 
 
 # Twice: PETSc raises its own error only for the first failure of a process.

@@ -17,7 +17,8 @@ GROUPS = [
     [
         {"builds", "launches"},
         {"_petsc", "collective", "csr_matrices", "exchange"},
-        {"assembly", "block_solves", "factor_copies", "factoring", "ghosts", "tall_blocks"},
+        {"assembly", "block_solves", "factoring", "ghosts", "tall_blocks"},
+        {"factor_copies"},
     ],
     [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
