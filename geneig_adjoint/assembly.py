@@ -154,10 +154,13 @@ class Pattern:
         Raises
         ------
         InputError
-            When ``out`` has another nonzero pattern: what is beside this one would stay.
+            When ``out`` has another nonzero pattern: what is beside this one would stay; when
+            there are entries outside of ``part``.
 
         """
         data = self._gathered(sums).astype(PETSc.ScalarType, copy=False)
+        if part is not None:
+            raise_together(self.comm, _lost_error(data, part))
         csr = (*self._csr, data) if part is None else (*part.csr, data[part.kept])
         if out is None:
             out = PETSc.Mat().createAIJ((self._rows, self.columns), csr=csr, comm=self.comm)
@@ -175,6 +178,17 @@ class Pattern:
         for rank, part in self._exchange.reverse(asked, data).items():
             data[self._received[rank]] += part
         return data
+
+
+def _lost_error(data: Block, part: Part) -> InputError | None:
+    """Return an error for entries that are not in a part of a pattern.  (Not collective.)"""
+    lost = np.count_nonzero(data) - np.count_nonzero(data[part.kept])
+    if not lost:
+        return None
+    return InputError(
+        "the base of a ScaledKernel must keep its zeros once its model has assembled matrices, "
+        f"got {lost} entries of B in their places; make a new model of the changed base"
+    )
 
 
 def _rows_of(keys: list[Block], width: int, rows: range) -> Block:

@@ -109,6 +109,15 @@ def test_what_is_not_known_to_be_zero_stays(comm, kernel, element):
         np.testing.assert_allclose(dense(pencil.B), expected_mass(P, element), rtol=1e-13)
 
 
+def test_a_base_that_loses_its_zeros_is_an_error(comm):
+    base = M0.copy()
+    with vector_chain(comm, ga.ScaledKernel(base)) as model, model.assemble(P) as pencil:
+        base[0, 1] = base[1, 0] = 0.1
+        for out in (None, pencil):
+            with pytest.raises(ga.InputError, match=r"must keep its zeros .* got \d+ entries of B"):
+                model.assemble(P, out=out)
+
+
 @pytest.mark.parametrize("sigma", [0.0, 0.7])
 def test_shifted_matrices_have_all_entries(comm, sigma):
     with vector_chain(comm, ga.ScaledKernel(M0)) as model, model.assemble(P) as pencil:
