@@ -71,6 +71,7 @@ _MODULE_OF = {
     "Symmetry": "filters",
     "Tied": "filters",
     "Tracking": "tracking",
+    "UndefinedObjectiveError": "errors",
     "abort_on_failure": "endings",
     "check_base_state": "state_checks",
     "check_kernels": "kernel_checks",

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
+import signal
 import sys
 import textwrap
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from geneig_adjoint import exit_codes
 from geneig_adjoint._version import __version__
 from geneig_adjoint.errors import GeneigError, StudyError
 from geneig_adjoint.launches import alone_by_mistake
+from geneig_adjoint.study.progress import close_stdout
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -44,9 +48,27 @@ def _epilog() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code, the same on every rank.
 
-    Collective. An error that only some ranks see ends the whole job within seconds.
+    Collective. An error that only some ranks see ends the whole job within seconds. Output that
+    nobody reads any more (a closed pipe) ends nothing.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files, in any locale
+    return _flushed(_ended(given))
+
+
+def _flushed(code: int) -> int:
+    """Return the exit code after all that was printed has left."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        close_stdout(error)
+        return code if isinstance(error, BrokenPipeError) else code or exit_codes.STUDY
+    return code
+
+
+def _ended(given: list[str]) -> int:
+    """Do what the words of the command line say and return the exit code.  (Collective.)"""
     own, petsc_options = _split(given)
     chosen: Any = None
     usage: StudyError | None = None
@@ -84,6 +106,9 @@ def _alone(chosen: Any) -> int:
     try:
         code: int = _command(chosen.command).execute(chosen)
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:  # of standard output
+            close_stdout(error)
+            return exit_codes.OK if isinstance(error, BrokenPipeError) else exit_codes.STUDY
         code, text = described(error)
         sys.stderr.write(_traceback(chosen, error) + text)
     return code
@@ -142,6 +167,9 @@ def _initialised(petsc_options: list[str]) -> MPI.Comm:
     import slepc4py
 
     slepc4py.init(["geneig-adjoint", *petsc_options])
+    with suppress(ValueError):  # another thread than the main one
+        # PETSc would end the job when nobody reads what is printed.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     from mpi4py import MPI
 
     wrong = alone_by_mistake(os.environ, MPI.COMM_WORLD.size)
@@ -162,7 +190,7 @@ def described(error: BaseException) -> tuple[int, str]:
     """Return exit code and message of an exception; a traceback for unexpected ones."""
     code = exit_codes.of_error(error)
     if code != exit_codes.INTERNAL:
-        return code, f"geneig-adjoint: {error}\n"
+        return code, f"geneig-adjoint: {str(error) or exit_codes.MEANINGS[code]}\n"
     text = "".join(traceback.format_exception(error))
     return code, f"geneig-adjoint: internal error\n{text}"
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, value_cotangent
-from geneig_adjoint.errors import InputError
+from geneig_adjoint.errors import UndefinedObjectiveError
 from geneig_adjoint.indices import single_index_error
 
 
@@ -22,7 +22,7 @@ def _value(pairs: Eigenpairs, pair: int, what: str, *, part: str = "modulus") ->
     size, smallest = (abs(lam), 0.0) if part == "modulus" else (abs(lam.imag), 1e-10 * abs(lam))
     # Where it vanishes the number has a kink, and what is left of it is rounding.
     if not size > np.fmax(pairs.errors[pair], smallest):
-        raise InputError(
+        raise UndefinedObjectiveError(
             f"{what} needs an eigenvalue whose {part} is not zero, got {lam:.6g} for pair {pair}; "
             "use the Eigenvalue objective, or another pair"
         )

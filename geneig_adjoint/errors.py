@@ -137,6 +137,10 @@ class ConstrainedRowError(InputError):
         self.members = tuple(members)
 
 
+class UndefinedObjectiveError(InputError):
+    """An objective has no value at these eigenpairs, such as the frequency of a negative value."""
+
+
 class IllConditionedWarning(UserWarning):
     """An eigenvalue whose derivative is asked for is very sensitive to rounding."""
 

@@ -15,6 +15,7 @@ from geneig_adjoint.errors import (
     ModeTrackingError,
     StoppedError,
     StudyError,
+    UndefinedObjectiveError,
 )
 
 OK = 0
@@ -25,6 +26,7 @@ VERIFICATION = 5
 MISSING_GRADIENT = 6
 INTERNAL = 70
 STOPPED = 75
+INTERRUPTED = 130
 
 MEANINGS = {
     OK: "ok",
@@ -35,6 +37,7 @@ MEANINGS = {
     MISSING_GRADIENT: "some gradient does not exist (the others are written)",
     INTERNAL: "internal error",
     STOPPED: "stopped on request, to be continued with --resume",
+    INTERRUPTED: "interrupted from the keyboard",
 }
 
 OF_ERRORS: tuple[tuple[type[BaseException], int], ...] = (
@@ -42,14 +45,18 @@ OF_ERRORS: tuple[tuple[type[BaseException], int], ...] = (
     (StudyError, STUDY),
     (MissingPackageError, STUDY),
     (ConstrainedRowError, MISSING_GRADIENT),
+    (UndefinedObjectiveError, MISSING_GRADIENT),
     (InputError, INPUT),
     (ConvergenceError, CONVERGENCE),
     (ModeTrackingError, CONVERGENCE),
     (DegenerateEigenvalueError, MISSING_GRADIENT),
     (DefectiveEigenvalueError, MISSING_GRADIENT),
     (GaugeError, MISSING_GRADIENT),
+    (KeyboardInterrupt, INTERRUPTED),
 )
 """The first that fits an exception; all others are internal."""
+MISSING = tuple(kind for kind, code in OF_ERRORS if code == MISSING_GRADIENT)
+"""Errors that mean: this derivative does not exist; the others are still worth having."""
 
 
 WORST_FIRST = (INTERNAL, CONVERGENCE, MISSING_GRADIENT)

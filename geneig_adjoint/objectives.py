@@ -20,7 +20,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.damped import DampedFrequency, DampingRatio, DecayRate, NaturalFrequency
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, value_cotangent
-from geneig_adjoint.errors import InputError, TruncationWarning
+from geneig_adjoint.errors import InputError, TruncationWarning, UndefinedObjectiveError
 from geneig_adjoint.indices import index_error, single_index_error
 from geneig_adjoint.nonnormal import PetermannFactor, StructuralSensitivity
 from geneig_adjoint.normalization import column_dots
@@ -58,7 +58,7 @@ def _check_pair(pairs: Eigenpairs, pair: int) -> None:
 def _positive_value(pairs: Eigenpairs, pair: int, what: str) -> float:
     lam = pairs.values[pair]
     if not lam.real > 0 or abs(lam.imag) > 1e-8 * abs(lam):
-        raise InputError(
+        raise UndefinedObjectiveError(
             f"{what} needs a positive real eigenvalue, got {lam:.6g} for pair {pair}; "
             "use the Eigenvalue objective, or another pair"
         )

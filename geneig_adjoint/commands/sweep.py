@@ -31,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(chosen: Any, comm: MPI.Comm) -> int:
     """Run a sweep and return the exit code.  (Collective.)"""
+    from geneig_adjoint.collective import from_first_rank
+    from geneig_adjoint.study.progress import show
     from geneig_adjoint.study.sweep import Wishes, listing, run_sweep
 
     study = shared_study(chosen, comm)
     if chosen.list:
-        text = listing(study)
-        if comm.rank == 0:
-            print(text)
+        show(comm, from_first_rank(comm, lambda: listing(study)))
         return OK
     wishes = Wishes(numbers_of(chosen.only), retry=chosen.retry, overwrite=chosen.overwrite)
     return run_sweep(study, comm, wishes)
@@ -57,7 +57,8 @@ def numbers_of(text: str | None) -> list[int] | None:
     numbers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        range_of = first.isdecimal() and (last.isdecimal() if dash else True)
+        if not range_of or int(last or first) < int(first):
             raise StudyError(
                 f'--only must be numbers of samples such as "7" or "0-3,9", got {text!r}; '
                 "--list shows them"

@@ -65,7 +65,8 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically; NaN and infinities become null.  (Not collective.)"""
     text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # Names of files that are no text: \\udcff is how JSON writes half of a letter.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def as_json(content: Any) -> str:

@@ -13,7 +13,7 @@ from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sensitivity import adjoint_settings
 from geneig_adjoint.study.build import Problem, build_objectives, build_problem
 from geneig_adjoint.study.locate import located
-from geneig_adjoint.study.progress import Progress
+from geneig_adjoint.study.progress import Progress, show
 from geneig_adjoint.study.settings import Study, about_the_study
 from geneig_adjoint.study.survey import survey
 from geneig_adjoint.verification import verify_gradient
@@ -38,8 +38,7 @@ def check_inputs(study: Study, comm: MPI.Comm) -> str:
         adjoint_settings(**study.adjoint_arguments())
     with _built(study, comm, progress) as (problem, pencil, objectives):
         text = survey(study, problem, pencil, objectives)
-    if comm.rank == 0:
-        print(text)
+    show(comm, text)
     return text
 
 
@@ -63,8 +62,7 @@ def check_study(study: Study, comm: MPI.Comm) -> dict[str, GradientReport]:
                     **study.solver_arguments(),
                 )
             params.release(reports[name].gradient)
-            if comm.rank == 0:
-                print(f"\n{name}\n{'-' * len(name)}\n{reports[name]}")
+            show(comm, f"\n{name}\n{'-' * len(name)}\n{reports[name]}")
         wrong = {
             item.parameter: None
             for report in reports.values()
@@ -74,10 +72,8 @@ def check_study(study: Study, comm: MPI.Comm) -> dict[str, GradientReport]:
         if wrong:
             with progress.step("look for what is wrong"):
                 found = located(problem.model, problem.p, list(wrong), comm)
-            if comm.rank == 0:
-                print(
-                    "\n".join(["\nwhere derivatives are wrong", *(f"  {line}" for line in found)])
-                )
+            lines = ["\nwhere derivatives are wrong", *(f"  {line}" for line in found)]
+            show(comm, "\n".join(lines))
     return reports
 
 

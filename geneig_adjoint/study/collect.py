@@ -210,7 +210,7 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
     with ExitStack() as files:
         temporary = files.enter_context(atomic_path(path))
         if path.suffix == ".csv":
-            temporary.write_text(csv_text(rows), encoding="utf-8")
+            temporary.write_text(csv_text(rows), encoding="utf-8", errors="backslashreplace")
             return
         with written_hdf5(temporary) as file:
             _fill(file, rows)

@@ -11,14 +11,7 @@ from geneig_adjoint import exit_codes
 from geneig_adjoint import parameters as params
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
-from geneig_adjoint.errors import (
-    ConstrainedRowError,
-    ConvergenceError,
-    DefectiveEigenvalueError,
-    DegenerateEigenvalueError,
-    GaugeError,
-    InputError,
-)
+from geneig_adjoint.errors import ConvergenceError, InputError
 from geneig_adjoint.evaluation import Objective, evaluate
 from geneig_adjoint.gradient_steps import adjoints, contracted
 from geneig_adjoint.io import gathered
@@ -27,13 +20,6 @@ from geneig_adjoint.study.checkpoint import Checkpoint, Work
 from geneig_adjoint.study.results import Outcome
 from geneig_adjoint.study.steps import Steps
 
-MISSING = (
-    ConstrainedRowError,
-    DegenerateEigenvalueError,
-    DefectiveEigenvalueError,
-    GaugeError,
-)
-"""Errors that mean: this derivative does not exist; the others are still worth having."""
 BATCH = 16
 """Objectives whose adjoints are solved for together: what a kill may cost."""
 
@@ -131,12 +117,12 @@ class Differentiation:
 
     @property
     def _failures(self) -> tuple[type[Exception], ...]:
-        return (*MISSING, ConvergenceError, *((InputError,) if self.partial else ()))
+        return (*exit_codes.MISSING, ConvergenceError, *((InputError,) if self.partial else ()))
 
     def _failed(self, work: Work, name: str, error: Exception) -> None:
         outcome = work.outcome
         outcome.failures[name] = f"{type(error).__name__}: {error}"
-        missing = isinstance(error, MISSING)
+        missing = isinstance(error, exit_codes.MISSING)
         outcome.codes[name] = exit_codes.MISSING_GRADIENT if missing else exit_codes.CONVERGENCE
         with suppress(*self._failures):
             pairs: Eigenpairs = linear_pairs(work.pairs)

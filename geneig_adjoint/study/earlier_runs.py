@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint import _petsc
-from geneig_adjoint.collective import raise_together
-from geneig_adjoint.errors import GeneigError, StudyError
+from geneig_adjoint.collective import guard
+from geneig_adjoint.errors import StudyError
 from geneig_adjoint.study.checkpoint_file import CheckpointReader
 from geneig_adjoint.study.settings import Study
 
@@ -65,14 +65,10 @@ def found_checkpoint(
         A file that was cut or damaged.
 
     """
-    error: Exception | None = None
     found: Found | None = None
-    if comm.rank == 0:
-        try:
+    with guard(comm):
+        if comm.rank == 0:
             found = _found(study, digests, resume=resume)
-        except (GeneigError, OSError) as caught:
-            error = caught
-    raise_together(comm, error)
     about = comm.bcast(None if found is None else found.about, root=0)
     if about is None:
         return None

@@ -77,7 +77,7 @@ class EventLog:
 
     def _open(self, path: Path) -> None:
         cut = path.exists() and path.read_bytes()[-1:] not in {b"", b"\n"}
-        self._stream = path.open("a", encoding="utf-8")
+        self._stream = path.open("a", encoding="utf-8", errors="backslashreplace")
         if cut:  # by a kill: what comes next must not continue that line
             self._append("")
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import sys
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint import exit_codes
 from geneig_adjoint.chain import value_and_gradient
-from geneig_adjoint.collective import raise_together
-from geneig_adjoint.errors import GeneigError, StudyError
+from geneig_adjoint.collective import from_first_rank, users_code
+from geneig_adjoint.errors import StudyError
 from geneig_adjoint.io.results import write_json
 from geneig_adjoint.study.build import build_objectives, build_problem
 from geneig_adjoint.study.design import Design, Goal, goal_of
@@ -22,11 +21,12 @@ from geneig_adjoint.study.optimize_state import (
     earlier_search,
     fingerprint_of,
 )
-from geneig_adjoint.study.optimizers import Task, minimize
+from geneig_adjoint.study.optimizers import Task, check_method, minimize
+from geneig_adjoint.study.progress import tell
 from geneig_adjoint.study.run import run_study
 from geneig_adjoint.study.search import Search
 from geneig_adjoint.study.settings import Study, about_the_study, study_of
-from geneig_adjoint.study.signals import StopRequest
+from geneig_adjoint.study.steps import Steps
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -59,13 +59,47 @@ def optimize_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> int
 
     """
     goal = goal_of(study)
-    fingerprint, earlier = _agreed_start(study, comm, resume)
+    start = from_first_rank(comm, lambda: _start(study, goal, resume))
+    with Steps(comm, study.directory) as steps:
+        search, steps.code = _found(study, goal, steps, comm, start)
+    code = steps.code
+    if code == exit_codes.STOPPED:
+        return code
+    final = run_study(_with_design(study, search.named_best()), comm)
+    best = search.best_row["objective"]
+    found = final.values.get(goal.objective, best)
+    if abs(found - best) > CHANGED * abs(found):
+        tell(
+            comm,
+            "note: modes have changed places in the search, which has followed them; in "
+            f"result.json pairs are in the order of the eigenvalues, {goal.objective} is "
+            f"{found:.8g} there",
+        )
+    return code or exit_codes.worst(final.codes.values())
+
+
+def _start(study: Study, goal: Goal, resume: bool) -> tuple[str, Checkpoint | None]:
+    """Return fingerprint and earlier search, before any work.  (Not collective.)"""
+    check_method(goal.method)
+    fingerprint = fingerprint_of(study)
+    return fingerprint, earlier_search(study, fingerprint, resume=resume)
+
+
+def _found(
+    study: Study, goal: Goal, steps: Steps, comm: MPI.Comm, start: tuple[str, Checkpoint | None]
+) -> tuple[Search, int]:
+    """Search, and return what was found with the exit code.  (Collective.)"""
     begin = time.perf_counter()
+    fingerprint, earlier = start
     with ExitStack() as opened:
-        problem = opened.enter_context(build_problem(study, comm))
+        with steps.part("build model"):
+            problem = opened.enter_context(build_problem(study, comm))
         design = Design(study, problem.p)
-        with problem.model.assemble(problem.p) as pencil:
-            rows = pencil.view.rows(pencil)
+        with steps.part("assemble"):
+            with users_code(comm):
+                pencil = problem.model.assemble(problem.p)
+            with pencil:
+                rows = pencil.view.rows(pencil)
         named = build_objectives(study, problem, rows, comm)
         with about_the_study():
             function = opened.enter_context(
@@ -77,39 +111,11 @@ def optimize_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> int
                     **study.solver_arguments(),
                 )
             )
-        stop = opened.enter_context(StopRequest(comm))
         evaluator = Evaluator(goal, design, function)
-        search = Search(study.directory, fingerprint, evaluator, comm, stop)
+        search = Search(study.directory, fingerprint, evaluator, comm, steps)
         z = search.begin(earlier)
         reason = _searched(search, goal, design, z)
-    code = _finish(study, comm, search, reason, time.perf_counter() - begin)
-    if code == exit_codes.STOPPED:
-        return code
-    final = run_study(_with_design(study, search.named_best()), comm)
-    best = search.best_row["objective"]
-    found = final.values.get(goal.objective, best)
-    if comm.rank == 0 and abs(found - best) > CHANGED * abs(found):
-        sys.stderr.write(
-            "note: modes have changed places in the search, which has followed them; in "
-            f"result.json pairs are in the order of the eigenvalues, {goal.objective} is "
-            f"{found:.8g} there\n"
-        )
-    return code or exit_codes.worst(final.codes.values())
-
-
-def _agreed_start(study: Study, comm: MPI.Comm, resume: bool) -> tuple[str, Checkpoint | None]:
-    """Return fingerprint and earlier search as rank 0 finds them.  (Collective.)"""
-    error: Exception | None = None
-    found: tuple[str, Checkpoint | None] = "", None
-    if comm.rank == 0:
-        try:
-            fingerprint = fingerprint_of(study)
-            found = fingerprint, earlier_search(study, fingerprint, resume=resume)
-        except GeneigError as caught:
-            error = caught
-    raise_together(comm, error)
-    agreed: tuple[str, Checkpoint | None] = comm.bcast(found, root=0)
-    return agreed
+    return search, _finish(study, comm, search, reason, time.perf_counter() - begin)
 
 
 def _searched(search: Search, goal: Goal, design: Design, z: Any) -> str:
@@ -142,19 +148,18 @@ def _finish(study: Study, comm: MPI.Comm, search: Search, reason: str, seconds: 
         "feasible": best["violation"] <= FEASIBLE,
         "seconds": seconds,
     }
-    error: Exception | None = None
-    try:
-        if comm.rank == 0:
+
+    def written() -> None:
+        try:
             write_json(study.directory / SUMMARY, summary)
-    except OSError as caught:
-        error = StudyError(
-            f"results must be writable, got {caught.strerror or caught} in {study.directory}; "
-            "make room, or choose another output.directory"
-        )
-    raise_together(comm, error)
-    if comm.rank == 0:
-        sys.stderr.write(_closing(summary, code))
-        sys.stderr.flush()
+        except OSError as error:
+            raise StudyError(
+                f"results must be writable, got {error.strerror or error} in {study.directory}; "
+                "make room, or choose another output.directory"
+            ) from error
+
+    from_first_rank(comm, written)
+    tell(comm, _closing(summary, code))
     return code
 
 
@@ -172,7 +177,7 @@ def _closing(summary: dict[str, Any], code: int) -> str:
         )
     if code == exit_codes.STOPPED:
         lines.append("stopped on request; --resume goes on from the best design")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _with_design(study: Study, parameters: dict[str, Any]) -> Study:

@@ -16,7 +16,9 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.io.hdf5_writer import written_hdf5
 from geneig_adjoint.io.results import as_json, atomic_path
+from geneig_adjoint.study.earlier_runs import NAME
 from geneig_adjoint.study.fingerprint import Fingerprints, of_content
+from geneig_adjoint.study.results import make_writable
 from geneig_adjoint.study.settings import Study
 
 CHECKPOINT, HISTORY, SUMMARY = "design.h5", "history.jsonl", "optimize.json"
@@ -65,28 +67,23 @@ def earlier_search(study: Study, fingerprint: str, *, resume: bool) -> Checkpoin
     Raises
     ------
     StudyError
-        An earlier search that is neither resumed nor replaced, or one of another study.
+        An earlier search or run that is neither resumed nor replaced, a search of another study, a
+        folder that cannot be written.
 
     """
     directory = study.directory
     path = directory / CHECKPOINT
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(
-            f"the output folder must be writable, got {error.strerror} for {directory}; choose "
-            "another output.directory"
-        ) from error
+    make_writable(directory)
     if resume and path.exists():
         return _read(directory, fingerprint)
-    kept = [name for name in (CHECKPOINT, "result.json") if (directory / name).exists()]
+    results = (CHECKPOINT, "result.json", NAME)
+    kept = [name for name in results if (directory / name).exists()]
     if kept and not study.output.get("overwrite", False):
         raise StudyError(
             f"a search must not be overwritten by accident, got {directory} with a {kept[0]}; "
             "give --resume to go on, --overwrite to begin anew, or another output.directory"
         )
-    for name in (CHECKPOINT, HISTORY, SUMMARY):
-        (directory / name).unlink(missing_ok=True)
+    make_writable(directory, CHECKPOINT, HISTORY, SUMMARY)
     return None
 
 
@@ -100,7 +97,9 @@ def _read(directory: Path, fingerprint: str) -> Checkpoint:
         lines = (directory / HISTORY).read_text(encoding="utf-8").splitlines()
         # A job may end between the line of an iteration and its checkpoint.
         history = [json.loads(line) for line in lines[:count]]
-    except (OSError, KeyError, ValueError) as error:
+        if not count == len(history) > 0 or not any(row["best"] for row in history):
+            raise ValueError(f"{len(history)} rows in {HISTORY} for {count} iterations")
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise StudyError(
             f"{directory / CHECKPOINT} must be a checkpoint of a search, got {error}; give "
             "--overwrite to begin anew"

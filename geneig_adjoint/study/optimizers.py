@@ -55,6 +55,19 @@ class Task:
     options: dict[str, Any]
 
 
+def check_method(method: str) -> None:
+    """Raise unless the packages of a method are there.  (Not collective.)
+
+    Raises
+    ------
+    MissingPackageError
+        When NLopt is not installed.
+
+    """
+    if method == "mma":
+        _nlopt()
+
+
 def minimize(method: str, task: Task, z: Block) -> str:
     """Search from z and return why the method ended.  (Not collective.)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -18,6 +19,37 @@ TEXTS = {
     "adjoint": "{solved} of {columns} adjoint systems",
     "contraction": "{elements} of {total} elements of rank 0",
 }
+
+
+def tell(comm: MPI.Comm, text: str) -> None:
+    """Write a line on stderr, on rank 0; nobody who reads it is no reason to end.
+
+    Not collective.
+    """
+    if comm.rank == 0:
+        with suppress(OSError):
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+
+def show(comm: MPI.Comm, text: str) -> None:
+    """Print on rank 0 what is in files, too: that it cannot be printed is no reason to fail.
+
+    Not collective.
+    """
+    if comm.rank == 0:
+        try:
+            print(text, flush=True)
+        except OSError as error:
+            close_stdout(error)
+
+
+def close_stdout(error: OSError) -> None:
+    """Print nothing more, and say why unless nobody reads it.  (Not collective.)"""
+    with suppress(OSError, ValueError):  # or Python would try again at its end, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        sys.stderr.write(f"note: standard output ends here: {error.strerror}\n")
 
 
 class Progress:

@@ -66,25 +66,46 @@ class Outcome:
     codes: dict[str, int] = field(default_factory=dict)
 
 
-def prepared_directory(study: Study) -> StudyError | None:
-    """Make the output folder, or say why results cannot be written there."""
+def prepare_directory(study: Study) -> None:
+    """Make the output folder of a run.  (Not collective: call it on one rank.)
+
+    Raises
+    ------
+    StudyError
+        Results that would be lost, a folder in which nothing can be written.
+
+    """
     directory = study.directory
     if (directory / "result.json").exists() and not study.output.get("overwrite", False):
-        return StudyError(
+        raise StudyError(
             f"results must not be overwritten by accident, got {directory} with a result.json; "
             "give --overwrite, or another output.directory"
         )
+    make_writable(directory)
+
+
+def make_writable(directory: Path, *obsolete: str) -> None:
+    """Make a folder, without some files, and see whether files can be written there.
+
+    Not collective: call it on one rank.
+
+    Raises
+    ------
+    StudyError
+        A folder in which nothing can be written.
+
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / ".writable"
-        probe.touch()
-        probe.unlink()
+        for name in (".writable", *obsolete):
+            path = directory / name
+            path.touch()
+            path.unlink(missing_ok=True)
     except OSError as error:
-        return StudyError(
-            f"the output folder must be writable, got {error.strerror} for {directory}; "
-            "choose another output.directory"
-        )
-    return None
+        raise StudyError(
+            f"the output folder must be writable, got {error.strerror} for "
+            f"{error.filename or directory}; choose another output.directory"
+        ) from error
 
 
 def write_results(

@@ -27,7 +27,8 @@ from geneig_adjoint.study.earlier_runs import Found, found_checkpoint, remove_le
 from geneig_adjoint.study.identity import study_digests
 from geneig_adjoint.study.kept_pairs import again, with_notes
 from geneig_adjoint.study.options import unread_options
-from geneig_adjoint.study.results import Outcome, Pairs, prepared_directory, write_results
+from geneig_adjoint.study.progress import show
+from geneig_adjoint.study.results import Outcome, Pairs, prepare_directory, write_results
 from geneig_adjoint.study.settings import Study, about_the_study
 from geneig_adjoint.study.steps import Steps
 from geneig_adjoint.study.summary import summary
@@ -68,7 +69,7 @@ def run_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> Outcome:
         settings = adjoint_settings(**study.adjoint_arguments())
     digests = from_first_rank(comm, lambda: study_digests(study))
     found = found_checkpoint(study, comm, digests, resume=resume)
-    raise_together(comm, from_first_rank(comm, lambda: _directory_error(study, found)))
+    from_first_rank(comm, lambda: _prepare_directory(study, found))
     with Steps(comm, study.directory) as steps, ExitStack() as opened:
         if found is not None:
             opened.callback(found.close)
@@ -80,19 +81,18 @@ def run_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> Outcome:
         work = run.solved(task, pencil)
         with steps.step(f"differentiate {len(objectives)} objectives"), about_the_study():
             run.differentiate(task, work)
+        steps.code = exit_codes.worst(work.outcome.codes.values())
         _write(run, problem, work)
         checkpoint.remove()
     return work.outcome
 
 
-def _directory_error(study: Study, found: Found | None) -> Exception | None:
-    """Prepare the output folder on one rank, or say what is wrong with it."""
+def _prepare_directory(study: Study, found: Found | None) -> None:
+    """Prepare the output folder, or raise what is wrong with it.  (Not collective.)"""
     if found is not None:  # it was allowed to write here when it began
         study = replace(study, output={**study.output, "overwrite": True})
-    error = prepared_directory(study)
-    if error is None:
-        remove_leftovers(study.directory)
-    return error
+    prepare_directory(study)
+    remove_leftovers(study.directory)
 
 
 @dataclass(frozen=True)
@@ -232,4 +232,5 @@ def _write(run: _Run, problem: Problem, work: Work) -> None:
         notes = write_results(run.study, problem, work.pairs, outcome=work.outcome, timings=timings)
     with guard(run.comm):
         if run.comm.rank == 0:
-            print(summary(work.pairs, work.outcome, notes, directory=run.study.directory))
+            text = summary(work.pairs, work.outcome, notes, directory=run.study.directory)
+            show(run.comm, text)

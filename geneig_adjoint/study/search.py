@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import raise_together
+from geneig_adjoint.collective import from_first_rank, raise_together
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.study.evaluations import FEASIBLE, Evaluation, Evaluator
 from geneig_adjoint.study.optimize_state import Checkpoint, append_history, write_checkpoint
-from geneig_adjoint.study.signals import StopRequest
+from geneig_adjoint.study.progress import tell
+from geneig_adjoint.study.settings import about_the_study
+from geneig_adjoint.study.steps import Steps
 from geneig_adjoint.tracking import Placed
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ class Search:
         Evaluates designs.
     comm
         All ranks.
-    stop
-        Requests to stop.
+    steps
+        Told of each iteration, knows of requests to stop.
 
     """
 
@@ -52,12 +53,12 @@ class Search:
         fingerprint: str,
         evaluator: Evaluator,
         comm: MPI.Comm,
-        stop: StopRequest,
+        steps: Steps,
     ) -> None:
         self.evaluator = evaluator
         self.history: list[dict[str, Any]] = []
         self._directory, self._fingerprint = directory, fingerprint
-        self._comm, self._stop = comm, stop
+        self._comm, self._steps = comm, steps
         self._best: Checkpoint | None = None
         self._last: Evaluation | None = None
         self._previous: Block | None = None
@@ -155,12 +156,19 @@ class Search:
     def _evaluate(self, z: Block) -> tuple[Evaluation, bool]:
         """Evaluate a design, note it and tell whether to stop.  (Collective.)"""
         begin = time.perf_counter()
-        found = self.evaluator(z)
-        if not self.history:
-            self.evaluator.reference = abs(found.values[self.evaluator.goal.objective]) or 1.0
-        self._note(found, time.perf_counter() - begin)
+        with self._steps.part(f"iteration {len(self.history) + 1}"):
+            found = self._evaluated(z)
+            if not self.history:
+                self.evaluator.reference = abs(found.values[self.evaluator.goal.objective]) or 1.0
+            self._note(found, time.perf_counter() - begin)
         self._last = found
-        return found, self._stop.agreed() is not None
+        return found, self._steps.requested() is not None
+
+    def _evaluated(self, z: Block) -> Evaluation:
+        if self.history:
+            return self.evaluator(z)
+        with about_the_study():  # its solver and objectives are looked at for the first time
+            return self.evaluator(z)
 
     def _note(self, found: Evaluation, seconds: float) -> None:
         """Add an evaluation to the history, on disk and in memory.  (Collective.)"""
@@ -198,23 +206,21 @@ class Search:
         return bool(goal.sign * found.values[goal.objective] < goal.sign * row["objective"])
 
     def _write(self, row: dict[str, Any]) -> None:
-        error: Exception | None = None
+        from_first_rank(self._comm, lambda: self._keep(row))
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        assert self._best is not None
         try:
-            if self._comm.rank == 0:
-                assert self._best is not None
-                append_history(self._directory, row)
-                write_checkpoint(self._directory, self._fingerprint, self._best, self.named_best())
-        except OSError as caught:
-            error = StudyError(
-                f"the checkpoint of a search must be writable, got {caught.strerror or caught} in "
+            append_history(self._directory, row)
+            write_checkpoint(self._directory, self._fingerprint, self._best, self.named_best())
+        except OSError as error:
+            raise StudyError(
+                f"the checkpoint of a search must be writable, got {error.strerror or error} in "
                 f"{self._directory}; make room, then go on with --resume"
-            )
-        raise_together(self._comm, error)
+            ) from error
 
     def _say(self, text: str) -> None:
-        if self._comm.rank == 0:
-            sys.stderr.write(f"{text}\n")
-            sys.stderr.flush()
+        tell(self._comm, text)
 
 
 def _line(row: dict[str, Any]) -> str:

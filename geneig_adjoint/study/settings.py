@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from geneig_adjoint import exit_codes
 from geneig_adjoint.errors import InputError, StudyError
 from geneig_adjoint.study.entries import (
     PARAMETER_TABLES,
@@ -358,7 +359,7 @@ def about_the_study() -> Iterator[None]:
     """Mark wrong arguments as what they are here: something the study says."""
     try:
         yield
-    except StudyError:
-        raise
     except InputError as error:
+        if exit_codes.of_error(error) != exit_codes.INPUT:
+            raise
         raise StudyError(*error.args) from error

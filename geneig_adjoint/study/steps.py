@@ -34,6 +34,8 @@ class Steps:
     ----------
     progress : Progress
     log : EventLog
+    code : int
+        Exit code of a run that ends without an error: some of its parts may have failed.
 
     """
 
@@ -42,6 +44,7 @@ class Steps:
         self._names: list[str] = []
         self._opened = ExitStack()
         self.progress = Progress(comm)
+        self.code = exit_codes.OK
         self.log = EventLog(comm, directory / "events.jsonl")
         self._stop = StopRequest(comm)
 
@@ -53,7 +56,7 @@ class Steps:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        content: dict[str, Any] = {"code": exit_codes.OK}
+        content: dict[str, Any] = {"code": self.code}
         if error is not None:
             content = {"code": exit_codes.of_error(error), "error": str(error)}
         self.log.write("end", "run", **content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -10,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint import exit_codes
-from geneig_adjoint.collective import leave_together, raise_together
-from geneig_adjoint.errors import GeneigError, StudyError
+from geneig_adjoint.collective import from_first_rank, leave_together
+from geneig_adjoint.errors import StudyError
 from geneig_adjoint.study import sweep_state as state
+from geneig_adjoint.study.progress import show, tell
 from geneig_adjoint.study.run import run_study
 from geneig_adjoint.study.samples import Sample, samples_of
 from geneig_adjoint.study.settings import Study, with_entries
@@ -62,7 +62,7 @@ def run_sweep(study: Study, comm: MPI.Comm, wishes: Wishes) -> int:
             stopped = stop.agreed() is not None
             if stopped:
                 break
-            _say(comm, _heading(samples[number], f"{place + 1} of {len(plan.todo)}"))
+            tell(comm, _heading(samples[number], f"{place + 1} of {len(plan.todo)}"))
             codes[number] = _run_one(samples[number], plan.records, comm, wishes.overwrite)
             if codes[number] == exit_codes.STOPPED:
                 stopped = True
@@ -105,24 +105,17 @@ def _chosen(samples: Sequence[Sample], wishes: Wishes) -> list[int]:
 
 def _agreed(study: Study, comm: MPI.Comm, wishes: Wishes) -> tuple[list[Sample], state.Plan]:
     """Return samples and plan as rank 0 sees them, on every rank.  (Collective.)"""
-    error: Exception | None = None
-    found: tuple[list[Sample], state.Plan] | None = None
-    if comm.rank == 0:
-        try:
-            samples = samples_of(study)
-            plan = state.prepared_plan(
-                study.directory,
-                samples,
-                _chosen(samples, wishes),
-                retry=wishes.retry,
-                overwrite=wishes.overwrite,
-            )
-            found = samples, plan
-        except GeneigError as caught:
-            error = caught
-    raise_together(comm, error)
-    agreed: tuple[list[Sample], state.Plan] = comm.bcast(found, root=0)
-    return agreed
+
+    def planned() -> tuple[list[Sample], state.Plan]:
+        samples = samples_of(study)
+        chosen = _chosen(samples, wishes)
+        retry, overwrite = wishes.retry, wishes.overwrite
+        plan = state.prepared_plan(
+            study.directory, samples, chosen, retry=retry, overwrite=overwrite
+        )
+        return samples, plan
+
+    return from_first_rank(comm, planned)
 
 
 def _run_one(sample: Sample, records: list[dict[str, Any]], comm: MPI.Comm, overwrite: bool) -> int:
@@ -134,11 +127,12 @@ def _run_one(sample: Sample, records: list[dict[str, Any]], comm: MPI.Comm, over
     study = with_entries(sample.study, {"output.overwrite": True}) if known else sample.study
     start = time.perf_counter()
     same = earlier["fingerprint"] == record["fingerprint"]
-    outcome = _outcome(study, comm, resume=same)
+    # What was kept may be damaged, or of another build: to replace it must be possible.
+    outcome = _outcome(study, comm, resume=same and not overwrite)
     record = state.ended(record, outcome, time.perf_counter() - start)
     records[sample.number] = record
     _write(sample, record, comm)
-    _say(comm, f"{sample.folder}: {_standing(record)} ({record['seconds']:.2f} s)")
+    tell(comm, f"{sample.folder}: {_standing(record)} ({record['seconds']:.2f} s)")
     return outcome.code
 
 
@@ -166,16 +160,16 @@ def _described(error: BaseException) -> state.Ending:
 
 
 def _write(sample: Sample, record: dict[str, Any], comm: MPI.Comm) -> None:
-    error: Exception | None = None
-    try:
-        if comm.rank == 0:
+    def written() -> None:
+        try:
             state.write_record(sample.study.directory, record)
-    except OSError as caught:
-        error = StudyError(
-            f"the record of a sample must be writable, got {caught.strerror or caught} for "
-            f"{sample.study.directory}; make room, or choose another output.directory"
-        )
-    raise_together(comm, error)
+        except OSError as error:
+            raise StudyError(
+                f"the record of a sample must be writable, got {error.strerror or error} for "
+                f"{sample.study.directory}; make room, or choose another output.directory"
+            ) from error
+
+    from_first_rank(comm, written)
 
 
 def _close(
@@ -186,22 +180,21 @@ def _close(
     samples: Sequence[Sample],
 ) -> None:
     """Say how the samples stand, and which the next job will not try.  (Not collective.)"""
-    if comm.rank != 0:
-        return
     standings = [records[number]["status"] for number in _chosen(samples, wishes)]
     counts = {status: standings.count(status) for status in dict.fromkeys(standings)}
-    print(f"\nsamples: {', '.join(f'{count} {status}' for status, count in counts.items())}")
+    lines = [f"\nsamples: {', '.join(f'{count} {status}' for status, count in counts.items())}"]
     given_up = [
         str(number)
         for number in _chosen(samples, wishes)
         if records[number]["status"] == state.RUNNING
     ]
     if given_up:
-        print(
+        lines.append(
             f"the job ended {state.ATTEMPTS} times in samples {', '.join(given_up)}: they are not "
             "tried again without --retry"
         )
-    print(f"geneig-adjoint collect {study.directory} -o table.csv makes a table of them")
+    lines.append(f"geneig-adjoint collect {study.directory} -o table.csv makes a table of them")
+    show(comm, "\n".join(lines))
 
 
 def _exit_code(codes: dict[int, int | None]) -> int:
@@ -218,9 +211,3 @@ def _exit_code(codes: dict[int, int | None]) -> int:
 def _heading(sample: Sample, place: str) -> str:
     entries = ", ".join(f"{name} = {value}" for name, value in sample.entries.items())
     return f"\n{sample.folder} ({place}): {entries}"
-
-
-def _say(comm: MPI.Comm, text: str) -> None:
-    if comm.rank == 0:
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()

@@ -1,0 +1,81 @@
+"""What is printed: nobody who reads it, a full disk, a terminal without the letters."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from study_files import ELEMENTS, result, study_folder
+from sweeps import ONE, STIFFNESS, statuses, sweep_folder
+
+HERE = str(Path(__file__).parent)
+COMMAND = [sys.executable, "-m", "geneig_adjoint.cli"]
+
+
+def started(words, monkeypatch, unbuffered="1", **streams):
+    """Run the command line in a process of its own; unbuffered: every line meets its stream."""
+    monkeypatch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    return subprocess.run([*COMMAND, *map(str, words)], timeout=40, check=False, **streams)
+
+
+@pytest.fixture
+def closed():
+    """The end of a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+def test_run_ends_well_when_nobody_reads_its_table(tmp_path, closed, monkeypatch):
+    finished = started(["run", study_folder(tmp_path)], monkeypatch, stdout=closed)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr.count(b"\n") == 5  # its steps
+    assert sorted(os.listdir(tmp_path / "out")) == ["events.jsonl", "result.h5", "result.json"]
+
+
+def test_sweep_goes_on_when_nobody_reads_on(tmp_path, closed, monkeypatch):
+    path = sweep_folder(tmp_path)
+    finished = started(["sweep", path], monkeypatch, stdout=closed, stderr=closed)
+    assert finished.returncode == 0
+    assert statuses(tmp_path) == [("done", 0)] * 4
+    for words in (["sweep", path, "--list"], ["collect", tmp_path / "out"]):
+        finished = started(words, monkeypatch, stdout=closed)
+        assert (finished.returncode, finished.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+def test_full_disk_behind_the_output_is_said(tmp_path, monkeypatch, unbuffered):
+    """It is no failure of a run, whose results are in files."""
+    path = study_folder(tmp_path)
+    for code, words in ((0, ["run", path]), (2, ["collect", tmp_path / "out"])):
+        with Path("/dev/full").open("w") as full:
+            finished = started(words, monkeypatch, unbuffered, stdout=full)
+        assert finished.returncode == code
+        assert finished.stderr.count(b"note: standard output ends here: No space left on dev") == 1
+        assert b"Traceback" not in finished.stderr
+        assert b"Exception ignored" not in finished.stderr
+    assert not (tmp_path / "out" / "checkpoint.h5").exists()
+
+
+# The second is no UTF-8: Python reads its last byte as half of a letter.
+@pytest.mark.parametrize("name", ["Grüße", os.fsdecode(b"x\xff")], ids=["letters", "bytes"])
+def test_folder_with_other_letters_is_as_good(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    folder = tmp_path / name
+    folder.mkdir()
+    bad = STIFFNESS + '"model.elements" = ["none.h5", "elements.h5"]\n'
+    text = ONE.replace('python = "model.py:build"', 'elements = "elements.h5"')
+    path = study_folder(folder, text + bad.replace("[1.0, 2.0, 4.0, 8.0]", "[1.0]"))
+    finished = started(["sweep", path], monkeypatch)
+    assert finished.returncode == 3, finished.stderr
+    assert statuses(folder) == [("failed", 3), ("done", 0)]
+    (folder / "study.toml").write_text(ELEMENTS)
+    finished = started(["run", path], monkeypatch)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.decode().isascii()
+    assert set(result(folder / "out")["objectives"]) == {"f1", "second", "motion"}
+    assert started(["collect", folder / "out"], monkeypatch).returncode == 0
