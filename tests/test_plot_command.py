@@ -100,9 +100,9 @@ def test_files_of_two_runs_are_not_one_picture(tmp_path, capsys):
     assert "must be of the same run, got two" in capsys.readouterr().err
 
 
-def test_names_are_no_formulas(tmp_path):
+def test_names_are_no_formulas_and_may_have_any_letters(tmp_path):
     gradients = {"price_$_per_$kg": {"a$^{$b": np.arange(3.0)}}
-    folder = write_folder(tmp_path / "$_$", [1], gradients=gradients, right=np.eye(3)[:, :1])
+    folder = write_folder(tmp_path / "$日本$", [1], gradients=gradients, right=np.eye(3)[:, :1])
     assert drawn(folder)[0] == ["spectrum", "modes", "sensitivities", "convergence"]
 
 
