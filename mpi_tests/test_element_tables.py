@@ -262,3 +262,22 @@ def test_rows_are_gathered_in_order_on_rank_0_only(comm):
     found = comm.bcast(whole)
     np.testing.assert_array_equal(found, np.column_stack([expected, expected]))
     assert (whole is None) == (comm.rank > 0)
+
+
+@pytest.mark.parametrize("kind", [np.longdouble, np.float16, np.int8, ">f4"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_matrices_may_be_numbers_of_any_length(comm, folder, kind, number):
+    whole = {0: K0, 1: np.tile(6 * M0, (N + 1, 1, 1))}[number]
+
+    def change(file):
+        group = file[f"blocks/{number}"]
+        del group["matrices"]
+        group["matrices"] = np.rint(whole).astype(kind)
+
+    path = on_root(comm, changed_table, folder / "elements.h5", change)
+    model, p, _ = read_elements(path, comm)
+    with model, model.assemble(p) as pencil:
+        found = dense((pencil.A, pencil.B)[number])
+    # Entries are small whole numbers times parameters: a few roundings.
+    expected = chain_pencil(P)[number] * (1, 6)[number]
+    np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-14)

@@ -7,12 +7,13 @@ import tomllib
 
 import h5py
 import numpy as np
+import pytest
 from builders import REAL
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from petsc4py import PETSc
 from study_files import ELEMENTS, P, chain_blocks, chain_mesh, market, petsc_binary, write_chain
-from table_readers import REFUSED
+from table_readers import REFUSED, TableReaders
 
 import geneig_adjoint as ga
 from geneig_adjoint.errors import StudyError
@@ -20,6 +21,26 @@ from geneig_adjoint.io import read_matrix, read_vector
 from geneig_adjoint.study.settings import read_study
 
 SCALAR = "f8" if REAL else "c16"
+
+
+def campaign(examples, **options):
+    """Return settings of hypothesis for so many damaged files, however long they take."""
+    unhurried = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+    return settings(max_examples=examples, database=None, **unhurried, **options)
+
+
+@pytest.fixture(autouse=True)
+def small_machine(monkeypatch):
+    """A machine with little memory: sizes that a damaged header promises must not be tried."""
+    monkeypatch.setattr("geneig_adjoint.io.matrices.available_memory", lambda: 1e8)
+
+
+@pytest.fixture(scope="module")
+def readers():
+    """Processes that read damaged tables."""
+    found = TableReaders()
+    yield found
+    found.close()
 
 
 def damaged(content):

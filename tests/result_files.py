@@ -68,6 +68,7 @@ def write_folder(folder, values=(), *, mesh=None, modes=(), gradients=None, righ
     values = np.asarray(values, dtype=complex)
     gradients = gradients or {}
     content = {
+        "run": "the only one",
         "values": [[v.real, v.imag] for v in values],
         "residuals": [3e-14 * 3**j for j in range(len(values))],
         "condition": [1.0] * len(values),
@@ -78,6 +79,7 @@ def write_folder(folder, values=(), *, mesh=None, modes=(), gradients=None, righ
     }
     (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
     with h5py.File(folder / "result.h5", "w") as file:
+        file.attrs["run"] = "the only one"
         file["values"] = values
         if right is not None:
             file["right"] = right

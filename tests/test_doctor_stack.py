@@ -132,6 +132,15 @@ def test_selection_of_two_builds(tmp_path):
     assert only(stack.check_selection({})).verdict == "ok"
 
 
+@pytest.mark.parametrize("names", [("petsc3.20", "slepc"), ("petsc-real", "slepc"), ("p", "s")])
+def test_folders_whose_names_say_less_are_no_two_builds(tmp_path, names):
+    given = {}
+    for key, name in zip(("PETSC_DIR", "SLEPC_DIR"), names, strict=True):
+        (tmp_path / name).mkdir()
+        given[key] = str(tmp_path / name)
+    assert only(stack.check_selection(given)).verdict == "ok"
+
+
 @pytest.mark.parametrize(("name", "check"), [("numpy", "check_numpy"), ("h5py", "check_h5py")])
 @pytest.mark.parametrize(
     ("source", "remedy"),

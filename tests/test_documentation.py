@@ -6,8 +6,12 @@ import subprocess
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pages import DOCS, ROOT, promised, run_page, run_text
+
+from geneig_adjoint.cli import main
+from geneig_adjoint.io import read_results
 
 COMPILED = Path(__file__).parents[1] / "examples" / "compiled_element"
 PAGES = [
@@ -85,3 +89,21 @@ def test_routines_on_the_page_are_those_of_the_sources(language, source, count):
     shown = re.search(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1]
     for routine in shown.split("\n\n")[:count]:
         assert " ".join(routine.split()).rstrip(";") in text
+
+
+def test_first_study_of_a_newcomer(tmp_path, monkeypatch):
+    text = (ROOT / "README.md").read_text()
+    section = text.partition("## Study files and the command line")[2].partition("All commands:")[0]
+    blocks = re.findall(r"^```(python|toml)\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    assert [kind for kind, _ in blocks] == ["python", "toml"]
+    for name, (_, content) in zip(("model.py", "study.toml"), blocks, strict=True):
+        (tmp_path / name).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"`geneig-adjoint (.*?)`", section)
+    assert len(commands) == 4
+    for command in commands:
+        assert main(command.split()) == 0, command
+    found = read_results("out")
+    # Four digits are in the README.
+    np.testing.assert_allclose(found.values[:2].real, [0.00075598, 0.01226245], atol=5e-9)
+    np.testing.assert_allclose(found.gradients["f1"]["density"][0], 1.62762779e-03, rtol=1e-8)

@@ -4,35 +4,15 @@
 """
 
 import pytest
-from fuzzed_files import CAMPAIGNS, fuzz
-from hypothesis import HealthCheck, settings
+from fuzzed_files import CAMPAIGNS, campaign, fuzz, readers, small_machine
 from table_readers import TableReaders
 
-QUICK = settings(
-    max_examples=120,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-
-
-@pytest.fixture(autouse=True)
-def small_machine(monkeypatch):
-    """A machine with little memory: sizes that a damaged header promises must not be tried."""
-    monkeypatch.setattr("geneig_adjoint.io.matrices.available_memory", lambda: 1e8)
-
-
-@pytest.fixture(scope="module")
-def readers():
-    found = TableReaders()
-    yield found
-    found.close()
+__all__ = ["readers", "small_machine"]  # fixtures of every test
 
 
 @pytest.mark.parametrize("name", CAMPAIGNS)
 def test_damaged_files_are_refused_or_read_as_they_are(tmp_path, comm, readers, name):
-    fuzz(name, tmp_path, comm, readers=readers, how=QUICK)
+    fuzz(name, tmp_path, comm, readers=readers, how=campaign(120, derandomize=True))
 
 
 def test_a_reader_that_hangs_is_noticed(tmp_path):

@@ -1,10 +1,13 @@
 """The package and its command line work where PETSc is missing, and say so when it is needed."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from geneig_adjoint.io import write_attributes, written_hdf5
 
 STACK = ("petsc4py", "slepc4py", "mpi4py")
 
@@ -60,6 +63,21 @@ def test_stack_is_not_loaded_before_it_is_needed(action):
 def test_works_without_the_stack(action):
     result = python(WITHOUT_STACK, action)
     assert result.returncode == 0, result.stderr
+
+
+def test_results_are_read_without_the_stack(tmp_path):
+    summary = {"run": "x", "objectives": {"f": 1.0}, "gradients": {}, "failures": {}}
+    (tmp_path / "result.json").write_text(json.dumps(summary), encoding="utf-8")
+    with written_hdf5(tmp_path / "result.h5") as file:
+        write_attributes(file, format="geneig_adjoint results", version=1, run="x")
+        file["values"] = [1.0, 2.0]
+        file["parameters/a/b"] = [3.0]
+    result = python(
+        WITHOUT_STACK,
+        "from geneig_adjoint.io import read_results",
+        f"print(read_results({str(tmp_path)!r}).parameters)",
+    )
+    assert result.stdout == "{'a/b': array([3.])}\n", result.stderr
 
 
 @pytest.mark.failure("missing package")

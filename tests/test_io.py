@@ -223,3 +223,22 @@ def test_point_field_of_wrong_length_is_refused(tmp_path):
 def test_picture_of_a_mesh_that_does_not_fit_is_refused(tmp_path, change, message):
     with pytest.raises(ga.InputError, match=message):
         write_vtu(tmp_path / "x.vtu", changed_mesh(**change))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32, np.uint64, np.int8, ">u4"])
+def test_vtu_keeps_whole_numbers_of_any_type(tmp_path, kind):
+    largest = np.iinfo(kind).max
+    values = np.array([0, 1, largest], dtype=kind)
+    points = np.eye(3, dtype=kind) * values
+    mesh = ga.io.Mesh(
+        points, [("vertex", np.arange(3, dtype=kind)[:, None])], np.zeros((3, 0), int)
+    )
+    write_vtu(tmp_path / "x.vtu", mesh, cell_data={"material": values})
+    found = meshio.read(tmp_path / "x.vtu")
+    assert found.cell_data["material"][0].tolist() == values.tolist()
+    assert found.points.tolist() == points.astype(float).tolist()
+
+
+def test_field_without_components_is_refused(tmp_path):
+    with pytest.raises(ga.InputError, match=r"field 'u' must have numbers, got shape \(10, 0\)"):
+        write_vtu(tmp_path / "x.vtu", chain_mesh(), point_data={"u": np.zeros((10, 0))})

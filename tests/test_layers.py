@@ -93,7 +93,8 @@ GROUPS = [
     [{"tracking"}, {"chain"}],
     [{"gradient_reports", "noise"}, {"verification"}, {"operator_checks"}],
     [
-        {"adapters", "exit_codes", "io", "machine", "pictures"},
+        {"adapters", "exit_codes", "io", "machine"},
+        {"pictures"},
         {"study"},
         {"commands"},
         {"__init__", "cli"},

@@ -14,7 +14,9 @@ from test_pictures import coarse, drawn
 
 from geneig_adjoint.cli import main
 from geneig_adjoint.errors import StudyError
+from geneig_adjoint.io import Mesh, write_vtu
 from geneig_adjoint.pictures.draw import draw
+from geneig_adjoint.pictures.spectrum import together
 
 __all__ = ["coarse"]  # a fixture of every test
 
@@ -90,3 +92,28 @@ def test_settings_of_matplotlib_are_left_alone(tmp_path):
     before = dict(mpl.rcParams)
     drawn(write_folder(tmp_path, [1]))
     assert dict(mpl.rcParams) == before
+
+
+def test_files_of_two_runs_are_not_one_picture(tmp_path, capsys):
+    folder = write_folder(tmp_path, [1], run="another")
+    assert main(["plot", str(folder)]) == 3
+    assert "must be of the same run, got two" in capsys.readouterr().err
+
+
+def test_names_are_no_formulas_and_may_have_any_letters(tmp_path):
+    gradients = {"price_$_per_$kg": {"a$^{$b": np.arange(3.0)}}
+    folder = write_folder(tmp_path / "$日本$", [1], gradients=gradients, right=np.eye(3)[:, :1])
+    assert drawn(folder)[0] == ["spectrum", "modes", "sensitivities", "convergence"]
+
+
+def test_mesh_without_cells_is_a_note(tmp_path):
+    folder = write_folder(tmp_path, [1], right=np.eye(3)[:, :1])
+    mesh = Mesh(np.eye(3), [], np.arange(3)[:, None])
+    write_vtu(folder / "modes.vtu", mesh, point_data={"mode_0": np.ones(3)})
+    assert "modes.vtu has no lines, faces or bodies to draw" in drawn(folder)[1]
+
+
+def test_pairs_that_lie_together_share_a_label():
+    places = np.array([[0, 0], [1, 1], [0, 0.01], [1, -1], [1e-3, 0.02]])
+    assert together(places, np.arange(5)) == [[3], [0, 2, 4], [1]]
+    assert together(np.zeros((3, 2)), np.array([2, 0])) == [[0, 2]]

@@ -255,3 +255,12 @@ def test_study_that_no_parser_can_read_is_refused(tmp_path, text):
     path = study_folder(tmp_path, text)
     with pytest.raises(StudyError, match="must be TOML, got a syntax error"):
         read_study(path)
+
+
+def test_picture_of_an_earlier_run_goes_where_the_next_one_has_no_mesh(meshed, comm, tmp_path):
+    _, folder = run(meshed, comm)
+    assert (folder / "modes.vtu").exists()
+    write_chain(tmp_path / "elements.h5")
+    run(meshed, comm, "output.overwrite=true")
+    assert not (folder / "modes.vtu").exists()
+    assert read_results(folder).mesh is None

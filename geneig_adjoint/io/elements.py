@@ -187,7 +187,7 @@ def _read_block(group: Any, block: TableBlock, table: Table, comm: MPI.Comm) -> 
         raise_error(matrices_error(block, 0, shared))
     owners = _owners(dofs, table.n, comm)
     count = sum(comm.alltoall(np.bincount(owners, minlength=comm.size).tolist()))
-    kind = np.dtype(group["matrices"].dtype.newbyteorder("="))
+    kind = _kept_kind(group["matrices"].dtype)
     found = (
         np.empty((count, block.nd), dtype=np.int64),
         np.empty(count, dtype=np.int64),
@@ -205,6 +205,13 @@ def _read_block(group: Any, block: TableBlock, table: Table, comm: MPI.Comm) -> 
     base = shared if block.shared else found[2]
     kernel = ScaledKernel(base.astype(kind, copy=False), block.law)
     return ElementBlock(block.matrix, found[0], kernel, {block.parameter: found[1]})
+
+
+def _kept_kind(stored: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that matrices have in memory: float or complex, short ones as they are."""
+    if stored.name in {"float32", "complex64"}:
+        return np.dtype(stored.newbyteorder("="))
+    return np.dtype(complex if stored.kind == "c" else float)
 
 
 def _owners(dofs: Block, n: int, comm: MPI.Comm) -> Block:

@@ -26,7 +26,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io.mesh import Mesh
@@ -160,12 +159,19 @@ def _block(group: Any, sizes: dict[str, int]) -> TableBlock:
             "table again"
         )
     is_complex = matrices.dtype.kind == "c"
-    if is_complex and _petsc.REAL_SCALARS:
-        raise _petsc.real_scalar_error(f"the matrices of {group.name}")
+    if is_complex:
+        raise_error(_scalar_error(group.name))
     shared = matrices.ndim == 2
     return TableBlock(
         group.name, matrix, parameter, _law(group, law), count, nd, shared, is_complex
     )
+
+
+def _scalar_error(name: str) -> InputError | None:
+    from geneig_adjoint import _petsc  # results and real tables are read without PETSc, too
+
+    error = _petsc.real_scalar_error(f"the matrices of {name}")
+    return error if _petsc.REAL_SCALARS else None
 
 
 def _law(group: Any, law: str) -> Law:

@@ -18,7 +18,13 @@ from geneig_adjoint.io.results import atomic_path
 
 PIECE = 3_000_000
 """Bytes encoded at once; a multiple of 3, so that the parts of base64 fit together."""
-TYPES = {"f": ("Float64", np.float64), "i": ("Int64", np.int64), "u": ("UInt8", np.uint8)}
+TYPES: dict[str, tuple[str, Any]] = {
+    "f": ("Float64", np.float64),
+    "i": ("Int64", np.int64),
+    "u": ("UInt64", np.uint64),
+}
+OCTETS = ("UInt8", np.uint8)
+"""What VTK wants the types of cells to be."""
 WEDGE = [0, 2, 1, 3, 5, 4]
 """VTK turns linear wedges the other way round than meshio and most codes."""
 
@@ -57,7 +63,7 @@ class VtuFile:
         )
         self._say(f'<Piece NumberOfPoints="{len(mesh.points)}" NumberOfCells="{mesh.cell_count}">')
         self._enter("Points")
-        self._array("Points", mesh.points)
+        self._array("Points", np.asarray(mesh.points, dtype=float))
         self._enter("Cells")
         self._write_cells()
 
@@ -82,7 +88,7 @@ class VtuFile:
         Raises
         ------
         InputError
-            When it has another length.
+            When it has another length, or no components.
 
         """
         self._field("CellData", name, values, self._mesh.cell_count)
@@ -93,6 +99,10 @@ class VtuFile:
             raise InputError(
                 f"{what} field {name!r} must have {count} entries, got {len(values)}; "
                 f"give one value per {what}"
+            )
+        if np.size(values) == 0 and count:
+            raise InputError(
+                f"field {name!r} must have numbers, got shape {np.shape(values)}; leave it out"
             )
         self._enter(section)
         if np.iscomplexobj(values):
@@ -123,6 +133,8 @@ class VtuFile:
     def _array(self, name: str, values: Block) -> None:
         values = np.asarray(values)
         kind, dtype = TYPES[values.dtype.kind if values.dtype.kind in "iu" else "f"]
+        if values.dtype == np.uint8:
+            kind, dtype = OCTETS
         components = "" if values.ndim == 1 else f' NumberOfComponents="{values[:1].size}"'
         if values.ndim > 1 and len(values) == 0:
             components = f' NumberOfComponents="{int(np.prod(values.shape[1:]))}"'
@@ -170,7 +182,7 @@ def write_vtu(
     Raises
     ------
     InputError
-        When a field has the wrong length, or the mesh an error.
+        When a field has the wrong length or no components, or the mesh an error.
 
     """
     error = mesh.error(int(np.max(mesh.dofs, initial=-1)) + 1)

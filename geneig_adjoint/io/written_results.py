@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,11 +95,7 @@ def _results(file: Any, summary: Any, *, vectors: bool) -> Results:
             f"result.h5 must have format {RESULT_FORMAT!r} version {RESULT_VERSION}, got {kind!r} "
             f"version {version}; update geneig_adjoint, or run the study again"
         )
-    if text_attribute(file, "run") != summary["run"]:
-        raise InputError(
-            "result.h5 and result.json must be of the same run, got two: one was stopped while "
-            "it moved its files into place; run the study again"
-        )
+    check_run(file, summary["run"])
     gradients = {
         name: {key: file[entry["path"]][()] for key, entry in gradient.items()}
         for name, gradient in summary["gradients"].items()
@@ -111,20 +108,34 @@ def _results(file: Any, summary: Any, *, vectors: bool) -> Results:
         objectives=summary["objectives"],
         gradients=gradients,
         failures=summary["failures"],
-        parameters=_arrays(file["parameters"]) if "parameters" in file else {},
+        parameters=dict(datasets(file["parameters"])) if "parameters" in file else {},
         mesh=read_mesh(file),
         summary=summary,
         **sides,
     )
 
 
-def _arrays(group: Any) -> dict[str, Block]:
-    """Return all datasets of a group; names may hold slashes, which make groups of their own."""
-    found: dict[str, Block] = {}
+def check_run(file: Any, run: str) -> None:
+    """Raise if an open result.h5 is of another run than result.json.  (Not collective.)"""
+    if text_attribute(file, "run") != run:
+        raise InputError(
+            "result.h5 and result.json must be of the same run, got two: one was stopped while "
+            "it moved its files into place; run the study again"
+        )
 
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = item[()]
 
-    group.visititems(visit)
-    return found
+def datasets(group: Any, above: str = "") -> Iterator[tuple[str, Block]]:
+    """Yield names and arrays below a group, which is names -> groups or datasets.
+
+    Not collective. Names of structured parameters have slashes, which make groups of their own.
+    """
+    for name, item in group.items():
+        if isinstance(item, h5py.Group):
+            yield from datasets(item, f"{above}{name}/")
+        else:
+            yield f"{above}{name}", np.atleast_1d(item[()])
+
+
+def gradients_of(file: Any) -> dict[str, dict[str, Block]]:
+    """Return objective -> parameter -> array of an open result.h5.  (Not collective.)"""
+    return {name: dict(datasets(group)) for name, group in file.get("gradients", {}).items()}

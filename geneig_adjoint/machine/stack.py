@@ -87,16 +87,16 @@ def check_selection(environ: Mapping[str, str] = os.environ) -> list[Finding]:
         if not Path(folder).is_dir():
             found = f"{key} is no folder: {folder}"
             return [Finding(name, LACKS, found, SELECT, needed=True)]
-    builds = {_build(folder) for folder in given.values()}
+    facts = zip(*map(_build, given.values()), strict=True)
     found = ", ".join(given.values())
-    if len(builds) > 1:
+    if any(one and other and one != other for one, other in facts):
         found = f"two different builds: {found}"
         return [Finding(name, LACKS, found, SELECT, needed=True)]
     return [Finding(name, OK, found)]
 
 
 def _build(folder: str) -> tuple[str, str]:
-    """Return version and scalars as Debian's folder names give them."""
+    """Return version and scalars if the folder's name gives them, as Debian's do."""
     version = re.search(r"(?:petsc|slepc)(\d+\.\d+)", folder)
     scalars = re.search(r"real|complex", Path(folder).name)
     return (version[1] if version else "", scalars[0] if scalars else "")

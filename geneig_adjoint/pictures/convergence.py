@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint.pictures.folders import Folder
-from geneig_adjoint.pictures.style import COLOURS, GREY, Picture, figure
+from geneig_adjoint.pictures.style import COLOURS, GREY, Picture, figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def convergence(results: Folder) -> list[Picture]:
     rows = made.subplots(
         1 + len(curves), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
     )[:, 0]
-    rows[0].set_title(f"{results.title}: the run over time", loc="left")
+    rows[0].set_title(f"{plain(results.title)}: the run over time", loc="left")
     _bars(rows[0], line)
     for axes, (name, points) in zip(rows[1:], curves.items(), strict=True):
         _curve(axes, name, points)
@@ -133,7 +133,7 @@ def _bars(axes: Axes, line: Timeline) -> None:
         axes.legend(
             loc="lower right", bbox_to_anchor=(1.0, 0.98), fontsize=7.5, ncols=3, borderaxespad=0.0
         )
-    axes.set_yticks(range(len(line.steps)), [name for name, *_ in line.steps])
+    axes.set_yticks(range(len(line.steps)), [plain(name) for name, *_ in line.steps])
     axes.set_ylim(len(line.steps) - 0.4, -1.1 if line.marks else -0.6)
     axes.grid(visible=True, axis="x")
     beyond = any(begin <= 0.5 * longest and end > 0.8 * longest for _, begin, end, _ in line.steps)
@@ -151,6 +151,7 @@ def _curve(axes: Axes, name: str, points: list[tuple[float, float]]) -> None:
     axes.plot(
         times, values, drawstyle=style, marker="." if len(times) <= 60 else "", color=COLOURS[1]
     )
-    axes.set_ylabel(name.partition(": ")[2], fontsize=8)
-    axes.set_title(name.partition(": ")[0], fontsize=8, loc="left", color=GREY)
+    step, _, what = map(plain, name.rpartition(": "))
+    axes.set_ylabel(what, fontsize=8)
+    axes.set_title(step, fontsize=8, loc="left", color=GREY)
     axes.grid(visible=True)

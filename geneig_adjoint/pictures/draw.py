@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def draw(source: Path, target: Path | None = None, *, kind: str = "png", limit: 
     results = read_folder(source)
     if target is None:
         target = (source if source.is_dir() else source.parent) / "pictures"
-    with matplotlib.rc_context(look()):
+    with matplotlib.rc_context(look()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # letters the font lacks are boxes
         pictures = [
             *spectrum(results),
             *modes(results, limit),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError, StudyError
+from geneig_adjoint.io.written_results import check_run, gradients_of
 from geneig_adjoint.pictures.meshes import Shape, read_shape
 
 RESULT, FIELDS, MESH = "result.json", "result.h5", "modes.vtu"
+FEW_ROWS = 5000
+"""Up to here modes without a mesh are drawn, over the number of the row."""
 EVENTS, TABLE, HISTORY, SWEEP = "events.jsonl", "table.csv", "history.jsonl", "sweep.json"
 
 
@@ -32,8 +36,10 @@ class Folder:
         result.json.
     values : ndarray
         Eigenvalues, complex.
+    rows : int
+        Length of a vector; 0 without any.
     right : ndarray or None
-        Right vectors (n, count).
+        Right vectors (rows, count), if they have `FEW_ROWS` at most.
     gradients : dict
         Objective -> parameter -> array.
     shape : Shape or None
@@ -48,6 +54,7 @@ class Folder:
     title: str
     summary: dict[str, Any] = field(default_factory=dict)
     values: Block = field(default_factory=lambda: np.zeros(0, dtype=complex))
+    rows: int = 0
     right: Block | None = None
     gradients: dict[str, dict[str, Block]] = field(default_factory=dict)
     shape: Shape | None = None
@@ -92,7 +99,7 @@ def read_folder(folder: Path) -> Folder:
         results.summary = _checked(folder / RESULT, _summary)
         results.values = np.array([complex(*pair) for pair in results.summary["values"]])
     if (folder / FIELDS).is_file():
-        results.right, results.gradients = _checked(folder / FIELDS, _fields)
+        _checked(folder / FIELDS, partial(_read_fields, results=results))
     elif RESULT in present:
         results.gradients = _inline(results.summary)
         results.notes.append(f"no {FIELDS}: gradients of up to 1000 entries only, and no modes")
@@ -136,23 +143,14 @@ def _summary(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _fields(path: Path) -> tuple[Block | None, dict[str, dict[str, Block]]]:
+def _read_fields(path: Path, results: Folder) -> None:
     with h5py.File(path, "r") as file:
-        right = file["right"][()] if "right" in file else None
-        gradients = {
-            objective: dict(_datasets(group))
-            for objective, group in file.get("gradients", {}).items()
-        }
-    return right, gradients
-
-
-def _datasets(group: Any, above: str = "") -> Iterator[tuple[str, Block]]:
-    """Give the arrays of a group; names of structured parameters have slashes."""
-    for name, item in group.items():
-        if isinstance(item, h5py.Group):
-            yield from _datasets(item, f"{above}{name}/")
-        else:
-            yield f"{above}{name}", np.atleast_1d(item[()])
+        if results.summary:
+            check_run(file, results.summary["run"])
+        results.gradients = gradients_of(file)
+        results.rows = file["right"].shape[0] if "right" in file else 0
+        if 0 < results.rows <= FEW_ROWS:
+            results.right = file["right"][()]
 
 
 def _inline(summary: dict[str, Any]) -> dict[str, dict[str, Block]]:

@@ -131,6 +131,10 @@ def read_shape(path: Path) -> tuple[Shape | None, str]:
         import meshio
     except ImportError:
         return None, f"{path.name} needs meshio, not installed: pip install 'geneig-adjoint[mesh]'"
+    nothing = f"{path.name} has no lines, faces or bodies to draw"
+    with path.open("rb") as stream:
+        if b'NumberOfCells="0"' in stream.read(1000):  # meshio cannot read it then
+            return None, nothing
     try:
         mesh = meshio.read(path)
     except SystemExit as error:  # meshio's way to refuse a file
@@ -142,7 +146,7 @@ def read_shape(path: Path) -> tuple[Shape | None, str]:
             cells.append(Cells(kind, np.asarray(block.data)[:, : CELLS[kind][1]], first))
         first += len(block.data)
     if not cells:
-        return None, f"{path.name} has no lines, faces or bodies to draw"
+        return None, nothing
     dimension = max(part.dimension for part in cells)
     points = np.zeros((len(mesh.points), 3))
     points[:, : mesh.points.shape[1]] = mesh.points

@@ -15,9 +15,6 @@ from geneig_adjoint.pictures.meshes import Shape
 from geneig_adjoint.pictures.solids import Scene, image_aspect, rendered, shown
 from geneig_adjoint.pictures.style import PANELS, Panel, Picture, number, page, paged
 
-FEW_ROWS = 5000
-"""Up to here modes without a mesh are drawn, over the number of the row."""
-
 
 @dataclass
 class Drawing:
@@ -74,11 +71,10 @@ def _heading(results: Folder, pair: int) -> str:
 def _over_rows(results: Folder, limit: int) -> Drawing:
     right = results.right
     if right is None:
-        return Drawing()
-    if len(right) > FEW_ROWS:
-        results.notes.append(
-            f"no modes: without a mesh with modes at its points, {len(right)} rows say little"
-        )
+        if results.rows:
+            results.notes.append(
+                f"no modes: without a mesh with modes at its points, {results.rows} rows say little"
+            )
         return Drawing()
     results.notes.append("modes over the number of the row: no mesh with modes at its points")
     rows = np.arange(len(right))

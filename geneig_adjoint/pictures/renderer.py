@@ -8,17 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from geneig_adjoint.io.mesh import CELL_TYPES
 from geneig_adjoint.pictures.style import AMPLITUDE, SIGNED
 
-VTK_TYPES = {
-    "line": 3,
-    "triangle": 5,
-    "quad": 9,
-    "tetra": 10,
-    "hexahedron": 12,
-    "wedge": 13,
-    "pyramid": 14,
-}
 VIEW = (1.0, -1.35, 0.85)
 WINDOW = (1000, 800)
 FEW_CELLS = 6000
@@ -31,7 +23,7 @@ def main(folder: Path) -> int:
     pv.vtk_verbosity("off")
     with np.load(folder / "job.npz") as job:
         names = sorted((n for n in job.files if n.startswith("cells_")), key=_place)
-        cells = {VTK_TYPES[name.split("_")[2]]: job[name] for name in names}
+        cells = {CELL_TYPES[name.split("_")[2]][0]: job[name] for name in names}
         for number in range(int(job["count"])):
             moved = f"motion_{number}"
             points = job["points"] + (job[moved] if moved in job.files else 0.0)

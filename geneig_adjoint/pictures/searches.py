@@ -8,7 +8,7 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.pictures.folders import Folder
-from geneig_adjoint.pictures.style import COLOURS, GREY, Picture, figure
+from geneig_adjoint.pictures.style import COLOURS, GREY, Picture, figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ def searches(results: Folder) -> list[Picture]:
     made = figure(7.2, 5.0 if constrained else 3.4)
     ratios = [2, 1] if constrained else [1]
     rows = made.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
-    rows[0].set_title(f"{results.title}: {len(history)} iterations")
+    rows[0].set_title(f"{plain(results.title)}: {len(history)} iterations")
     _objective(rows[0], where, history)
     if constrained:
         shown = np.where(violation > 0, violation, np.nan)

@@ -8,13 +8,17 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.pictures.folders import Folder
-from geneig_adjoint.pictures.style import AMPLITUDE, COLOURS, GREY, Picture, figure
+from geneig_adjoint.pictures.style import AMPLITUDE, COLOURS, GREY, Picture, figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LABELLED = 24
 """Pairs that have their residuals written beside them, at most."""
+HALO = 11.0
+"""Points by which the shade of a cluster is wider than its markers."""
+CLOSE = 0.03
+"""Of the extent of all pairs: what lies nearer has one label."""
 
 
 def spectrum(results: Folder) -> list[Picture]:
@@ -27,7 +31,7 @@ def spectrum(results: Folder) -> list[Picture]:
     real = bool(np.all(values.imag == 0))
     made = figure(7.2, min(1.6 + 0.28 * len(values), 5.2) if real else 5.4)
     axes = made.subplots()
-    axes.set_title(f"{results.title}: {len(values)} eigenvalues")
+    axes.set_title(f"{plain(results.title)}: {len(values)} eigenvalues")
     places = np.column_stack([values.real, np.arange(len(values)) if real else values.imag])
     _clusters(axes, places, results)
     residuals = np.maximum(results.numbers("residuals"), 1e-17)
@@ -73,12 +77,17 @@ def marker_sizes(condition: Block) -> Block:
 def _clusters(axes: Axes, places: Block, results: Folder) -> None:
     """Bind the members of each cluster together, with its name."""
     groups = [group for group in results.summary.get("clusters", []) if len(group) > 1]
+    widths = np.sqrt(marker_sizes(results.numbers("condition"))) + HALO
     for number, group in enumerate(groups):
         colour = COLOURS[number % (len(COLOURS) - 1)]
-        at = places[np.asarray(group, dtype=int)]
+        members = np.asarray(group, dtype=int)
+        # A line of no length is not drawn: a disk then.
+        single = len(together(places, members)) == 1
+        at, width = places[members[:1] if single else members], float(widths[members].max())
         axes.plot(
-            at[:, 0], at[:, 1], color=colour, linewidth=17, alpha=0.28, solid_capstyle="round",
-            zorder=2,
+            at[:, 0], at[:, 1], color=colour, linewidth=width, alpha=0.28,
+            solid_capstyle="round", zorder=2, marker="o" if single else "", markersize=width,
+            markeredgewidth=0,
         )  # fmt: skip
         name = f"cluster {', '.join(map(str, group))}"
         axes.fill_between([], [], color=colour, alpha=0.28, linewidth=0, label=name)
@@ -87,13 +96,28 @@ def _clusters(axes: Axes, places: Block, results: Folder) -> None:
 def _labels(axes: Axes, places: Block, residuals: Block, *, real: bool) -> None:
     if len(places) > LABELLED:
         return
-    for number, (x, y) in enumerate(places):
-        text = "" if np.isnan(residuals[number]) else f"{residuals[number]:.0e}"
-        text = text if real else f"{number}:  {text}"
+    texts = ["" if np.isnan(residual) else f"{residual:.0e}" for residual in residuals]
+    if not real:
+        texts = [f"{number}:  {text}" for number, text in enumerate(texts)]
+    for members in together(places, np.arange(len(places))):
         axes.annotate(
-            text, (x, y), xytext=(13, 0), textcoords="offset points", va="center",
-            fontsize=7, color="#444444",
+            "\n".join(texts[number] for number in members), places[members[0]], xytext=(13, 0),
+            textcoords="offset points", va="center", fontsize=7, color="#444444",
         )  # fmt: skip
+
+
+def together(places: Block, members: Block) -> list[list[int]]:
+    """Return groups of members that lie so near to each other that labels would overlap."""
+    nearby = CLOSE * np.maximum(np.ptp(places, axis=0), 1e-300)
+    groups: list[list[int]] = []
+    for number in members[np.lexsort(places[members].T)]:
+        near = (np.abs(places[number] - places[group[0]]) <= nearby for group in groups)
+        found = next((g for g, both in zip(groups, near, strict=False) if both.all()), None)
+        if found is None:
+            groups.append([int(number)])
+        else:
+            found.append(int(number))
+    return [sorted(group) for group in groups]
 
 
 def _legend(axes: Axes, condition: Block) -> None:
@@ -107,7 +131,8 @@ def _legend(axes: Axes, condition: Block) -> None:
             )  # fmt: skip
     handles, labels = axes.get_legend_handles_labels()
     if labels and len(labels) <= 12:
-        axes.legend(
-            handles, labels, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=4, fontsize=7.5,
-            borderaxespad=0.0, labelspacing=1.0,
-        )  # fmt: skip
+        made = axes.get_figure()
+        assert made is not None
+        made.legend(
+            handles, labels, loc="outside lower left", ncols=4, fontsize=7.5, labelspacing=1.0
+        )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
+import textwrap
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint.errors import MissingPackageError
+from geneig_adjoint.io.results import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,8 @@ DPI = 160
 PANEL_SIZE = (3.5, 2.9)
 """Width and height of a panel in inches; one that stands alone is larger."""
 ALONE = 1.6
+TITLE = 40
+"""Letters of a line of a panel's title."""
 
 # Okabe and Ito's colours, which people who do not see all colours can tell apart too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -97,7 +99,7 @@ def figure(width: float, height: float, title: str = "") -> Figure:
     made = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     made.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
     if title:
-        made.suptitle(title, fontsize=11)
+        made.suptitle(plain(title), fontsize=11)
     return made
 
 
@@ -133,7 +135,7 @@ def page(
     made = figure(width * factor * columns, height * factor * rows + 0.4, title)
     cells = list(made.subplots(rows, columns, squeeze=False).flat)
     for axes, panel in zip(cells, panels, strict=False):
-        axes.set_title(panel.title)
+        axes.set_title(plain(textwrap.fill(panel.title, int(TITLE * factor))))
         panel.draw(axes)
     for axes in cells[len(panels) :]:
         axes.set_visible(False)
@@ -150,14 +152,14 @@ def paged(name: str, pages: Sequence[Figure]) -> list[Picture]:
 def save(picture: Picture, folder: Path, kind: str) -> Path:
     """Write a picture, whole or not at all, and return its path."""
     path = folder / f"{picture.name}.{kind}"
-    temporary = folder / f".{picture.name}.{os.getpid()}.{kind}"
-    try:
+    with atomic_path(path) as temporary:
         picture.figure.savefig(temporary, dpi=DPI)
-        temporary.replace(path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
     return path
+
+
+def plain(text: str) -> str:
+    """Return a name of the user's such that no part of it is a formula to matplotlib."""
+    return text.replace("$", r"\$")
 
 
 def number(value: complex) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.pictures.folders import Folder
-from geneig_adjoint.pictures.style import COLOURS, PANELS, Panel, Picture, page, paged
+from geneig_adjoint.pictures.style import COLOURS, PANELS, Panel, Picture, page, paged, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,5 +85,6 @@ def _samples(axes: Axes, entry: tuple[str, Block], values: Block, *, line: bool)
             transform=axes.get_xaxis_transform(), label="failed", clip_on=False,
         )  # fmt: skip
         axes.legend(fontsize=7)
-    axes.set_xlabel(name)
+    axes.set_xlabel(plain(name))
+    axes.locator_params(axis="x", nbins=4)
     axes.grid(visible=True)

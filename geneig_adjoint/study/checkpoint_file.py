@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -17,7 +16,7 @@ import numpy as np
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import private_comm
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.io import written_hdf5
+from geneig_adjoint.io import atomic_path, written_hdf5
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -46,14 +45,20 @@ class CheckpointWriter:
     def __init__(self, comm: MPI.Comm, path: Path) -> None:
         self._comm = private_comm(comm)
         self._path = path
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+        self._temporary = path
         self._file: h5py.File | None = None
         self._opened = ExitStack()
         self._error: Exception | None = None
         self._done(self._create)
 
     def _create(self) -> None:
+        self._temporary = self._opened.enter_context(atomic_path(self._path))
+        self._opened.push(self._closed)
         self._file = self._opened.enter_context(written_hdf5(self._temporary, header=HEADER))
+
+    def _closed(self, failed: object, *_: object) -> None:
+        if failed is None:
+            self._seal()
 
     def _done(self, action: Callable[[], object]) -> None:
         """Do something on rank 0 unless something has gone wrong before."""
@@ -104,31 +109,21 @@ class CheckpointWriter:
 
     def commit(self) -> str | None:
         """Put the file in place; return what went wrong, the same on every rank."""
-        self._done(self._seal)
+        self._done(self._opened.close)
         if self._error is not None:
             with suppress(Exception):
-                self._opened.close()
-            with suppress(OSError):
-                self._temporary.unlink()
+                self._opened.__exit__(type(self._error), self._error, None)
         text = None if self._error is None else _described(self._error)
         found: str | None = self._comm.bcast(text, root=0)
         return found
 
     def _seal(self) -> None:
-        self._opened.close()
+        """Put the checksum in front of what HDF5 has written."""
         with self._temporary.open("r+b") as stream:
             stream.seek(HEADER)
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             stream.seek(0)
             stream.write(MAGIC + digest.encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-        self._temporary.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _described(error: Exception) -> str:

@@ -19,8 +19,9 @@ import numpy as np
 
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.exit_codes import MISSING_GRADIENT, OK
-from geneig_adjoint.io.hdf5_writer import written_hdf5
+from geneig_adjoint.io.hdf5_writer import checked_dataset, written_hdf5
 from geneig_adjoint.io.results import atomic_path, write_json
+from geneig_adjoint.io.written_results import datasets
 from geneig_adjoint.study.sweep_state import DEFINITION, DONE, RECORD, WAITING, read_json
 
 Row = dict[str, Any]
@@ -135,18 +136,7 @@ def _gradients(folder: Path) -> Iterator[tuple[str, Any]]:
     except OSError:  # not there, or just being replaced
         return
     with file:
-        for objective, gradient in file.get("gradients", {}).items():
-            for name, entries in _datasets(gradient):
-                yield f"{objective}/{name}", entries
-
-
-def _datasets(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Give the datasets below a group; names of structured parameters have slashes."""
-    for name, item in group.items():
-        if isinstance(item, h5py.Group):
-            yield from _datasets(item, f"{above}{name}/")
-        else:
-            yield f"{above}{name}", item[()]
+        yield from datasets(file.get("gradients", {}))
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
@@ -222,10 +212,10 @@ def _fill(file: Any, rows: Sequence[Row]) -> None:
         column = [row.get(name) for row in rows]
         if all(value is None or isinstance(value, int | float) for value in column):
             numbers = [np.nan if value is None else float(value) for value in column]
-            file[f"table/{name.replace('/', '.')}"] = numbers
+            checked_dataset(file, f"table/{name.replace('/', '.')}", np.asarray(numbers))
         else:
             file[f"table/{name.replace('/', '.')}"] = [str(_cell(value)) for value in column]
     for number, row in enumerate(rows):
         if row["status"] == DONE:
             for name, entries in _gradients(Path(row["folder"])):
-                file[f"gradients/{number}/{name}"] = entries
+                checked_dataset(file, f"gradients/{number}/{name}", entries)

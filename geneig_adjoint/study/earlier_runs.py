@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from geneig_adjoint import _petsc
 from geneig_adjoint.collective import guard
 from geneig_adjoint.errors import StudyError
+from geneig_adjoint.io import results
 from geneig_adjoint.study.checkpoint_file import CheckpointReader
+from geneig_adjoint.study.results import FILES
 from geneig_adjoint.study.settings import Study
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 NAME = "checkpoint.h5"
-LEFTOVER = re.compile(r"\.\w+\.(\d+)\.(json|h5|vtu)")
 
 
 @dataclass(frozen=True)
@@ -111,29 +109,6 @@ def _tables(names: list[str]) -> str:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove temporary files that killed runs have left.  (Not collective: one rank.)
-
-    A folder of results belongs to one run at a time; files of a process that lives on this
-    machine are left alone all the same.
-    """
-    for path in directory.glob(".*"):
-        found = LEFTOVER.fullmatch(path.name)
-        if found is not None and not _lives(int(found[1])):
-            with suppress(OSError):
-                path.unlink()
-
-
-def _lives(process: int) -> bool:
-    if process == os.getpid():
-        return False  # it writes nothing now
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    try:  # killed processes can be signalled until somebody has asked for their exit code
-        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2]
-    except OSError:
-        return True
-    return state.split()[0] not in {"Z", "X"}
+    """Remove temporary files that killed runs have left.  (Not collective: one rank.)"""
+    for name in (NAME, *FILES):
+        results.remove_leftovers(directory / name)

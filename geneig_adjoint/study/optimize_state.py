@@ -14,8 +14,9 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import StudyError
-from geneig_adjoint.io.hdf5_writer import written_hdf5
+from geneig_adjoint.io.hdf5_writer import checked_dataset, write_attributes, written_hdf5
 from geneig_adjoint.io.results import as_json, atomic_path
+from geneig_adjoint.io.table_layout import text_attribute
 from geneig_adjoint.study.earlier_runs import NAME
 from geneig_adjoint.study.fingerprint import Fingerprints, of_content
 from geneig_adjoint.study.results import make_writable
@@ -90,7 +91,7 @@ def earlier_search(study: Study, fingerprint: str, *, resume: bool) -> Checkpoin
 def _read(directory: Path, fingerprint: str) -> Checkpoint:
     try:
         with h5py.File(directory / CHECKPOINT) as file:
-            same = file.attrs["fingerprint"] == fingerprint
+            same = text_attribute(file, "fingerprint") == fingerprint
             rows = file["phase_rows"][()] if "phase_rows" in file else None
             reference, count = float(file.attrs["reference"]), int(file.attrs["iterations"])
             z, values = file["z"][()], file["values"][()]
@@ -150,12 +151,16 @@ def write_checkpoint(
 
     """
     with atomic_path(directory / CHECKPOINT) as temporary, written_hdf5(temporary) as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["fingerprint"] = fingerprint
-        file.attrs["reference"] = at.reference
-        file.attrs["iterations"] = len(at.history)
-        file["z"], file["values"] = at.z, np.asarray(at.values)
+        write_attributes(
+            file,
+            format=FORMAT,
+            fingerprint=fingerprint,
+            reference=at.reference,
+            iterations=len(at.history),
+        )
+        checked_dataset(file, "z", at.z)
+        checked_dataset(file, "values", np.asarray(at.values))
         if at.phase_rows is not None:
-            file["phase_rows"] = at.phase_rows
+            checked_dataset(file, "phase_rows", at.phase_rows)
         for name, entries in parameters.items():
-            file[f"parameters/{name}"] = entries
+            checked_dataset(file, f"parameters/{name}", entries)

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,6 +36,7 @@ from geneig_adjoint.study.build import Problem
 from geneig_adjoint.study.settings import Study
 
 Pairs: TypeAlias = Eigenpairs | QuadraticPairs
+SUMMARY, ARRAYS, PICTURE = FILES = ("result.json", "result.h5", "modes.vtu")
 INLINE_ENTRIES = 1000
 COLUMN_ROWS = 100_000
 """Rows of a vector that have a checksum of their own."""
@@ -76,7 +78,7 @@ def prepare_directory(study: Study) -> None:
 
     """
     directory = study.directory
-    if (directory / "result.json").exists() and not study.output.get("overwrite", False):
+    if (directory / SUMMARY).exists() and not study.output.get("overwrite", False):
         raise StudyError(
             f"results must not be overwritten by accident, got {directory} with a result.json; "
             "give --overwrite, or another output.directory"
@@ -203,18 +205,20 @@ def _writing(
     Vectors and distributed parameters are sent in, one after the other as ``wanted`` says.
     """
     with ExitStack() as files:
+        if problem.mesh is None:
+            files.push(partial(_remove_earlier, study.directory / PICTURE))
 
         def place(name: str) -> Path:
             return files.enter_context(atomic_path(study.directory / name))
 
-        summary_path = place("result.json")
+        summary_path = place(SUMMARY)
         with ExitStack() as opened:
-            file = opened.enter_context(written_hdf5(place("result.h5")))
+            file = opened.enter_context(written_hdf5(place(ARRAYS)))
             _write_small(file, problem, outcome, content)
             picture = None
             if problem.mesh is not None:
                 write_mesh(file, problem.mesh)
-                picture = opened.enter_context(VtuFile(place("modes.vtu"), problem.mesh))
+                picture = opened.enter_context(VtuFile(place(PICTURE), problem.mesh))
             for name, j in wanted:
                 column = yield
                 if name not in {"right", "left"}:
@@ -227,6 +231,12 @@ def _writing(
                 _show_gradients(picture, problem.mesh, outcome)
         write_json(summary_path, content)
         yield
+
+
+def _remove_earlier(path: Path, failed: object, *_: object) -> None:
+    """Remove a file of an earlier run that this one does not replace."""
+    if failed is None:
+        path.unlink(missing_ok=True)
 
 
 def _write_small(file: Any, problem: Problem, outcome: Outcome, content: Mapping[str, Any]) -> None:

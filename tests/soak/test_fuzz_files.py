@@ -3,30 +3,10 @@
 import time
 
 import pytest
-from fuzzed_files import CAMPAIGNS, fuzz
-from hypothesis import HealthCheck, settings
-from table_readers import TableReaders
+from fuzzed_files import CAMPAIGNS, campaign, fuzz, readers, small_machine
 
-LONG = settings(
-    max_examples=10_000,
-    database=None,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
-
-
-@pytest.fixture(autouse=True)
-def small_machine(monkeypatch):
-    """A machine with little memory: sizes that a damaged header promises must not be tried."""
-    monkeypatch.setattr("geneig_adjoint.io.matrices.available_memory", lambda: 1e8)
-
-
-@pytest.fixture(scope="module")
-def readers():
-    found = TableReaders()
-    yield found
-    found.close()
+__all__ = ["readers", "small_machine"]  # fixtures of every test
+LONG = campaign(10_000, print_blob=True)
 
 
 @pytest.mark.timeout(3600)
