@@ -60,6 +60,21 @@ def test_near_neighbours_are_looked_for(comm, distance):
         assert pairs.info.completeness.method == "second start"
 
 
+def test_neighbours_are_as_near_as_b_makes_them(comm):
+    A = turned(np.diag(np.r_[1.0, 1.0 + 1e-5, np.arange(2.0, 40.0)]))
+    pencil = ga.Pencil(matrix(A, comm), matrix(1e6 * np.eye(40), comm))
+    with ga.solve_eigenproblem(pencil, 1, target=0.2e-6) as pairs:
+        assert pairs.info.completeness.method == "second start"
+
+
+def test_neighbours_in_a_window_wider_than_the_distance_of_the_shift_are_looked_for(comm):
+    """The window ends 1e-5 beyond the value, the shift is as near as that."""
+    A = np.diag(np.r_[1.0, 1.0 + 3e-5, np.arange(2.0, 40.0)])
+    pencil = ga.Pencil(matrix(turned(A), comm))
+    with ga.solve_eigenproblem(pencil, 1, target=1.0 - 1e-5) as pairs:
+        assert pairs.info.completeness.method == "second start"
+
+
 def test_values_in_jordan_blocks_are_not_called_simple(comm):
     A = np.diag(np.r_[1.0, 1.0, np.arange(2.0, 40.0)])
     A[0, 1] = 1.0
