@@ -146,6 +146,26 @@ def test_no_factor_is_kept_where_one_pair_is_not_simple(comm):
         assert pairs.info.completeness.method == "second start"
 
 
+def test_factors_of_a_scaled_pencil_end_with_it(comm):
+    """Only rows are scaled: vectors of both pencils are the same, their matrices are not."""
+    rows = 2.0 ** (12 * (np.arange(40) % 2))[:, None]
+    A, slopes = turned(simple(40)), np.diag(np.arange(40.0))
+    mats = [matrix(rows * item, comm) for item in (A, np.eye(40), slopes)]
+    model, p = ga.MatrixModel(mats[0], mats[1], {"p": [(mats[2], None)]}), {"p": np.zeros(1)}
+    found = []
+    for kind in ("factors", "krylov"):
+        with ga.solve_eigenproblem(
+            model.assemble(p), 1, target=0.2, solver_parameters={"left_type": kind}
+        ) as pairs:
+            assert pairs.factor.scaling is not None
+            assert not pairs.factor.near
+            weight = np.arange(*pairs.rows) + 1.0
+            form = ga.objectives.QuadraticForm(weight, (0,))
+            found.append(ga.gradient(model, p, pairs, form)["p"][0])
+    # The tolerance of adjoint solves is 1e-10.
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
 def test_gradient_after_the_proof_is_that_without(comm):
     model, p = model_of(comm, turned(simple(40))), {"p": np.zeros(1)}
     found = []
