@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from builders import chain, chain_parameters, generalized, whole
+from builders import chain, chain_parameters, generalized, matrix, whole
 from damped_bars import damped_bar
 
 import geneig_adjoint as ga
@@ -34,6 +34,15 @@ def nonsymmetric(comm):
 
 def without_left(comm):
     return generalized(N, comm, "nonsymmetric"), {"target": 2.1, "left": False}
+
+
+def mixed_units(comm):
+    """Return a pencil whose eigensolve scales it, and so must whatever makes its factor again."""
+    rows = np.where(np.arange(N) % 2, 1e5, 1.0)[:, None]
+    A = np.diag(np.arange(1.0, N + 1)) + 0.4 * np.eye(N, k=1) + 0.1 * np.eye(N, k=-1)
+    return ga.Pencil(*(matrix(rows * item, comm) for item in (A, np.eye(N))), owned=True), {
+        "target": 0.3
+    }
 
 
 def quadratic(comm):
@@ -113,7 +122,7 @@ def test_one_rank_reads_what_all_have_written(comm, tmp_path, case):
     pencil.close()
 
 
-@pytest.mark.parametrize("case", [symmetric, nonsymmetric, quadratic])
+@pytest.mark.parametrize("case", [symmetric, nonsymmetric, mixed_units, quadratic])
 def test_the_factor_is_made_once_more(comm, case):
     pairs, pencil = solved(case, comm)
     linear = linear_pairs(pairs)

@@ -124,6 +124,31 @@ def test_solutions_are_those_of_the_whole_matrix(comm, order, hermitian):
     ksp.destroy()
 
 
+@pytest.mark.parametrize("hermitian", [False, True])
+def test_symmetric_groups_that_are_not_hermitian_are_transposed(comm, hermitian):
+    csr = scipy.sparse.block_diag([FIRST, SECOND], "csr") * [1.0, 1.0 + 0.5j][COMPLEX_BUILD]
+    ksp, _ = factor_of(comm, csr)
+    assert [group.symmetric for group in triangular_factor(ksp).groups].count(True) == (
+        not COMPLEX_BUILD
+    )
+    b = np.ones((csr.shape[0], 1))
+    found = triangular_factor(ksp).solve(b, hermitian=hermitian)
+    # Conditions of some thousands.
+    assert np.abs((csr.conj().T if hermitian else csr) @ found - b).max() < 1e-11
+    ksp.destroy()
+
+
+def test_groups_without_couplings_have_their_own_sizes(comm):
+    sizes = [1, FIRST.shape[0], 1, 1, SECOND.shape[0]]
+    one = scipy.sparse.csr_matrix([[3.0]])
+    csr = scipy.sparse.block_diag([one, FIRST, one, one, SECOND], "csr")
+    first, second = map(len, groups_of(mat_of(comm, csr)))
+    assert first + second == sum(sizes)
+    assert min(first, second) >= min(sizes[1], sizes[4])
+    # Large groups stay apart.
+    assert max(first, second) <= max(sizes[1], sizes[4]) + 3
+
+
 def test_a_refilled_matrix_is_looked_at_anew(comm):
     ksp, mat = factor_of(comm, layered())
     assert len(triangular_factor(ksp).groups) == 2

@@ -60,6 +60,21 @@ def test_near_neighbours_are_looked_for(comm, distance):
         assert pairs.info.completeness.method == "second start"
 
 
+def test_neighbours_are_as_near_as_b_makes_them(comm):
+    A = turned(np.diag(np.r_[1.0, 1.0 + 1e-5, np.arange(2.0, 40.0)]))
+    pencil = ga.Pencil(matrix(A, comm), matrix(1e6 * np.eye(40), comm))
+    with ga.solve_eigenproblem(pencil, 1, target=0.2e-6) as pairs:
+        assert pairs.info.completeness.method == "second start"
+
+
+def test_neighbours_in_a_window_wider_than_the_distance_of_the_shift_are_looked_for(comm):
+    """The window ends 1e-5 beyond the value, the shift is as near as that."""
+    A = np.diag(np.r_[1.0, 1.0 + 3e-5, np.arange(2.0, 40.0)])
+    pencil = ga.Pencil(matrix(turned(A), comm))
+    with ga.solve_eigenproblem(pencil, 1, target=1.0 - 1e-5) as pairs:
+        assert pairs.info.completeness.method == "second start"
+
+
 def test_values_in_jordan_blocks_are_not_called_simple(comm):
     A = np.diag(np.r_[1.0, 1.0, np.arange(2.0, 40.0)])
     A[0, 1] = 1.0
@@ -129,6 +144,26 @@ def test_no_factor_is_kept_where_one_pair_is_not_simple(comm):
         assert len(pairs.factor.near) == 0
     with solved(comm, turned(A), 2) as pairs:
         assert pairs.info.completeness.method == "second start"
+
+
+def test_factors_of_a_scaled_pencil_end_with_it(comm):
+    """Only rows are scaled: vectors of both pencils are the same, their matrices are not."""
+    rows = 2.0 ** (12 * (np.arange(40) % 2))[:, None]
+    A, slopes = turned(simple(40)), np.diag(np.arange(40.0))
+    mats = [matrix(rows * item, comm) for item in (A, np.eye(40), slopes)]
+    model, p = ga.MatrixModel(mats[0], mats[1], {"p": [(mats[2], None)]}), {"p": np.zeros(1)}
+    found = []
+    for kind in ("factors", "krylov"):
+        with ga.solve_eigenproblem(
+            model.assemble(p), 1, target=0.2, solver_parameters={"left_type": kind}
+        ) as pairs:
+            assert pairs.factor.scaling is not None
+            assert not pairs.factor.near
+            weight = np.arange(*pairs.rows) + 1.0
+            form = ga.objectives.QuadraticForm(weight, (0,))
+            found.append(ga.gradient(model, p, pairs, form)["p"][0])
+    # The tolerance of adjoint solves is 1e-10.
+    np.testing.assert_allclose(*found, rtol=1e-9)
 
 
 def test_gradient_after_the_proof_is_that_without(comm):
