@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -125,6 +126,15 @@ def test_gradients_that_are_just_being_replaced_are_left_out(swept, tmp_path, mo
 
     monkeypatch.setattr(collect.h5py, "File", missing)
     first = collected([swept / "out"], norms=True)[0]
+    assert "objective.f1" in first
+    assert "norm.f1.k" not in first
+
+
+def test_gradients_of_another_run_are_left_out(swept, tmp_path):
+    shutil.copytree(swept / "out", tmp_path / "out")
+    path = tmp_path / "out" / "sample_0000" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"run": "another"}))
+    first = collected([tmp_path / "out"], norms=True)[0]
     assert "objective.f1" in first
     assert "norm.f1.k" not in first
 

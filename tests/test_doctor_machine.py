@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from findings_of_tests import forget, only
 
-from geneig_adjoint.machine import parallel, resources
+from geneig_adjoint.machine import parallel, resources, stack
 from geneig_adjoint.machine.findings import safely
-from geneig_adjoint.machine.probes import Probe
+from geneig_adjoint.machine.probes import Probe, probe
 
 
 @pytest.fixture(autouse=True)
@@ -208,3 +208,26 @@ def test_options_that_act_unseen(monkeypatch, tmp_path):
     found = only(resources.check_variables({"PETSC_OPTIONS": "-ksp_type cg"}))
     assert "PETSC_OPTIONS=-ksp_type cg" in found.found
     assert str(tmp_path / ".petscrc") in found.found
+
+
+def test_folder_that_was_removed(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    found = only(resources.check_disk())
+    assert found.fatal
+    assert found.remedy == "cd into one that exists"
+    assert probe("found['x'] = 1").data == {"x": 1}
+    monkeypatch.chdir(tmp_path)
+
+
+def test_helper_of_open_mpi_that_is_not_in_path(tmp_path, monkeypatch):
+    said = "[vm] Local abort before MPI_INIT completed completed successfully"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert parallel.lost_helper(said).startswith("put the folder of mpirun into PATH")
+    assert stack.petsc_remedy(Probe(text=said)) == parallel.lost_helper(said)
+    assert parallel.lost_helper("another failure") == ""
+    helper = tmp_path / "orted"
+    helper.touch(mode=0o755)
+    assert parallel.lost_helper(said) == ""

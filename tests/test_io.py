@@ -239,6 +239,13 @@ def test_vtu_keeps_whole_numbers_of_any_type(tmp_path, kind):
     assert found.points.tolist() == points.astype(float).tolist()
 
 
+def test_fields_of_one_name_are_both_there(tmp_path):
+    ones = np.ones(N + 2)
+    write_vtu(tmp_path / "x.vtu", chain_mesh(), point_data={"u": ones + 2j, "u_re": 3 * ones})
+    found = meshio.read(tmp_path / "x.vtu").point_data
+    assert {name: part[0] for name, part in found.items()} == {"u_re": 1, "u_im": 2, "u_re_": 3}
+
+
 def test_field_without_components_is_refused(tmp_path):
     with pytest.raises(ga.InputError, match=r"field 'u' must have numbers, got shape \(10, 0\)"):
         write_vtu(tmp_path / "x.vtu", chain_mesh(), point_data={"u": np.zeros((10, 0))})

@@ -157,7 +157,6 @@ def read_elements(
         As in `check_elements`, whose notes are not looked for.
 
     """
-    p: Gradient = {}
     mesh = None
     with guard(comm):
         raise_error(probe_error(path) if comm.rank == 0 else None)
@@ -171,9 +170,14 @@ def read_elements(
         blocks = [_read_block(file[block.name], block, table, comm) for block in table.blocks]
         if distributed is None:
             distributed = max(table.sizes.values()) > DISTRIBUTED_FROM
-        for name, size in sorted(table.sizes.items()):
-            read = _distributed if distributed else _replicated
-            p[name] = read(file["parameters"][name], name, size, comm)
+        read = _share if distributed else _replicated
+        values = {
+            name: read(file["parameters"][name], name, size, comm)
+            for name, size in sorted(table.sizes.items())
+        }
+    p: Gradient = dict(values)
+    if distributed:  # all have been read: no vector is left over by an error
+        p = {name: _vector(values[name], table.sizes[name], comm) for name in values}
     return ElementModel(table.n, blocks, comm=comm), p, mesh
 
 
@@ -255,12 +259,16 @@ def _replicated(dataset: Any, name: str, size: int, comm: MPI.Comm) -> Block:
     return values
 
 
-def _distributed(dataset: Any, name: str, size: int, comm: MPI.Comm) -> PETSc.Vec:
+def _share(dataset: Any, name: str, size: int, comm: MPI.Comm) -> Block:
     local = equal_layout(comm, size)[0]
     first = int(np.sum(comm.allgather(local)[: comm.rank], dtype=np.int64))
     with guard(comm):
         values = dataset[first : first + local].astype(float)
         raise_error(parameter_error(name, first, values))
-    vec = PETSc.Vec().createMPI((local, size), comm=comm)
+    return np.asarray(values)
+
+
+def _vector(values: Block, size: int, comm: MPI.Comm) -> PETSc.Vec:
+    vec = PETSc.Vec().createMPI((len(values), size), comm=comm)
     vec.array[:] = values
     return vec

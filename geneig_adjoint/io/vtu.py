@@ -32,7 +32,7 @@ WEDGE = [0, 2, 1, 3, 5, 4]
 class VtuFile:
     """A VTU file that is being written; fields of points come before those of cells.
 
-    Not collective: for one rank.
+    Not collective: for one rank. A field whose name is taken gets underscores behind it.
 
     Parameters
     ----------
@@ -46,6 +46,7 @@ class VtuFile:
     def __init__(self, path: Path, mesh: Mesh) -> None:
         self._mesh = mesh
         self._section = ""
+        self._named: set[tuple[str, str]] = set()
         # Without a buffer: what cannot be written must not be tried again by the destructor.
         self._stream = path.open("wb", buffering=0)
         try:
@@ -139,6 +140,9 @@ class VtuFile:
         if values.ndim > 1 and len(values) == 0:
             components = f' NumberOfComponents="{int(np.prod(values.shape[1:]))}"'
         shown = "".join(letter if letter.isprintable() else "_" for letter in name)
+        while (self._section, shown) in self._named:  # readers would show one of the two
+            shown += "_"
+        self._named.add((self._section, shown))
         self._say(f'<DataArray type="{kind}" Name={quoteattr(shown)}{components} format="binary">')
         data = np.ascontiguousarray(values, dtype=dtype).reshape(-1).view(np.uint8)
         head = np.array([data.size], dtype=np.uint64).view(np.uint8)

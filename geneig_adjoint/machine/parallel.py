@@ -40,6 +40,13 @@ def vendor(text: str) -> str:
     return next((name for name, known in VENDORS.items() if re.search(known, text)), "unknown")
 
 
+def lost_helper(text: str) -> str:
+    """Return the remedy where Open MPI's helper is not in PATH, empty for other failures."""
+    if "before MPI_INIT completed" not in text or shutil.which("orted") or shutil.which("prted"):
+        return ""
+    return "put the folder of mpirun into PATH: Open MPI starts a helper (orted) from there"
+
+
 def check_mpi4py() -> list[Finding]:
     """Import mpi4py and ask for its MPI."""
     seen = mpi()
@@ -49,6 +56,7 @@ def check_mpi4py() -> list[Finding]:
             "its MPI library cannot be loaded: load the MPI it was built with, or "
             "pip install --force-reinstall --no-binary mpi4py mpi4py"
         )  # fmt: skip
+        remedy = lost_helper(seen.text) or remedy
         return [Finding("mpi4py", LACKS, seen.failure, remedy, needed=True)]
     library = re.split(r"[,\n]", str(seen.data["library"]))[0]
     return [Finding("mpi4py", OK, f"{seen.data['package']}, {library.strip()}", needed=True)]

@@ -81,12 +81,21 @@ def run(
     try:
         return subprocess.run(
             list(command), env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-            encoding="utf-8", errors="replace", timeout=limit, check=False,
+            encoding="utf-8", errors="replace", timeout=limit, check=False, cwd=_folder(),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"no end after {limit:.0f} s"
     except OSError as error:
         return f"cannot be started: {error.strerror or error}"
+
+
+def _folder() -> str | None:
+    """Return where to run: here, unless the folder was removed, which stops MPI and PETSc."""
+    try:
+        os.getcwd()
+    except OSError:
+        return os.sep
+    return None
 
 
 def _reason(finished: subprocess.CompletedProcess[str]) -> str:

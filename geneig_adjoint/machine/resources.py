@@ -61,7 +61,11 @@ def _cgroup_limits(total: float) -> list[float]:
 
 def check_disk() -> list[Finding]:
     """Look at the current folder, where results go, and at the memory that ranks share."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError as error:
+        gone = f"the current folder is gone: {error.strerror}"
+        return [Finding("disk", LACKS, gone, "cd into one that exists", needed=True)]
     free = shutil.disk_usage(here).free / GB
     text = f"{here}: {free:.1f} GB free"
     found = Finding("disk", OK, text)

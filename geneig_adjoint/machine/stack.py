@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from geneig_adjoint.machine.findings import LACKS, OK, WARNS, Finding
+from geneig_adjoint.machine.parallel import lost_helper
 from geneig_adjoint.machine.probes import Probe, probe
 
 PYTHON = (3, 11)
@@ -149,8 +150,8 @@ def petsc_remedy(seen: Probe) -> str:
         return "pip install 'numpy<2'"
     if re.search(r"No module named '?(petsc4py|slepc4py)'?\s*$", text, re.M):
         return INSTALL
-    if abi_remedy(seen):
-        return abi_remedy(seen)
+    if abi_remedy(seen) or lost_helper(text):
+        return abi_remedy(seen) or lost_helper(text)
     if "crashed" in seen.failure or "already registered" in text:
         return (
             "two builds of PETSc or MPI in one process, most likely: " + SELECT + ", and use one "

@@ -21,6 +21,7 @@ from geneig_adjoint.errors import StudyError
 from geneig_adjoint.exit_codes import MISSING_GRADIENT, OK
 from geneig_adjoint.io.hdf5_writer import checked_dataset, written_hdf5
 from geneig_adjoint.io.results import atomic_path, write_json
+from geneig_adjoint.io.table_layout import text_attribute
 from geneig_adjoint.io.written_results import datasets
 from geneig_adjoint.study.sweep_state import DEFINITION, DONE, RECORD, WAITING, read_json
 
@@ -131,12 +132,14 @@ def _norms(folder: Path) -> Row:
 
 def _gradients(folder: Path) -> Iterator[tuple[str, Any]]:
     """Give "objective/parameter" and the entries of every gradient of a run."""
+    run = (read_json(folder / "result.json") or {}).get("run")
     try:
         file = h5py.File(folder / "result.h5")
     except OSError:  # not there, or just being replaced
         return
     with file:
-        yield from datasets(file.get("gradients", {}))
+        if text_attribute(file, "run") == run:  # else one of the files was replaced just now
+            yield from datasets(file.get("gradients", {}))
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
