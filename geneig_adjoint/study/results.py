@@ -105,8 +105,8 @@ def make_writable(directory: Path, *obsolete: str) -> None:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise StudyError(
-            f"the output folder must be writable, got {error.strerror} for "
-            f"{error.filename or directory}; choose another output.directory"
+            f"the output folder must be writable, got {error.strerror} for {directory}; choose "
+            "another output.directory"
         ) from error
 
 
