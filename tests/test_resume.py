@@ -269,16 +269,6 @@ def test_without_checkpoints_nothing_is_kept(folder, comm, monkeypatch):
     assert not (path.parent / "out" / "checkpoint.h5").exists()
 
 
-def test_files_of_killed_runs_are_removed(folder, comm, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    for name in (".result.999999999.h5", ".checkpoint.999999999.h5", ".result.1.json", ".mine.h5"):
-        (out / name).touch()
-    run_study(read_study(folder()), comm)
-    # Process 1 always lives.
-    assert {path.name for path in out.glob(".*")} == {".result.1.json", ".mine.h5"}
-
-
 def test_a_checkpoint_costs_no_more_time_than_it_saves(folder, comm, monkeypatch):
     saved = []
     before = checkpoint_file.CheckpointWriter.commit

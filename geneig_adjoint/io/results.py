@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.io.temporary_files import remove_leftovers, temporary_path
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -26,9 +26,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     never half of it, also after a power cut; a failure leaves no file behind, and what
     a killed process of this machine has left is removed.
     """
-    host = socket.gethostname()
-    temporary = path.with_name(f".{path.stem}.{host}.{os.getpid()}{path.suffix}")
-    _remove_leftovers(path, host)
+    temporary = temporary_path(path)
+    remove_leftovers(path.parent, path)
     try:
         yield temporary
         _synchronise(temporary)
@@ -46,19 +45,6 @@ def _synchronise(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _remove_leftovers(path: Path, host: str) -> None:
-    """Remove temporary files of processes of this machine that are no more."""
-    head, tail = f".{path.stem}.{host}.", path.suffix
-    with suppress(OSError):
-        for name in os.listdir(path.parent):
-            number = name[len(head) : len(name) - len(tail)]
-            if name.startswith(head) and name.endswith(tail) and number.isdecimal():
-                try:
-                    os.kill(int(number), 0)
-                except ProcessLookupError:
-                    path.with_name(name).unlink()
 
 
 def write_json(path: Path, content: Any) -> None:

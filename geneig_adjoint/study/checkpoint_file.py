@@ -18,6 +18,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.collective import private_comm
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io import written_hdf5
+from geneig_adjoint.io.temporary_files import temporary_path
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -46,7 +47,7 @@ class CheckpointWriter:
     def __init__(self, comm: MPI.Comm, path: Path) -> None:
         self._comm = private_comm(comm)
         self._path = path
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+        self._temporary = temporary_path(path)
         self._file: h5py.File | None = None
         self._opened = ExitStack()
         self._error: Exception | None = None

@@ -1,12 +1,8 @@
-"""What earlier runs have left in a folder of results: a checkpoint, temporary files."""
+"""What an earlier run has left in a folder of results: its checkpoint."""
 
 from __future__ import annotations
 
-import os
-import re
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint import _petsc
@@ -19,7 +15,6 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 NAME = "checkpoint.h5"
-LEFTOVER = re.compile(r"\.\w+\.(\d+)\.(json|h5|vtu)")
 
 
 @dataclass(frozen=True)
@@ -108,32 +103,3 @@ def _found(study: Study, digests: dict[str, str], *, resume: bool) -> Found | No
 def _tables(names: list[str]) -> str:
     shown = {"derivatives": "[[derivative]]", "objectives": "[[objective]]"}
     return ", ".join(shown.get(name, f"[{name}]") for name in names)
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Remove temporary files that killed runs have left.  (Not collective: one rank.)
-
-    A folder of results belongs to one run at a time; files of a process that lives on this
-    machine are left alone all the same.
-    """
-    for path in directory.glob(".*"):
-        found = LEFTOVER.fullmatch(path.name)
-        if found is not None and not _lives(int(found[1])):
-            with suppress(OSError):
-                path.unlink()
-
-
-def _lives(process: int) -> bool:
-    if process == os.getpid():
-        return False  # it writes nothing now
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    try:  # killed processes can be signalled until somebody has asked for their exit code
-        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2]
-    except OSError:
-        return True
-    return state.split()[0] not in {"Z", "X"}

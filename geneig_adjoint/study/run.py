@@ -14,6 +14,7 @@ from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.errors import ConvergenceError, InputError
 from geneig_adjoint.evaluation import Objective
 from geneig_adjoint.io import Mesh
+from geneig_adjoint.io.temporary_files import remove_leftovers
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.quadratic_pencil import QuadraticPencil
 from geneig_adjoint.quadratic_solve import solve_quadratic
@@ -23,7 +24,7 @@ from geneig_adjoint.solve import solve_eigenproblem
 from geneig_adjoint.study.build import Problem, build_objectives, build_problem
 from geneig_adjoint.study.checkpoint import Checkpoint, Work
 from geneig_adjoint.study.differentiate import Differentiation
-from geneig_adjoint.study.earlier_runs import Found, found_checkpoint, remove_leftovers
+from geneig_adjoint.study.earlier_runs import Found, found_checkpoint
 from geneig_adjoint.study.identity import study_digests
 from geneig_adjoint.study.kept_pairs import again, with_notes
 from geneig_adjoint.study.options import unread_options
