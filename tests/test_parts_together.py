@@ -138,3 +138,22 @@ def test_interrupt_from_the_keyboard_is_no_internal_error(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "geneig-adjoint: interrupted from the keyboard\n" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', "[1]", "{", ""])
+def test_result_of_something_else_is_unreadable(tmp_path, capsys, text):
+    (tmp_path / "result.json").write_text(text)
+    assert main(["collect", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split(",")[2:] == [
+        "unreadable",
+        "",
+        "result.json is not one of a run",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("text", ['{"samples": 5}', '{"x": 5}', '{"samples": [5]}', "{"])
+def test_sweep_of_something_else_has_no_samples(tmp_path, capsys, text):
+    (tmp_path / "sweep.json").write_text(text)
+    assert main(["collect", str(tmp_path)]) == 2
+    assert "collect needs folders of results, got none" in capsys.readouterr().err

@@ -71,7 +71,7 @@ class Checkpoint:
     study, problem, pencil
         What is being solved.
     digests
-        `study_digests`, on rank 0.
+        `Fingerprints.of_parts`, on rank 0.
 
     Attributes
     ----------

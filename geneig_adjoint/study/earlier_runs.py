@@ -50,7 +50,7 @@ def found_checkpoint(
 ) -> Found | None:
     """Return the checkpoint a run is to go on from, None: it starts from the beginning.
 
-    Collective. ``digests``: `study_digests`, on rank 0.
+    Collective. ``digests``: `Fingerprints.of_parts`, on rank 0.
 
     Raises
     ------
