@@ -75,7 +75,7 @@ def _found(study: Study, digests: dict[str, str], *, resume: bool) -> Found | No
     if not path.exists():
         return None
     if not resume and study.output.get("overwrite", False):
-        path.unlink()
+        path.unlink(missing_ok=True)
         return None
     if not resume:
         raise StudyError(
