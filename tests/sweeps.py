@@ -20,13 +20,19 @@ FAILING = MODEL.replace(
         marker.touch()
         os.kill(os.getpid(), signal.SIGUSR1)
     if mode == "alone":
+        collective.PATIENCE = 0.5
+        endings.crowding = lambda: 1.0
         if comm.rank == comm.size - 1:
             raise KeyError("mine")
         comm.barrier()
     if mode == "kill" and comm.rank == comm.size - 1:
         os.kill(os.getpid(), signal.SIGKILL)
     n =""",
-).replace("import numpy", "import os\nimport pathlib\nimport signal\nimport sys\nimport numpy")
+).replace(
+    "import numpy",
+    "import os\nimport pathlib\nimport signal\nimport sys\n"
+    "from geneig_adjoint import collective, endings\nimport numpy",
+)
 FILE = '[sweep.grid]\n"model.elements" = ["elements.h5", "none.h5", "elements.h5"]\n'
 
 

@@ -198,8 +198,12 @@ def test_exception_of_user_code_ends_the_job_with_one_traceback(adjoint, tmp_pat
     assert message in finished.stderr
 
 
-# The others are then in the objective's own reduction.
+# The others are then in the objective's own reduction: there is no need to wait for them long.
 OBJECTIVE = """
+from geneig_adjoint import collective, endings
+collective.PATIENCE = 0.5
+endings.crowding = lambda: 1.0
+
 def factory(model):
     def objective(pairs):
         if model.comm.rank == 1:

@@ -1,6 +1,7 @@
 """Every failure the documentation speaks of has a test that provokes it."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def marks(source):
     return [node.args[0].value for node in calls if ast.unparse(node.func) == "pytest.mark.failure"]
 
 
+@functools.cache  # of hundreds of files
 def marked():
     files = [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("mpi_tests/test_*.py")]
     return {name for path in files for name in marks(path.read_text())}

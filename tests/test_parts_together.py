@@ -13,6 +13,7 @@ from test_events import events_of
 
 from geneig_adjoint import exit_codes
 from geneig_adjoint.cli import main
+from geneig_adjoint.study import sweep
 
 FREQUENCIES = PYTHON.replace('"eigenvalue"\npair = 1', '"frequency"\npair = 1')
 # The chain is free at its ends, and one spring pulls the wrong way: one value is negative.
@@ -138,3 +139,45 @@ def test_interrupt_from_the_keyboard_is_no_internal_error(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "geneig-adjoint: interrupted from the keyboard\n" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', "[1]", "{", ""])
+def test_result_of_something_else_is_unreadable(tmp_path, capsys, text):
+    (tmp_path / "result.json").write_text(text)
+    assert main(["collect", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split(",")[2:] == [
+        "unreadable",
+        "",
+        "result.json is not one of a run",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("text", ['{"samples": 5}', '{"x": 5}', '{"samples": [5]}', "{"])
+def test_sweep_of_something_else_has_no_samples(tmp_path, capsys, text):
+    (tmp_path / "sweep.json").write_text(text)
+    assert main(["collect", str(tmp_path)]) == 2
+    assert "collect needs folders of results, got none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", ["done", "running"])
+def test_two_jobs_may_run_one_sweep(tmp_path, capsys, monkeypatch, left):
+    """A second job begins and ends when the first one is about to begin its second sample."""
+    path = str(sweep_folder(tmp_path))
+    before, records = sweep.state.begun, tmp_path / "out" / "sample_0002" / "sample.json"
+
+    def begun(record, ranks):
+        if record["number"] == 1:
+            monkeypatch.undo()
+            assert main(["sweep", path, "--only", "2"]) == 0
+            content = json.loads(records.read_text())
+            records.write_text(json.dumps(content | {"status": left}))
+        return before(record, ranks)
+
+    monkeypatch.setattr(sweep.state, "begun", begun)
+    assert main(["sweep", path]) == 0
+    assert statuses(tmp_path) == [("done", 0)] * 4
+    shown = capsys.readouterr()
+    assert ("sample_0002: done by another job" in shown.err) == (left == "done")
+    assert "samples: 4 done" in shown.out
+    assert json.loads(records.read_text())["attempts"] == 1

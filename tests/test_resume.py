@@ -1,7 +1,6 @@
 """Runs that are stopped and go on: the same results, nothing done twice, nothing lost unasked."""
 
 import shutil
-import socket
 
 import numpy as np
 import pytest
@@ -268,21 +267,6 @@ def test_without_checkpoints_nothing_is_kept(folder, comm, monkeypatch):
     with pytest.raises(StoppedError, match="nothing could be kept"):
         run_study(read_study(path, ["output.checkpoint=false"]), comm)
     assert not (path.parent / "out" / "checkpoint.h5").exists()
-
-
-LEFT = [("result", "h5"), ("result", "json"), ("modes", "vtu"), ("checkpoint", "h5")]
-
-
-def test_files_of_killed_runs_are_removed(folder, comm, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    host = socket.gethostname()
-    ended = [f".{name}.{host}.999999999.{suffix}" for name, suffix in LEFT]
-    kept = {f".result.{host}.1.json", f".result.{host}.h5", ".mine.h5"}  # process 1 always lives
-    for name in (*ended, *kept):
-        (out / name).touch()
-    run_study(read_study(folder()), comm)
-    assert {path.name for path in out.glob(".*")} == kept
 
 
 def test_a_checkpoint_costs_no_more_time_than_it_saves(folder, comm, monkeypatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.io.temporary_files import remove_leftovers, temporary_path
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -26,8 +26,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     never half of it, also after a power cut; a failure leaves no file behind, and what
     a killed process of this machine has left is removed.
     """
-    temporary = path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}{path.suffix}")
-    remove_leftovers(path)
+    temporary = temporary_path(path)
+    remove_leftovers(path.parent, path)
     try:
         yield temporary
         _synchronise(temporary)
@@ -45,35 +45,6 @@ def _synchronise(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes of this machine have left of `atomic_path` of a file.
-
-    Not collective: call it on one rank, which does not write the file now.
-    """
-    head, tail = f".{path.stem}.{socket.gethostname()}.", path.suffix
-    with suppress(OSError):
-        for name in os.listdir(path.parent):
-            number = name[len(head) : len(name) - len(tail)]
-            found = name.startswith(head) and name.endswith(tail) and number.isdecimal()
-            if found and not _lives(int(number)):
-                path.with_name(name).unlink(missing_ok=True)
-
-
-def _lives(process: int) -> bool:
-    """Tell whether another process with this number is running."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # of another user
-        return True
-    try:  # killed processes can be signalled until somebody has asked for their exit code
-        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2]
-    except OSError:
-        state = "?"
-    return process != os.getpid() and state.split()[0] not in {"Z", "X"}
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from geneig_adjoint import parameters as params
+from geneig_adjoint.collective import users_code
 from geneig_adjoint.evaluation import Objective
 from geneig_adjoint.gradient_reports import GradientReport
 from geneig_adjoint.pencil import Pencil
@@ -84,7 +85,7 @@ def _built(
     with progress.step("build model"):
         opened = build_problem(study, comm)
     with opened as problem:
-        with progress.step("assemble"):
+        with progress.step("assemble"), users_code(comm):
             pencil = problem.model.assemble(problem.p)
         with pencil:
             rows = pencil.view.rows(pencil)

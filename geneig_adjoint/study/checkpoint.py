@@ -16,11 +16,12 @@ from geneig_adjoint import parameters as params
 from geneig_adjoint.adjoint import Contraction
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.gradient_steps import Adjoint
+from geneig_adjoint.io.temporary_files import remove_leftovers
 from geneig_adjoint.observers import observed
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.study.build import Problem
 from geneig_adjoint.study.checkpoint_file import CheckpointReader, CheckpointWriter, read_rows
-from geneig_adjoint.study.earlier_runs import NAME, Found, remove_leftovers
+from geneig_adjoint.study.earlier_runs import NAME, Found
 from geneig_adjoint.study.identity import probes, same_probes
 from geneig_adjoint.study.kept_pairs import read_block, read_pairs, write_block, write_pairs
 from geneig_adjoint.study.results import Outcome, Pairs, versions
@@ -70,7 +71,7 @@ class Checkpoint:
     study, problem, pencil
         What is being solved.
     digests
-        `study_digests`, on rank 0.
+        `Fingerprints.of_parts`, on rank 0.
 
     Attributes
     ----------

@@ -27,6 +27,7 @@ from geneig_adjoint.study.sweep_state import DEFINITION, DONE, RECORD, WAITING, 
 
 Row = dict[str, Any]
 FIRST = ("sample", "folder", "status", "exit_code", "reason", "seconds")
+NEEDED = {"objectives", "values"}
 FORMATS = (".csv", ".json", ".h5")
 OF_OBJECTIVES, OF_VALUES, OF_NORMS = "objective.", "value.", "norm."
 
@@ -55,9 +56,7 @@ def collected(folders: Sequence[str | Path], *, norms: bool = False) -> list[Row
             )
         definition = folder / DEFINITION
         sweep = folder if definition.is_file() else folder.parent
-        listed = {
-            sweep / s["folder"]: s for s in (read_json(sweep / DEFINITION) or _none)["samples"]
-        }
+        listed = {sweep / sample["folder"]: sample for sample in _samples(sweep / DEFINITION)}
         if not definition.is_file():
             chosen[folder] = listed.get(folder, {})
             # What has no folder yet, no pattern of the shell can name.
@@ -69,7 +68,11 @@ def collected(folders: Sequence[str | Path], *, norms: bool = False) -> list[Row
     return [_row(folder, chosen[folder], norms) for folder in ordered]
 
 
-_none: Mapping[str, Any] = {"samples": []}
+def _samples(definition: Path) -> list[Row]:
+    """Return what a sweep says of its samples; none where it is none."""
+    listed = (read_json(definition) or {}).get("samples")
+    known = isinstance(listed, list) and all(isinstance(s, dict) and "folder" in s for s in listed)
+    return listed if known and listed else []
 
 
 def _natural(path: Path) -> list[Any]:
@@ -80,6 +83,8 @@ def _natural(path: Path) -> list[Any]:
 def _row(folder: Path, sample: Mapping[str, Any], norms: bool) -> Row:
     record = read_json(folder / RECORD)
     result = read_json(folder / "result.json")
+    if result is not None and not result.keys() >= NEEDED:  # not one of a run
+        result = {}
     standing = _standing(record, result, listed=bool(sample))
     entries = (record or {}).get("entries") or sample.get("entries", {})
     row: Row = {"sample": (record or {}).get("number"), "folder": str(folder), **standing}
@@ -104,9 +109,12 @@ def _standing(record: Row | None, result: Row | None, *, listed: bool) -> Row:
     if result is None:
         reason = "not begun" if listed else f"no {RECORD} and no result.json"
         return {"status": WAITING, "exit_code": None, "reason": reason, "seconds": None}
+    if not result:
+        reason = "result.json is not one of a run"
+        return {"status": "unreadable", "exit_code": None, "reason": reason, "seconds": None}
     failures = result.get("failures", {})
     return {
-        "status": DONE if result else "unreadable",
+        "status": DONE,
         "exit_code": MISSING_GRADIENT if failures else OK,
         "reason": "; ".join(f"{name}: {text}" for name, text in failures.items()),
         "seconds": sum(result.get("timings", {}).values()),

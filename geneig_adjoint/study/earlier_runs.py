@@ -1,17 +1,14 @@
-"""What earlier runs have left in a folder of results: a checkpoint, temporary files."""
+"""What an earlier run has left in a folder of results: its checkpoint."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint import _petsc
 from geneig_adjoint.collective import guard
 from geneig_adjoint.errors import StudyError
-from geneig_adjoint.io import results
 from geneig_adjoint.study.checkpoint_file import CheckpointReader
-from geneig_adjoint.study.results import FILES
 from geneig_adjoint.study.settings import Study
 
 if TYPE_CHECKING:
@@ -53,7 +50,7 @@ def found_checkpoint(
 ) -> Found | None:
     """Return the checkpoint a run is to go on from, None: it starts from the beginning.
 
-    Collective. ``digests``: `study_digests`, on rank 0.
+    Collective. ``digests``: `Fingerprints.of_parts`, on rank 0.
 
     Raises
     ------
@@ -78,7 +75,7 @@ def _found(study: Study, digests: dict[str, str], *, resume: bool) -> Found | No
     if not path.exists():
         return None
     if not resume and study.output.get("overwrite", False):
-        path.unlink()
+        path.unlink(missing_ok=True)
         return None
     if not resume:
         raise StudyError(
@@ -106,9 +103,3 @@ def _found(study: Study, digests: dict[str, str], *, resume: bool) -> Found | No
 def _tables(names: list[str]) -> str:
     shown = {"derivatives": "[[derivative]]", "objectives": "[[objective]]"}
     return ", ".join(shown.get(name, f"[{name}]") for name in names)
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Remove temporary files that killed runs have left.  (Not collective: one rank.)"""
-    for name in (NAME, *FILES):
-        results.remove_leftovers(directory / name)

@@ -1,32 +1,44 @@
-"""What a study's results depend on, as one short text: the same study, the same text."""
+"""What a study's results depend on, as short texts: the same study, the same texts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from geneig_adjoint.study.settings import Study
 
-TABLES = ("model", "solver", "adjoint", "derivative", "objective", "parameters", "scale")
+WITHOUT_EFFECT = {"path", "output", "sweep", "optimize", "tables"}
+"""Parts of a study on which the results of a run do not depend."""
+PARTS = tuple(item.name for item in fields(Study) if item.name not in WITHOUT_EFFECT)
+FILES = ("elements", "A", "B", "matrix", "reference", "python")
 
 
 class Fingerprints:
-    """Fingerprints of studies; every file is read once.  (Not collective.)"""
+    """Fingerprints of studies; every file is read once.  (Not collective.)
+
+    Modules that a Python file imports are not looked at; a file that cannot be read counts
+    as missing, the run will say so.
+    """
 
     def __init__(self) -> None:
         self._digests: dict[Path, str] = {}
 
     def of(self, study: Study) -> str:
-        """Return the fingerprint of a study and of the files it names.
+        """Return the fingerprint of a study and of the files it names."""
+        return of_content(self.of_parts(study))
 
-        Modules that a Python file imports are not looked at; a file that cannot be read counts
-        as missing, the run will say so.
-        """
-        files = {name: self._digest(study.folder / name) for name in sorted(files_of(study))}
-        return of_content([of_tables(study), files])
+    def of_parts(self, study: Study) -> dict[str, str]:
+        """Return the fingerprint of every part of a study with the files that are named there."""
+        return {name: self._of_part(study.folder, getattr(study, name)) for name in PARTS}
+
+    def _of_part(self, folder: Path, content: Any) -> str:
+        tables = content if isinstance(content, list) else [content]
+        named = sorted({name for table in tables for name in _files(table)})
+        return of_content([content, {name: self._digest(folder / name) for name in named}])
 
     def _digest(self, path: Path) -> str:
         if path not in self._digests:
@@ -40,7 +52,7 @@ class Fingerprints:
 
 def of_tables(study: Study) -> str:
     """Return the fingerprint of what a study says, without its files.  (Not collective.)"""
-    return of_content({name: study.tables[name] for name in TABLES if name in study.tables})
+    return of_content({name: getattr(study, name) for name in PARTS})
 
 
 def of_content(content: Any) -> str:
@@ -49,21 +61,9 @@ def of_content(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def files_of(study: Study) -> set[str]:
-    """Return the files a study names, as it names them.  (Not collective.)"""
-    return set(_files(study))
-
-
-def _files(study: Study) -> Iterator[str]:
-    yield from _named(study.model, ("elements", "A", "B"))
-    for derivative in study.derivatives:
-        yield from _named(derivative, ("A", "B"))
-    for objective in study.objectives:
-        yield from _named(objective, ("matrix", "reference"))
-    for table in (study.model, *study.objectives):
-        for reference in _named(table, ("python",)):
-            yield reference.rpartition(":")[0] or reference
-
-
-def _named(table: dict[str, Any], keys: tuple[str, ...]) -> Iterator[str]:
-    yield from (table[key] for key in keys if key in table)
+def _files(table: Mapping[str, Any]) -> Iterator[str]:
+    """Give the files that a table names, as it names them."""
+    for key in FILES:
+        name = table.get(key)
+        if isinstance(name, str):
+            yield (name.rpartition(":")[0] or name) if key == "python" else name

@@ -1,13 +1,8 @@
-"""What tells whether a checkpoint belongs to a run: digests of a study, probes of its model."""
+"""What tells whether a checkpoint belongs to a run: probes of its model."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import fields
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,40 +15,10 @@ from geneig_adjoint.companion import halves
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.quadratic_pencil import QuadraticPencil
 from geneig_adjoint.study.build import Problem
-from geneig_adjoint.study.settings import Study
 
-WITHOUT_EFFECT = {"path", "output", "sweep", "optimize", "tables"}
-"""Parts of a study on which the results of a run do not depend."""
-FILES = ("elements", "A", "B", "matrix", "reference", "python")
 PROBES = 3
 SAME = 1e-10
 """Probes that differ by less, relatively, differ by rounding: sums in another order."""
-
-
-def study_digests(study: Study) -> dict[str, str]:
-    """Return a digest of every table of a study with the contents of the files it names.
-
-    Not collective. Modules that a Python file imports are not looked at: `probes` tell
-    whether they make another model. Files that cannot be read are left to those who need them.
-    """
-    tables = [item.name for item in fields(study) if item.name not in WITHOUT_EFFECT]
-    return {name: _digest(study.folder, getattr(study, name)) for name in tables}
-
-
-def _digest(folder: Path, content: Any) -> str:
-    found = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode())
-    for table in content if isinstance(content, list) else [content]:
-        for path in _files(folder, table):
-            with suppress(OSError), path.open("rb") as stream:
-                found.update(hashlib.file_digest(stream, "sha256").digest())
-    return found.hexdigest()
-
-
-def _files(folder: Path, table: Mapping[str, Any]) -> Iterator[Path]:
-    for key in FILES:
-        name = table.get(key)
-        if isinstance(name, str):
-            yield folder / (name.rpartition(":")[0] if key == "python" else name)
 
 
 def parts_of(pencil: Pencil, block: Block) -> tuple[Block, ...]:

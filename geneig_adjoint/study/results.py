@@ -97,16 +97,17 @@ def make_writable(directory: Path, *obsolete: str) -> None:
         A folder in which nothing can be written.
 
     """
+    place = directory
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for name in (".writable", *obsolete):
-            path = directory / name
-            path.touch()
-            path.unlink(missing_ok=True)
+        (directory / ".writable").touch()
+        (directory / ".writable").unlink(missing_ok=True)
+        for place in map(directory.joinpath, obsolete):
+            place.unlink(missing_ok=True)
     except OSError as error:
         raise StudyError(
-            f"the output folder must be writable, got {error.strerror} for {directory}; choose "
-            "another output.directory"
+            f"the output folder must be writable, got {error.strerror} for {place}; choose another "
+            "output.directory"
         ) from error
 
 

@@ -14,6 +14,7 @@ from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.errors import ConvergenceError, InputError
 from geneig_adjoint.evaluation import Objective
 from geneig_adjoint.io import Mesh
+from geneig_adjoint.io.temporary_files import remove_leftovers
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.quadratic_pencil import QuadraticPencil
 from geneig_adjoint.quadratic_solve import solve_quadratic
@@ -23,8 +24,8 @@ from geneig_adjoint.solve import solve_eigenproblem
 from geneig_adjoint.study.build import Problem, build_objectives, build_problem
 from geneig_adjoint.study.checkpoint import Checkpoint, Work
 from geneig_adjoint.study.differentiate import Differentiation
-from geneig_adjoint.study.earlier_runs import Found, found_checkpoint, remove_leftovers
-from geneig_adjoint.study.identity import study_digests
+from geneig_adjoint.study.earlier_runs import Found, found_checkpoint
+from geneig_adjoint.study.fingerprint import Fingerprints
 from geneig_adjoint.study.kept_pairs import again, with_notes
 from geneig_adjoint.study.options import unread_options
 from geneig_adjoint.study.progress import show
@@ -67,7 +68,7 @@ def run_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> Outcome:
     """
     with about_the_study():
         settings = adjoint_settings(**study.adjoint_arguments())
-    digests = from_first_rank(comm, lambda: study_digests(study))
+    digests = from_first_rank(comm, lambda: Fingerprints().of_parts(study))
     found = found_checkpoint(study, comm, digests, resume=resume)
     from_first_rank(comm, lambda: _prepare_directory(study, found))
     with Steps(comm, study.directory) as steps, ExitStack() as opened:

@@ -120,13 +120,19 @@ def _agreed(study: Study, comm: MPI.Comm, wishes: Wishes) -> tuple[list[Sample],
 
 def _run_one(sample: Sample, records: list[dict[str, Any]], comm: MPI.Comm, overwrite: bool) -> int:
     """Run one sample, record how it ended and return its exit code.  (Collective.)"""
-    earlier = records[sample.number]
-    known = bool(earlier["fingerprint"]) or overwrite  # its folder is this sweep's
+    earlier, now = records[sample.number], records[sample.number]["fingerprint now"]
+    # Another job may have come here since the plan was made.
+    found = from_first_rank(comm, lambda: state.read_record(sample.study.directory, sample))
+    if found["fingerprint"] == now and found["status"] == state.DONE:
+        records[sample.number] = found
+        tell(comm, f"{sample.folder}: done by another job")
+        return int(found["exit_code"])
+    known = bool(earlier["fingerprint"] or found["fingerprint"]) or overwrite  # of this sweep
     record = state.begun(earlier, comm.size)
     _write(sample, record, comm)
     study = with_entries(sample.study, {"output.overwrite": True}) if known else sample.study
     start = time.perf_counter()
-    same = earlier["fingerprint"] == record["fingerprint"]
+    same = now in {earlier["fingerprint"], found["fingerprint"]}
     # What was kept may be damaged, or of another build: to replace it must be possible.
     outcome = _outcome(study, comm, resume=same and not overwrite)
     record = state.ended(record, outcome, time.perf_counter() - start)
