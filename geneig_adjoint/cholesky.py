@@ -60,7 +60,8 @@ def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool
     if sigma != 0:
         shifts = 1.0 if pencil.B is None else _petsc.diagonal(pencil.B).real
         diagonal = diagonal - np.real(sigma) * shifts
-    return bool((diagonal > 0).all())
+    # Another rank may see a well of the potential.
+    return not pencil.comm.allreduce(np.count_nonzero(~(diagonal > 0)))
 
 
 def _has_room(pencil: Pencil, wanted: Wanted) -> bool:
