@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -90,5 +91,8 @@ class EventLog:
         try:
             action()
         except OSError as error:
-            self._stream = None
+            stream, self._stream = self._stream, None
+            if stream is not None:
+                with suppress(OSError):  # of what could not be written and is tried again
+                    stream.close()
             sys.stderr.write(f"note: events.jsonl ends here: {error.strerror or error}\n")
