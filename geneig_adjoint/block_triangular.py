@@ -31,8 +31,7 @@ from geneig_adjoint.sparse_lu import (
     PACKAGE,
     QUICK_OPTIONS,
     has_flat_graph,
-    is_accurate,
-    turned_to_mumps,
+    set_up_tried,
 )
 
 SMALLEST = 2_000
@@ -255,17 +254,7 @@ def set_up_triangular(eps: SLEPc.EPS) -> Callable[[], object] | None:
 
     Collective; on one rank. Then the KSP is left without a factor.
     """
-    ksp = eps.getST().getKSP()
-    left: Callable[[], object] = eps.setUp
-    ksp.getPC().setType(PETSc.PC.Type.PYTHON)
-    ksp.getPC().setPythonContext(TriangularFactor())
-    try:
-        with _petsc.plain_errors():
-            eps.setUp()
-        if is_accurate(ksp):
-            return None
-        left = ksp.setUp  # an EPS is set up once
-    except PETSc.Error:
-        pass  # a singular block
-    turned_to_mumps(ksp)
-    return left
+    pc = eps.getST().getKSP().getPC()
+    pc.setType(PETSc.PC.Type.PYTHON)
+    pc.setPythonContext(TriangularFactor())
+    return set_up_tried(eps)

@@ -34,7 +34,7 @@ from geneig_adjoint.inner_solver import (
     watch,
 )
 from geneig_adjoint.pencil import HERMITIAN_TOLERANCE, Pencil
-from geneig_adjoint.sparse_lu import PACKAGE, QUICK_OPTIONS, is_flat, set_up_quick
+from geneig_adjoint.sparse_lu import PACKAGE, QUICK_OPTIONS, is_flat, set_up_tried
 from geneig_adjoint.symmetry import hermitian_defect, is_positive
 from geneig_adjoint.wanted import WHICH, Wanted
 
@@ -68,15 +68,7 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
         moved = sigma != wanted.target  # a shift that was set once stays set
         how = (inverted, sigma is None, moved, defaults, wanted.options, wanted.prefix)
         pencil.kept.give_to(eps, how, () if pencil.one_pattern else (pencil.A, pencil.B))
-    eps.setOperators(*((pencil.B, pencil.A) if inverted else (pencil.A, pencil.B)))
-    if not inverted:
-        eps.getST().setMatStructure(pencil.structure)
-    eps.setProblemType(_slepc_type(pencil, wanted, inverted=inverted))
-    eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
-    # SLEPc takes the null space of B out of vectors by one more product with the operator, which
-    # costs small values of it all their digits: done here afterwards, where it helps.
-    eps.setPurify(wanted.interval is not None)
-    eps.setTolerances(tol=DEFAULT_TOLERANCE, max_it=500)
+    _configure(eps, pencil, wanted, inverted=inverted)
     asked = _set_region(eps, wanted, sigma, inverted=inverted)
     # Spectrum slicing starts by itself, in every interval between two shifts.
     vectors = [] if wanted.interval is not None else _start_vectors(pencil, wanted)
@@ -102,6 +94,19 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
         return wanted
     targeted = sigma is not None and not inverted
     return _as_changed(eps, wanted, asked, targeted=targeted)
+
+
+def _configure(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, *, inverted: bool) -> None:
+    """Tell an EPS its matrices, and how to treat them unless options say otherwise."""
+    eps.setOperators(*((pencil.B, pencil.A) if inverted else (pencil.A, pencil.B)))
+    if not inverted:
+        eps.getST().setMatStructure(pencil.structure)
+    eps.setProblemType(_slepc_type(pencil, wanted, inverted=inverted))
+    eps.setType(SLEPc.EPS.Type.KRYLOVSCHUR)
+    # SLEPc takes the null space of B out of vectors by one more product with the operator, which
+    # costs small values of it all their digits: done here afterwards, where it helps.
+    eps.setPurify(wanted.interval is not None)
+    eps.setTolerances(tol=DEFAULT_TOLERANCE, max_it=500)
 
 
 def _as_changed(eps: SLEPc.EPS, wanted: Wanted, asked: int, *, targeted: bool) -> Wanted:
@@ -252,7 +257,7 @@ def _set_up(
     ksp, action, package = eps.getST().getKSP(), eps.setUp, defaults.get(f"st_{PACKAGE}")
     trials = {
         CHOLMOD_OPTIONS[f"st_{PACKAGE}"]: set_up_cholmod,
-        QUICK_OPTIONS[PACKAGE]: set_up_quick,
+        QUICK_OPTIONS[PACKAGE]: set_up_tried,
     }
     trial = trials.get(package)
     if trial is None and defaults.get("st_pc_type") == TRIANGULAR_OPTIONS["st_pc_type"]:

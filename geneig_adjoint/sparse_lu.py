@@ -109,11 +109,11 @@ def _dimension(graph: tuple[Block, Block], start: int) -> float:
     return np.inf if inside[-1] > len(seen) // 3 else float(np.log2(inside[-1] / inside[HOPS]))
 
 
-def set_up_quick(eps: SLEPc.EPS) -> Callable[[], object] | None:
-    """Factor by PETSc's own LU; return what is left to do by MUMPS if that is not accurate.
+def set_up_tried(eps: SLEPc.EPS) -> Callable[[], object] | None:
+    """Factor in the way an EPS is configured for, such as by ``QUICK_OPTIONS``.
 
-    Collective. Then the KSP is left without a factor. The EPS is configured with
-    ``QUICK_OPTIONS``.
+    Collective; on one rank. Returns what is left to do by MUMPS if that is not accurate; then
+    the KSP is left without a factor.
     """
     ksp = eps.getST().getKSP()
     left: Callable[[], object] = eps.setUp
@@ -124,7 +124,7 @@ def set_up_quick(eps: SLEPc.EPS) -> Callable[[], object] | None:
             return None
         left = ksp.setUp  # an EPS is set up once
     except PETSc.Error:
-        pass  # a pivot that is zero
+        pass  # a pivot that is zero, or a singular block
     turned_to_mumps(ksp)
     return left
 

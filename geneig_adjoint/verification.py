@@ -90,9 +90,9 @@ def verify_gradient(
         slope = params.dot(gradient, direction)
         remainders = tuple(abs(value_at(h, direction) - value - h * slope) for h in TAYLOR_STEPS)
         floor = max(NOISE * (terms + abs(slope)), noise)
+        around = (direction, value_at, noise)
         comparisons = tuple(
-            _comparison(name, gradient, direction, value_at, noise, start=(value, floor))
-            for name in p
+            _comparison(name, gradient, *around, start=(value, floor)) for name in p
         )
         residuals = _residuals(pairs)
     params.release(direction)

@@ -8,7 +8,7 @@ from petsc4py import PETSc
 from test_sparse_lu import grid, mat_of
 
 import geneig_adjoint as ga
-from geneig_adjoint import block_triangular
+from geneig_adjoint import block_triangular, sparse_lu
 from geneig_adjoint.block_triangular import TriangularFactor, groups_of, triangular_factor
 
 FIRST = grid(50, 45)
@@ -217,7 +217,7 @@ def test_options_of_a_user_come_first(comm, option):
 
 
 def test_inaccurate_factors_are_left_to_mumps(comm, monkeypatch):
-    monkeypatch.setattr(block_triangular, "is_accurate", lambda _: False)
+    monkeypatch.setattr(sparse_lu, "is_accurate", lambda _: False)
     with solved(comm, layered(), left=False) as pairs:
         pc = pairs.factor.eps.getST().getKSP().getPC()
         assert (pc.getType(), pc.getFactorSolverType()) == ("lu", "mumps")
