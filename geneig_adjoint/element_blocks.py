@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.assembly import Pattern
 from geneig_adjoint.compiled_kernels import CompiledKernel
 from geneig_adjoint.differenced_kernels import Differenced
 from geneig_adjoint.errors import InputError
@@ -194,20 +192,6 @@ def check_shape(found: Block, index: int, shape: tuple[int, ...], rows: slice) -
         )
 
 
-def check_matrices(matrices: Block, index: int, block: ElementBlock, rows: slice) -> None:
-    """Raise unless a kernel returned finite matrices of the right shape.  (Not collective.)"""
-    check_shape(matrices, index, block.dofs.shape, rows)
-    if np.iscomplexobj(matrices) and _petsc.REAL_SCALARS:
-        raise _petsc.real_scalar_error(f"the matrices of element block {index}")
-    bad = np.flatnonzero(~np.isfinite(matrices).all(axis=(1, 2)))
-    if bad.size:
-        raise InputError(
-            f"element matrices must be finite, got NaN or Inf in {bad.size} elements of block "
-            f"{index}, the first is element {rows.start + int(bad[0])} of this rank; "
-            "check its geometry and its parameters"
-        )
-
-
 def distinct_dofs(comm: MPI.Comm, blocks: Sequence[ElementBlock]) -> tuple[list[Block], list[int]]:
     """Return the different dof tables, and for each block which one it uses, alike everywhere.
 
@@ -223,32 +207,6 @@ def distinct_dofs(comm: MPI.Comm, blocks: Sequence[ElementBlock]) -> tuple[list[
             tables.append(block.dofs)
         mesh_of.append(int(found[0]) if found.size else len(tables) - 1)
     return tables, mesh_of
-
-
-def dof_pairs(dofs: Block) -> tuple[Block, Block]:
-    """Return row and column of every entry of the element matrices, (n, nd, nd) each."""
-    count, nd = dofs.shape
-    shape = (count, nd, nd)
-    return np.broadcast_to(dofs[:, :, None], shape), np.broadcast_to(dofs[:, None, :], shape)
-
-
-def marks_of(
-    blocks: Sequence[ElementBlock], mesh_of: Sequence[int], matrix: str, pattern: Pattern
-) -> Block:
-    """Return sums over a pattern, positive where a matrix may have entries at some p.
-
-    Not collective. Known beforehand is what a K0 decides: the mass matrix of a vector field
-    couples no components and fills a third of what the stiffness matrix has in space.
-    """
-    sums = pattern.sums()
-    for index, block in enumerate(blocks):
-        for rows in batches(block.dofs.shape) if block.matrix == matrix else ():
-            kernel, (count, nd) = block.kernel, block.dofs[rows].shape
-            # A class made of it may have other matrices.
-            base = kernel.base_of(rows) if type(kernel) is ScaledKernel else np.ones((nd, nd))
-            filled = np.broadcast_to((base != 0).astype(float), (count, nd, nd))
-            pattern.collect(sums, mesh_of[index], rows, filled)
-    return sums
 
 
 def batches(shape: tuple[int, ...], columns: int = 0) -> Iterator[slice]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc, contraction
 from geneig_adjoint._types import Block
-from geneig_adjoint.assembly import Part, Pattern, equal_layout, own_rows
+from geneig_adjoint.assembly import equal_layout, own_rows
 from geneig_adjoint.collective import CollectiveContext, check_equal_input, guard, raise_together
 from geneig_adjoint.column_derivatives import (
     column_numbers,
@@ -20,21 +20,17 @@ from geneig_adjoint.column_derivatives import (
 from geneig_adjoint.element_blocks import (
     ElementBlock,
     ElementIds,
-    batches,
-    check_matrices,
     cut,
     distinct_dofs,
-    dof_pairs,
     first_block_error,
     first_order_error,
-    marks_of,
     orphan_error,
     smallest_lengths,
 )
+from geneig_adjoint.element_matrices import ElementMatrices
 from geneig_adjoint.element_signs import sum_is_positive
 from geneig_adjoint.entrance import takes_structures
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.exchange import row_ranges
 from geneig_adjoint.ghosts import Ghosts
 from geneig_adjoint.kernels import Kernel
 from geneig_adjoint.parameters import (
@@ -107,16 +103,9 @@ class ElementModel(CollectiveContext):
             for block in self.blocks
         ]
         self.parameter_sizes = smallest_lengths(self.comm, self._access)
-        self._meshes, self._mesh_of = distinct_dofs(self.comm, self.blocks)
-        self._ghosts = [Ghosts(self, dofs) for dofs in self._meshes]
-        self._pattern = Pattern(
-            self.comm,
-            row_ranges(self.comm, self.rows),
-            (self.rows[1] - self.rows[0], n),
-            [dof_pairs(dofs) for dofs in self._meshes],
-            with_diagonal=True,
-        )
-        self._part: list[Part | None] = []  # what `_part_of_b` has found, once it has
+        meshes, self._mesh_of = distinct_dofs(self.comm, self.blocks)
+        self._ghosts = [Ghosts(self, dofs) for dofs in meshes]
+        self._sums = ElementMatrices(self.comm, self.blocks, (meshes, self._mesh_of), self.rows, n)
         raise_together(self.comm, self._orphan_error())
 
     def assemble(self, p: Parameters, out: Pencil | None = None) -> Pencil:
@@ -149,16 +138,19 @@ class ElementModel(CollectiveContext):
         if out is not None:
             out.begin_refill(self.rows, with_b=has_b)
         with _petsc.log_stage("assemble"):
-            A = self._assembled("A", p, None if out is None else out.A)
-            B = self._assembled("B", p, None if out is None else out.B) if has_b else None
+            values = self._all_values(p)
+            A = self._sums.assembled("A", values, None if out is None else out.A)
+            B = None
+            if has_b:
+                B = self._sums.assembled("B", values, None if out is None else out.B)
         if out is not None:
             out.verify()
         pencil = Pencil(A, B, owned=True) if out is None else out
         pencil.one_pattern = True  # that of the elements
-        if has_b and self._part_of_b() is not None:
+        if has_b and self._sums.part_of_b() is not None:
             pencil.structure = PETSc.Mat.Structure.SUBSET_NONZERO_PATTERN
         pencil.point = digest(p)
-        pencil.B_proved = sum_is_positive(self, "B", self._all_values(p))
+        pencil.B_proved = sum_is_positive(self, "B", values)
         return pencil
 
     def contract(self, p: Parameters, left_a: Block, left_b: Block, right: Block) -> Gradient:
@@ -301,7 +293,7 @@ class ElementModel(CollectiveContext):
 
     def _orphan_error(self) -> InputError | None:
         """Return an error for rows that no element touches; parts of models have their own."""
-        return orphan_error(self.rows, self._pattern.touched_rows)
+        return orphan_error(self.rows, self._sums.touched_rows)
 
     def close(self) -> None:
         """Release what the model holds; it holds no PETSc objects.  (Collective.)"""
@@ -374,34 +366,8 @@ class ElementModel(CollectiveContext):
         with guard(self.comm):
             return element_columns(self.blocks, name, values, vector_of)
 
-    def _assembled(self, matrix: str, p: Parameters, out: PETSc.Mat | None) -> PETSc.Mat:
-        sums = self._pattern.sums(PETSc.ScalarType)
-        values = self._all_values(p)
-        with guard(self.comm):
-            for index, rows in self._batches():
-                block = self.blocks[index]
-                if block.matrix != matrix:
-                    continue
-                matrices = np.asarray(block.kernel.matrices(cut(values[index], rows), rows))
-                check_matrices(matrices, index, block, rows)
-                self._pattern.collect(sums, self._mesh_of[index], rows, matrices)
-        return self._pattern.matrix(sums, out, self._part_of_b() if matrix == "B" else None)
-
-    def _part_of_b(self) -> Part | None:
-        """Return the entries that B may have at any p, None for all of them.  (Collective.)"""
-        if not self._part:
-            with guard(self.comm):
-                marks = marks_of(self.blocks, self._mesh_of, "B", self._pattern)
-            self._part = [self._pattern.part(marks)]
-        return self._part[0]
-
     def _all_values(self, p: Parameters) -> list[dict[str, Block]]:
         """Return, for every block, the parameters of its elements.  (Collective.)"""
         return [
             {name: ids.gather(p[name]) for name, ids in access.items()} for access in self._access
         ]
-
-    def _batches(self, columns: int = 0) -> Iterator[tuple[int, slice]]:
-        for index, block in enumerate(self.blocks):
-            for rows in batches(block.dofs.shape, columns):
-                yield index, rows

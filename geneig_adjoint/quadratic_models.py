@@ -134,7 +134,7 @@ class _OneMatrix(ElementModel):
     @property
     def touched(self) -> Block:
         """Rows of this rank that an element touches."""
-        return self._pattern.touched_rows
+        return self._sums.touched_rows
 
 
 def _one_matrix(

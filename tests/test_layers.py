@@ -37,7 +37,7 @@ GROUPS = [
         {"compiled_routines", "jax_support", "kernels"},
         {"compiled_kernels", "differenced_kernels", "jax_kernels"},
         {"element_blocks", "enzyme_kernels", "kernel_checks"},
-        {"column_derivatives", "contraction", "element_signs"},
+        {"column_derivatives", "contraction", "element_matrices", "element_signs"},
     ],
     [{"matrix_sources"}, {"models"}, {"assembled", "elements", "operators"}],
     [
