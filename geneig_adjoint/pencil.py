@@ -10,11 +10,8 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import (
-    CollectiveContext,
-    raise_together,
-)
-from geneig_adjoint.errors import InputError, StaleError
+from geneig_adjoint.collective import CollectiveContext, raise_together
+from geneig_adjoint.errors import StaleError
 from geneig_adjoint.kept_factors import KeptFactor
 from geneig_adjoint.near_null_space import (
     NearNullSpace,
@@ -22,7 +19,14 @@ from geneig_adjoint.near_null_space import (
     check_near_null_space,
     no_entries_error,
 )
-from geneig_adjoint.pencil_checks import entries_error, layout_error, type_error
+from geneig_adjoint.pencil_checks import (
+    empty_b_error,
+    entries_error,
+    layout_error,
+    negative_b_error,
+    refill_error,
+    type_error,
+)
 from geneig_adjoint.preconditioners import PreconditionerSource, check_source
 from geneig_adjoint.symmetry import (
     asymmetry_error,
@@ -297,10 +301,7 @@ class Pencil(CollectiveContext):
                 norm = mat.norm(PETSc.NormType.FROBENIUS)
                 raise_together(self.comm, None if np.isfinite(norm) else entries_error(name, mat))
                 if norm == 0 and name == "B":
-                    raise InputError(
-                        "B must have entries, got zeros only: A x = lam B x has no finite "
-                        "eigenvalue then; leave B out for the identity"
-                    )
+                    raise empty_b_error()
 
     def entries_changed(self) -> None:
         """Note that A or B was changed in place: older eigenpairs stop answering.
@@ -349,14 +350,8 @@ class Pencil(CollectiveContext):
 
         """
         self.check_open()
-        wrong = None
-        if rows != self.rows or with_b != (self.B is not None):
-            wrong = InputError(
-                f"out must be a pencil of this model, got rows {self.rows} and "
-                f"{'a' if self.B is not None else 'no'} B where the model has {rows} and "
-                f"{'a' if with_b else 'no'} B; assemble without out"
-            )
-        raise_together(self.comm, wrong)
+        here, model = (self.rows, self.B is not None), (rows, with_b)
+        raise_together(self.comm, None if here == model else refill_error(here, model))
         self.invalidate()
 
     def verify(self) -> None:
@@ -396,7 +391,4 @@ class Pencil(CollectiveContext):
             if mat is not None and hermitian_defect(mat) > HERMITIAN_TOLERANCE:
                 raise_together(self.comm, asymmetry_error(self._declared, name, mat))
         if self._declared != "ghiep" and not self.B_positive:
-            raise InputError(
-                f"problem_type={self._declared!r} needs B positive semidefinite, got a direction v "
-                "with v^H B v < 0; leave problem_type out: with A definite it is solved in 1 / lam"
-            )
+            raise negative_b_error(self._declared)

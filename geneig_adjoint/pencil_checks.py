@@ -68,3 +68,33 @@ def entries_error(name: str, mat: PETSc.Mat) -> InputError | None:
         f"{name} must be finite, got {bad.size} NaN or Inf entries, the first {values[bad[0]]} at "
         f"({row}, {int(columns[bad[0]])}); check the element or file this entry comes from"
     )
+
+
+def empty_b_error() -> InputError:
+    """Return the error for a B without entries.  (Not collective.)"""
+    return InputError(
+        "B must have entries, got zeros only: A x = lam B x has no finite "
+        "eigenvalue then; leave B out for the identity"
+    )
+
+
+def negative_b_error(declared: str) -> InputError:
+    """Return the error for an indefinite B declared to be definite.  (Not collective.)"""
+    return InputError(
+        f"problem_type={declared!r} needs B positive semidefinite, got a direction v "
+        "with v^H B v < 0; leave problem_type out: with A definite it is solved in 1 / lam"
+    )
+
+
+def refill_error(
+    found: tuple[tuple[int, int], bool], wanted: tuple[tuple[int, int], bool]
+) -> InputError:
+    """Return the error for a pencil of another model: its rows, and whether it has a B.
+
+    Not collective.
+    """
+    words = {True: "a", False: "no"}
+    return InputError(
+        f"out must be a pencil of this model, got rows {found[0]} and {words[found[1]]} B where "
+        f"the model has {wanted[0]} and {words[wanted[1]]} B; assemble without out"
+    )
