@@ -2,7 +2,17 @@
 
 import numpy as np
 import pytest
-from searches import BELOW, SEARCH, best_chain, best_design, history, search_folder, summary
+from searches import (
+    BELOW,
+    OWN,
+    SEARCH,
+    best_chain,
+    best_design,
+    history,
+    search_folder,
+    stopping,
+    summary,
+)
 from study_files import MODEL
 from sweeps import ONE
 
@@ -54,37 +64,13 @@ def test_distributed_parameters_are_searched_too(comm, study):
     comm.barrier()
 
 
-STOPPING = (
-    MODEL
-    + """
-import os, pathlib, signal
-
-def stopping(model):
-    marker = pathlib.Path(__file__).with_name("marker")
-    calls = []
-    def objective(pairs):
-        calls.append(1)
-        if len(calls) == 3 and not marker.exists():
-            model.comm.barrier()
-            if model.comm.rank == model.comm.size - 1:
-                marker.touch()
-                ACTION
-        return ga.objectives.Eigenvalue(1)(pairs)
-    return objective
-"""
-)
-OWN = (ONE + SEARCH + BELOW).replace(
-    'kind = "eigenvalue"\npair = 1', 'python = "model.py:stopping"'
-)
-
-
 @pytest.mark.parametrize(
     ("action", "code", "rows"),
     [("os.kill(os.getpid(), signal.SIGUSR1)", 75, 3), ('raise KeyError("mine")', 70, 2)],
     ids=["stop", "error"],
 )
 def test_what_meets_one_rank_ends_all_and_is_resumed(comm, study, action, code, rows):
-    path = study(OWN, model=STOPPING.replace("ACTION", action))
+    path = study(OWN, model=stopping(action))
     assert optimize(comm, path) == code
     assert len(history(path.parent)) == rows
     comm.barrier()

@@ -45,6 +45,16 @@ def scalar_build() -> str:
     return "complex" if issubclass(PETSc.ScalarType, complex) else "real"
 
 
+@pytest.fixture
+def forgetful():
+    """Look at imports anew, which doctor does once in a process."""
+    from findings_of_tests import forget
+
+    forget()
+    yield
+    forget()
+
+
 @pytest.fixture(scope="session")
 def mpirun() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a command on several ranks: ``mpirun(2, "python", "x.py", timeout=30)``.

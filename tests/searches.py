@@ -27,6 +27,31 @@ mean = "k"
 max = 1.0
 """
 BELOW = '[[optimize.constraints]]\nobjective = "second"\nmax = 0.22\n'
+OWN = (ONE + SEARCH + BELOW).replace(
+    'kind = "eigenvalue"\npair = 1', 'python = "model.py:stopping"'
+)
+STOPPING = """
+import os, pathlib, signal
+
+
+def stopping(model):
+    marker = pathlib.Path(__file__).with_name("marker")
+    calls = []
+    def objective(pairs):
+        calls.append(1)
+        if len(calls) == 3 and not marker.exists():
+            model.comm.barrier()
+            if model.comm.rank == model.comm.size - 1:
+                marker.touch()
+                ACTION
+        return ga.objectives.Eigenvalue(1)(pairs)
+    return objective
+"""
+
+
+def stopping(action="os.kill(os.getpid(), signal.SIGUSR1)"):
+    """Return a model whose objective acts when first called a third time, on the last rank."""
+    return MODEL + STOPPING.replace("ACTION", action)
 
 
 def search_folder(folder, text=ONE + SEARCH, **modules):

@@ -11,6 +11,8 @@ from builders import K0, M0, chain_dofs, chain_parameters
 
 import geneig_adjoint as ga
 from geneig_adjoint.io import write_elements
+from geneig_adjoint.study.run import run_study
+from geneig_adjoint.study.settings import read_study
 
 N = 8
 P = chain_parameters(N)
@@ -203,3 +205,9 @@ def study_folder(folder, text=ELEMENTS, **modules):
 def result(folder):
     """Return result.json of an output folder."""
     return json.loads((Path(folder) / "result.json").read_text(encoding="utf-8"))
+
+
+def run(path, comm, *changes):
+    """Run a study; return its outcome and output folder."""
+    study = read_study(path, changes)
+    return run_study(study, comm), study.directory

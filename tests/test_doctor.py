@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from findings_of_tests import forget, only
+from findings_of_tests import only
 from test_import import WITHOUT_STACK, python
 
 from geneig_adjoint.cli import main
@@ -12,13 +12,7 @@ from geneig_adjoint.machine import doctor, probes, resources, stack
 from geneig_adjoint.machine.findings import Finding, safely, table
 from geneig_adjoint.machine.probes import probe
 
-
-@pytest.fixture(autouse=True)
-def forgetful():
-    """Imports are looked at once in a process; here in every test."""
-    forget()
-    yield
-    forget()
+pytestmark = pytest.mark.usefixtures("forgetful")
 
 
 def test_whole_machine_is_well(capsys, scalar_build, monkeypatch):

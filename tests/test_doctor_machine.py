@@ -5,19 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from findings_of_tests import forget, only
+from findings_of_tests import only
 
 from geneig_adjoint.machine import parallel, resources, stack
 from geneig_adjoint.machine.findings import safely
 from geneig_adjoint.machine.probes import Probe, probe
 
-
-@pytest.fixture(autouse=True)
-def forgetful():
-    """Imports are looked at once in a process; here in every test."""
-    forget()
-    yield
-    forget()
+pytestmark = pytest.mark.usefixtures("forgetful")
 
 
 @pytest.fixture

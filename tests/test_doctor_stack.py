@@ -3,18 +3,12 @@
 import os
 
 import pytest
-from findings_of_tests import bad, forget, only
+from findings_of_tests import bad, only
 
 from geneig_adjoint.machine import parallel, stack
 from geneig_adjoint.machine.probes import Probe
 
-
-@pytest.fixture(autouse=True)
-def forgetful():
-    """Imports are looked at once in a process; here in every test."""
-    forget()
-    yield
-    forget()
+pytestmark = pytest.mark.usefixtures("forgetful")
 
 
 @pytest.fixture

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 from searches import (
     BELOW,
+    OWN,
     SEARCH,
     best_chain,
     best_design,
     frequency_and_slope,
     history,
     search_folder,
+    stopping,
     summary,
 )
-from study_files import MODEL, P, chain_derivatives, result
+from study_files import P, chain_derivatives, result
 from sweeps import ONE
 
 from geneig_adjoint.cli import main
@@ -126,30 +128,8 @@ def test_search_goes_on_from_the_best_design(tmp_path):
     assert summary(tmp_path)["best"]["objective"] == pytest.approx(best_chain(), rel=2e-5)
 
 
-STOPPING = (
-    MODEL
-    + """
-import os, pathlib, signal
-
-def stopping(model):
-    marker = pathlib.Path(__file__).with_name("marker")
-    calls = []
-    def objective(pairs):
-        calls.append(1)
-        if len(calls) == 3 and not marker.exists():
-            marker.touch()
-            os.kill(os.getpid(), signal.SIGUSR1)
-        return ga.objectives.Eigenvalue(1)(pairs)
-    return objective
-"""
-)
-PYTHON_SECOND = (ONE + SEARCH + BELOW).replace(
-    'kind = "eigenvalue"\npair = 1', 'python = "model.py:stopping"'
-)
-
-
 def test_request_to_stop_is_honoured_at_the_next_iteration(tmp_path, capsys):
-    path = search_folder(tmp_path, PYTHON_SECOND, model=STOPPING)
+    path = search_folder(tmp_path, OWN, model=stopping())
     assert optimize(path) == 75
     assert len(history(tmp_path)) == 3
     assert summary(tmp_path)["reason"] == "stopped"
@@ -202,8 +182,7 @@ def test_constraints_that_cannot_hold_are_said(tmp_path, capsys):
 
 
 def test_error_in_an_evaluation_keeps_what_was_found(tmp_path, capsys):
-    model = STOPPING.replace("os.kill(os.getpid(), signal.SIGUSR1)", 'raise KeyError("mine")')
-    path = search_folder(tmp_path, PYTHON_SECOND, model=model)
+    path = search_folder(tmp_path, OWN, model=stopping('raise KeyError("mine")'))
     assert optimize(path) == 70
     assert capsys.readouterr().err.count("KeyError: 'mine'") == 1
     assert len(history(tmp_path)) == 2

@@ -21,6 +21,7 @@ from study_files import (
     chain_mesh,
     chain_pencil,
     result,
+    run,
     study_folder,
     write_chain,
 )
@@ -30,13 +31,7 @@ from geneig_adjoint.errors import StudyError
 from geneig_adjoint.io import atomic_path, read_results
 from geneig_adjoint.study.build import build_problem
 from geneig_adjoint.study.results import write_results
-from geneig_adjoint.study.run import run_study
 from geneig_adjoint.study.settings import read_study
-
-
-def run(path, comm, *changes):
-    study = read_study(path, changes)
-    return run_study(study, comm), study.directory
 
 
 @pytest.fixture

@@ -17,20 +17,14 @@ from study_files import (
     market_array,
     petsc_binary,
     result,
+    run,
     study_folder,
     write_chain,
 )
 
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.study.check import check_study
-from geneig_adjoint.study.run import run_study
 from geneig_adjoint.study.settings import read_study
-
-
-def run(path, comm, *changes):
-    """Run a study; return its outcome and output folder."""
-    study = read_study(path, changes)
-    return run_study(study, comm), study.directory
 
 
 def check_chain(outcome):

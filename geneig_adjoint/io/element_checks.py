@@ -11,18 +11,14 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
-from geneig_adjoint.io.hdf5_probe import probe_error
-from geneig_adjoint.io.table_layout import (
-    Table,
-    TableBlock,
-    matrices_error,
-    opened_table,
-    parameter_error,
-    places_error,
-    raise_error,
-    read_mesh,
-    signed,
-    table_of,
+from geneig_adjoint.io.table_layout import Table, TableBlock, opened_table, table_of
+from geneig_adjoint.io.table_pieces import (
+    check_readable,
+    read_matrices,
+    read_mesh_of,
+    read_parameter,
+    read_places,
+    read_shared_matrix,
 )
 
 PIECE = 4_000_000
@@ -108,12 +104,12 @@ def check_elements(path: str | Path) -> TableReport:
         versions, dofs of no element, data whose checksum is wrong.
 
     """
-    raise_error(probe_error(path))
+    check_readable(path)
     with opened_table(path) as file:
         table, odd = table_of(file), _Oddities()
         for name in table.sizes:
-            for first, values in _pieces(file["parameters"][name], PIECE):
-                raise_error(parameter_error(name, first, values))
+            for rows in _pieces(table.sizes[name], PIECE):
+                read_parameter(file["parameters"][name], name, rows)
         touched = {matrix: np.zeros(table.n, dtype=bool) for matrix in "AB"}
         used = {name: np.zeros(size, dtype=bool) for name, size in table.sizes.items()}
         for block in table.blocks:
@@ -122,35 +118,27 @@ def check_elements(path: str | Path) -> TableReport:
                 used[block.parameter][ids] = True
         has_b = any(block.matrix == "B" for block in table.blocks)
         _look_at_orphans(touched, used, odd, has_b=has_b)
-        mesh = read_mesh(file)
-        raise_error(None if mesh is None else mesh.error(table.n))
+        read_mesh_of(file, table)
     return TableReport(table.n, table.blocks, table.sizes, odd.notes())
 
 
-def _pieces(dataset: Any, count: int) -> Iterator[tuple[int, Block]]:
-    for first in range(0, dataset.shape[0], max(count, 1)):
-        yield first, dataset[first : first + max(count, 1)]
+def _pieces(size: int, step: int) -> Iterator[slice]:
+    for first in range(0, size, step):
+        yield slice(first, min(first + step, size))
 
 
 def _checked_pieces(
     group: Any, block: TableBlock, table: Table, odd: _Oddities
 ) -> Iterator[tuple[Block, Block]]:
-    step = max(1, PIECE // max(block.nd**2, 1))
     if block.shared:
-        matrix = group["matrices"][()]
-        raise_error(matrices_error(block, 0, matrix))
-        _look_at_symmetry(block, 0, matrix[None], odd)
-    for first in range(0, block.count, step):
-        rows = slice(first, first + step)
-        dofs, ids = signed(group["dofs"][rows]), signed(group["ids"][rows])
-        raise_error(places_error(block, first, dofs, ids, table))
+        _look_at_symmetry(block, 0, read_shared_matrix(group, block)[None], odd)
+    for rows in _pieces(block.count, max(1, PIECE // max(block.nd**2, 1))):
+        dofs, ids = read_places(group, block, table, rows)
         if not block.shared:
-            matrices = group["matrices"][rows]
-            raise_error(matrices_error(block, first, matrices))
-            _look_at_symmetry(block, first, matrices, odd)
+            _look_at_symmetry(block, rows.start, read_matrices(group, block, rows), odd)
         ordered = np.sort(dofs, axis=1)
         twice = ((np.diff(ordered, axis=1) == 0) & (ordered[:, 1:] >= 0)).any(axis=1)
-        odd.add("elements with a dof twice", block.name, first, twice)
+        odd.add("elements with a dof twice", block.name, rows.start, twice)
         yield dofs, ids
 
 

@@ -20,7 +20,6 @@ from geneig_adjoint.element_blocks import ElementBlock
 from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io.element_checks import check_elements
-from geneig_adjoint.io.hdf5_probe import probe_error
 from geneig_adjoint.io.hdf5_writer import (
     checked_dataset,
     write_attributes,
@@ -34,14 +33,16 @@ from geneig_adjoint.io.table_layout import (
     VERSION,
     Table,
     TableBlock,
-    matrices_error,
     opened_table,
-    parameter_error,
-    places_error,
-    raise_error,
-    read_mesh,
-    signed,
     table_of,
+)
+from geneig_adjoint.io.table_pieces import (
+    check_readable,
+    read_matrices,
+    read_mesh_of,
+    read_parameter,
+    read_places,
+    read_shared_matrix,
 )
 from geneig_adjoint.kernels import ScaledKernel
 from geneig_adjoint.laws import Linear, PowerLaw
@@ -159,14 +160,14 @@ def read_elements(
     """
     mesh = None
     with guard(comm):
-        raise_error(probe_error(path) if comm.rank == 0 else None)
+        if comm.rank == 0:
+            check_readable(path)
     with ExitStack() as opened:
         with guard(comm):
             file = opened.enter_context(opened_table(path))
             table = table_of(file)
             if comm.rank == 0:
-                mesh = read_mesh(file)
-                raise_error(None if mesh is None else mesh.error(table.n))
+                mesh = read_mesh_of(file, table)
         blocks = [_read_block(file[block.name], block, table, comm) for block in table.blocks]
         if distributed is None:
             distributed = max(table.sizes.values()) > DISTRIBUTED_FROM
@@ -185,10 +186,8 @@ def _read_block(group: Any, block: TableBlock, table: Table, comm: MPI.Comm) -> 
     """Return the elements of a block around this rank's rows.  (Collective.)"""
     first, last = (block.count * (comm.rank + i) // comm.size for i in (0, 1))
     with guard(comm):
-        dofs, ids = signed(group["dofs"][first:last]), signed(group["ids"][first:last])
-        raise_error(places_error(block, first, dofs, ids, table))
-        shared = group["matrices"][()] if block.shared else np.zeros((0, 0))
-        raise_error(matrices_error(block, 0, shared))
+        dofs, ids = read_places(group, block, table, slice(first, last))
+        shared = read_shared_matrix(group, block) if block.shared else np.zeros((0, 0))
     owners = _owners(dofs, table.n, comm)
     count = sum(comm.alltoall(np.bincount(owners, minlength=comm.size).tolist()))
     kind = _kept_kind(group["matrices"].dtype)
@@ -203,8 +202,8 @@ def _read_block(group: Any, block: TableBlock, table: Table, comm: MPI.Comm) -> 
         matrices = found[2][:0]
         with guard(comm):
             if not block.shared:
-                matrices = group["matrices"][first + rows.start : first + rows.stop]
-                raise_error(matrices_error(block, first + rows.start, matrices))
+                here = slice(first + rows.start, first + rows.stop)
+                matrices = read_matrices(group, block, here)
         filled = _exchange(comm, owners[rows], (dofs[rows], ids[rows], matrices), found, filled)
     base = shared if block.shared else found[2]
     kernel = ScaledKernel(base.astype(kind, copy=False), block.law)
@@ -253,8 +252,7 @@ def _replicated(dataset: Any, name: str, size: int, comm: MPI.Comm) -> Block:
     values = np.zeros(size)
     with guard(comm):
         if comm.rank == 0:
-            values[:] = dataset[()]
-            raise_error(parameter_error(name, 0, values))
+            values[:] = read_parameter(dataset, name, slice(0, size))
     comm.Bcast(values, root=0)
     return values
 
@@ -263,9 +261,7 @@ def _share(dataset: Any, name: str, size: int, comm: MPI.Comm) -> Block:
     local = equal_layout(comm, size)[0]
     first = int(np.sum(comm.allgather(local)[: comm.rank], dtype=np.int64))
     with guard(comm):
-        values = dataset[first : first + local].astype(float)
-        raise_error(parameter_error(name, first, values))
-    return np.asarray(values)
+        return read_parameter(dataset, name, slice(first, first + local))
 
 
 def _vector(values: Block, size: int, comm: MPI.Comm) -> PETSc.Vec:

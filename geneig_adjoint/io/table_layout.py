@@ -26,7 +26,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io.mesh import Mesh
 from geneig_adjoint.laws import Law, Linear, PowerLaw
@@ -160,18 +159,18 @@ def _block(group: Any, sizes: dict[str, int]) -> TableBlock:
         )
     is_complex = matrices.dtype.kind == "c"
     if is_complex:
-        raise_error(_scalar_error(group.name))
+        _check_scalars(group.name)
     shared = matrices.ndim == 2
     return TableBlock(
         group.name, matrix, parameter, _law(group, law), count, nd, shared, is_complex
     )
 
 
-def _scalar_error(name: str) -> InputError | None:
+def _check_scalars(name: str) -> None:
     from geneig_adjoint import _petsc  # results and real tables are read without PETSc, too
 
-    error = _petsc.real_scalar_error(f"the matrices of {name}")
-    return error if _petsc.REAL_SCALARS else None
+    if _petsc.REAL_SCALARS:
+        raise _petsc.real_scalar_error(f"the matrices of {name}")
 
 
 def _law(group: Any, law: str) -> Law:
@@ -243,68 +242,6 @@ def _number(place: Any, name: str) -> float:
     if not isinstance(found, int | float | np.integer | np.floating) or not np.isfinite(found):
         raise InputError(f"{place.name} must have a number {name!r}, got {found!r}; correct it")
     return float(found)
-
-
-def places_error(
-    block: TableBlock, first: int, dofs: Block, ids: Block, table: Table
-) -> InputError | None:
-    """Return what is wrong with dofs or ids of elements from ``first`` on.  (Not collective.)"""
-    wrong = ((dofs < -1) | (dofs >= table.n)).any(axis=1)
-    size = table.sizes[block.parameter]
-    outside = (ids < 0) | (ids >= size)
-    if not (wrong | outside).any():
-        return None
-    at = int(np.argmax(wrong | outside))
-    if wrong[at]:
-        bad = next(int(dof) for dof in dofs[at] if not -1 <= dof < table.n)
-        return InputError(
-            f"dofs must lie in -1 ... {table.n - 1}, got {bad} at element {first + at} of "
-            f"{block.name}; count the free dofs from 0"
-        )
-    return InputError(
-        f"ids of {block.parameter!r} must lie in 0 ... {size - 1}, as /parameters/"
-        f"{block.parameter} has {size} entries, got {ids[at]} at element {first + at} of "
-        f"{block.name}; extend the parameter or renumber the ids"
-    )
-
-
-def matrices_error(block: TableBlock, first: int, matrices: Block) -> InputError | None:
-    """Return what is wrong with matrices of elements from ``first`` on.  (Not collective.)"""
-    if np.isfinite(matrices).all():
-        return None
-    if block.shared:
-        where = f"in the one that all elements of {block.name} share"
-    else:
-        bad = ~np.isfinite(matrices).all(axis=(1, 2))
-        where = f"at element {first + int(np.argmax(bad))} of {block.name}"
-    return InputError(
-        f"element matrices must be finite, got NaN or Inf {where}; check geometry and material "
-        "of this element"
-    )
-
-
-def parameter_error(name: str, first: int, values: Block) -> InputError | None:
-    """Return what is wrong with entries of a parameter.  (Not collective.)"""
-    bad = np.flatnonzero(~np.isfinite(values))
-    if not bad.size:
-        return None
-    return InputError(
-        f"parameter {name!r} must be finite, got {values[bad[0]]} at entry {first + bad[0]} of "
-        f"/parameters/{name}; correct it"
-    )
-
-
-def raise_error(error: InputError | None) -> None:
-    """Raise an error if there is one.  (Not collective.)"""
-    if error is not None:
-        raise error
-
-
-def signed(numbers: Block) -> Block:
-    """Return numbers of any integer type as those the package works with."""
-    if numbers.dtype.kind == "u" and numbers.size and numbers.max() > np.iinfo(np.int64).max:
-        return np.where(numbers > np.iinfo(np.int64).max, -2, numbers.astype(np.int64))
-    return numbers.astype(np.int64, copy=False)
 
 
 def read_mesh(file: Any) -> Mesh | None:
