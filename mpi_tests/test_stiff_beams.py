@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from builders import mass, matrix, nonsymmetric, own_rows
-from test_factor_workspace import factored_lattice, lattice, lattice_system, shifted_lattice
+from test_factor_workspace import SIDE, check_lattice_solve, factored_lattice, shifted_lattice
 from test_stiff_beams import beam, beam_model, deflections
 
 import geneig_adjoint as ga
@@ -28,17 +28,7 @@ def test_gradient_is_that_of_the_closed_form(comm, strategy):
 
 @pytest.mark.parametrize("hermitian", [False, True], ids=["forward", "transposed"])
 def test_factor_that_needs_more_workspace_than_estimated(comm, hermitian):
-    A, x = lattice()
-    rhs = np.cos(np.arange(len(x)))
-    border = np.block([[A, x[:, None]], [x[None, :], np.zeros((1, 1))]])
-    expected = np.linalg.solve(border, np.r_[rhs, 0.5])
-    rows = slice(*own_rows(len(x), comm))
-    pencil, system = lattice_system(comm)
-    with pencil, system:
-        v, nu = system.solve(rhs[rows, None], np.array([0.5]), hermitian=hermitian)
-    v = np.concatenate(comm.allgather(v[:, 0]))
-    # Condition 1e3 times the tolerance
-    np.testing.assert_allclose(np.r_[v, nu], expected, rtol=0, atol=1e-7 * np.abs(expected).max())
+    check_lattice_solve(comm, np.cos(np.arange(SIDE**2)), hermitian=hermitian)
 
 
 @pytest.mark.parametrize("kind", ["lu", "cholesky"])

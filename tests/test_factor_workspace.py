@@ -35,19 +35,24 @@ def lattice_system(comm, **settings):
     return pencil, ga.BorderedSystem(pencil, 0.0, x[rows].copy(), settings=settings)
 
 
-@pytest.mark.parametrize("hermitian", [False, True], ids=["forward", "transposed"])
-def test_factor_that_needs_more_workspace_than_estimated(comm, hermitian):
+def check_lattice_solve(comm, rhs, *, hermitian):
+    """Compare the solution of the bordered system of the lattice with a dense one."""
     A, x = lattice()
-    rhs = np.random.default_rng(4).standard_normal(len(x))
     border = np.block([[A, x[:, None]], [x[None, :], np.zeros((1, 1))]])
     expected = np.linalg.solve(border, np.r_[rhs, 0.5])
-    rows = slice(*own_rows(len(x), comm))
     pencil, system = lattice_system(comm)
     with pencil, system:
-        v, nu = system.solve(rhs[rows, None], np.array([0.5]), hermitian=hermitian)
+        mine = rhs[slice(*own_rows(len(x), comm)), None]
+        v, nu = system.solve(mine, np.array([0.5]), hermitian=hermitian)
     v = np.concatenate(comm.allgather(v[:, 0]))
     # Condition 1e3 times the tolerance
     np.testing.assert_allclose(np.r_[v, nu], expected, rtol=0, atol=1e-7 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("hermitian", [False, True], ids=["forward", "transposed"])
+def test_factor_that_needs_more_workspace_than_estimated(comm, hermitian):
+    rhs = np.random.default_rng(4).standard_normal(SIDE**2)
+    check_lattice_solve(comm, rhs, hermitian=hermitian)
 
 
 def test_workspace_that_the_user_has_set_is_left_alone(comm):
