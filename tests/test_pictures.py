@@ -198,6 +198,7 @@ def test_parts_of_a_resumed_run_follow_each_other():
 def test_only_some_kinds_of_progress_are_drawn(tmp_path):
     names = {f"kind_{i}": i for i in range(6)}
     lines = [{"event": "progress", "step": "solve", "seconds": t, **names} for t in (0, 1)]
+    lines[0]["told_once"] = 7  # no curve
     write_events(tmp_path, lines)
     assert drawn(tmp_path)[1] == ("only 4 of 6 kinds of progress are drawn",)
 

@@ -40,13 +40,14 @@ class Timeline:
 
 
 def convergence(results: Folder) -> list[Picture]:
-    """Draw steps as bars over time and, where there are any, the numbers of their progress."""
+    """Draw steps as bars over time, and the numbers of their progress that are told repeatedly."""
     line = timeline(results.events) if results.events else _of_timings(results.summary)
-    if not line.steps and not line.curves:
+    known = {name: points for name, points in line.curves.items() if len(points) > 1}
+    if not line.steps and not known:
         return []
-    curves = dict(list(line.curves.items())[:CURVES])
-    if len(line.curves) > CURVES:
-        results.notes.append(f"only {CURVES} of {len(line.curves)} kinds of progress are drawn")
+    curves = dict(list(known.items())[:CURVES])
+    if len(known) > CURVES:
+        results.notes.append(f"only {CURVES} of {len(known)} kinds of progress are drawn")
     heights = [0.7 + 0.27 * max(len(line.steps), 1), *[1.5] * len(curves)]
     made = figure(7.2, sum(heights) + 0.6)
     rows = made.subplots(
@@ -119,7 +120,7 @@ def _bars(axes: Axes, line: Timeline) -> None:
             color=COLOURS[0] if finished else "white", edgecolor=COLOURS[0],
             hatch="" if finished else "////", linewidth=0.8,
         )  # fmt: skip
-        text = f"{end - begin:.3g} s" + ("" if finished else ", not finished")
+        text = _duration(end - begin) + ("" if finished else ", not finished")
         right = begin > 0.5 * longest
         axes.annotate(
             text, (begin if right else end, number), xytext=(-4 if right else 4, 0),
@@ -140,6 +141,10 @@ def _bars(axes: Axes, line: Timeline) -> None:
     axes.set_xlim(0, (1.3 if beyond else 1.05) * longest)
 
 
+def _duration(seconds: float) -> str:
+    return "< 1 ms" if seconds < 1e-3 else f"{seconds:.3g} s"
+
+
 def _curve(axes: Axes, name: str, points: list[tuple[float, float]]) -> None:
     times, values = zip(*points, strict=True)
     # Residuals fall over many powers of ten, counts grow.
@@ -151,6 +156,8 @@ def _curve(axes: Axes, name: str, points: list[tuple[float, float]]) -> None:
     axes.plot(
         times, values, drawstyle=style, marker="." if len(times) <= 60 else "", color=COLOURS[1]
     )
+    if counts and not positive:
+        axes.yaxis.get_major_locator().set_params(integer=True)
     step, _, what = map(plain, name.rpartition(": "))
     axes.set_ylabel(what, fontsize=8)
     axes.set_title(step, fontsize=8, loc="left", color=GREY)

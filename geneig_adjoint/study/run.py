@@ -80,7 +80,8 @@ def run_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> Outcome:
         task = Differentiation(problem, objectives, settings, steps, checkpoint)
         run.stop_if_asked()
         work = run.solved(task, pencil)
-        with steps.step(f"differentiate {len(objectives)} objectives"), about_the_study():
+        many = "objective" if len(objectives) == 1 else "objectives"
+        with steps.step(f"differentiate {len(objectives)} {many}"), about_the_study():
             run.differentiate(task, work)
         steps.code = exit_codes.worst(work.outcome.codes.values())
         _write(run, problem, work)
