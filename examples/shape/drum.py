@@ -154,10 +154,10 @@ def draw(path, cells, drums, values):
     arrows = 0.4 * rays_out * (pull / np.abs(pull).max())[:, None]
     style = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.005}
     left.quiver(*edge.T, *arrows.T, color="#c0392b", **style)
-    left.set_title(f"Start: {values[0]:.3f}. Arrows: what lowers it", loc="left", fontsize=11)
+    left.set_title(f"Start: {values[0]:.3f} (arrows: what lowers it)", loc="left", fontsize=11)
     draw_drum(middle, last, cells, last_u)
     middle.plot(*closed(points).T, "--", color="#2b2b2b", linewidth=0.8)
-    middle.set_title(f"Best: {min(values):.3f}", loc="left", fontsize=11)
+    middle.set_title(f"Best: {min(values):.3f} (dashed: start)", loc="left", fontsize=11)
     right.plot(np.minimum.accumulate(values), "o-", color="#2b2b2b", markersize=3)
     limit = np.pi * BESSEL**2
     right.axhline(limit, color="#c0392b", linewidth=1)
@@ -165,6 +165,8 @@ def draw(path, cells, drums, values):
     right.set_ylim(bottom=limit - 1)
     right.set_title("Eigenvalue times area", loc="left", fontsize=11)
     right.set_xlabel("evaluations")
+    right.set_ylabel("best so far")
+    left.set_ylabel("colour: lowest mode; lengths without unit", fontsize=9)
     right.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -39,8 +39,12 @@ def draw(directory, options):
         3, 1, figsize=(7.5, 8.6), layout="constrained", height_ratios=(4, 4, 3)
     )
     for ax, points, title in [
-        (axes[0], mesh.points[:, :2], f"density, lowest frequency {frequency:.1f} Hz"),
-        (axes[1], mesh.points[:, :2] + motion, "its lowest mode"),
+        (
+            axes[0],
+            mesh.points[:, :2],
+            f"density, black 1, lowest frequency {frequency:.1f} Hz",
+        ),
+        (axes[1], mesh.points[:, :2] + motion, "its lowest mode, enlarged"),
     ]:
         fill = PolyCollection(points[cells], array=density, cmap="gray_r", edgecolor="face", lw=0.3)
         fill.set_clim(0, 1)
@@ -50,12 +54,14 @@ def draw(directory, options):
             "o",
             color="C3",
             ms=9,
+            label="point mass",
         )
-        ax.axvline(0.0, color="C0", lw=4)
+        ax.axvline(0.0, color="C0", lw=4, label="clamped")
         ax.set(
             xlim=(-0.05, 1.05 * LENGTH), ylim=(-0.15, HEIGHT + 0.15), aspect="equal", title=title
         )
         ax.set(xlabel="x, m", ylabel="y, m")
+    axes[0].legend(loc="upper right", fontsize=8)
     steps = [row["iteration"] for row in history]
     axes[2].plot(
         steps,
