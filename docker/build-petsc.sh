@@ -5,7 +5,8 @@
 #     bash docker/build-petsc.sh 3.26.1 real          # or complex; some 10 minutes on two cores
 #     . docker/env.sh real 3.26.1
 #
-# MUMPS, ScaLAPACK, Scotch, BLAS and MPI are Debian's. Run again, it goes on where it stopped.
+# MUMPS, ScaLAPACK, Scotch, SuiteSparse (CHOLMOD, for which PETSc asks for C++), BLAS and MPI are
+# Debian's. Run again, it goes on where it stopped.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -30,7 +31,7 @@ venv=$root/.venv-petsc$version-$scalar
 packages=(
     build-essential gfortran patchelf pkg-config python3-dev python3-venv openmpi-bin libopenmpi-dev
     libopenblas-dev libmumps-dev libscalapack-openmpi-dev libscotch-dev libptscotch-dev
-    libosmesa6
+    libsuitesparse-dev libosmesa6
 )
 
 as_root() {
@@ -71,8 +72,8 @@ build() {
     local name cores
     cores=$(nproc)
     export PETSC_CONFIGURE_OPTIONS="--with-scalar-type=$scalar --with-debugging=0 --with-make-np=$cores \
---with-fortran-bindings=0 --with-cxx=0 --with-x=0 --with-hwloc=0 --with-ssl=0 \
---with-blaslapack-lib=-lopenblas --with-scalapack-lib=-lscalapack-openmpi \
+--with-fortran-bindings=0 --with-x=0 --with-hwloc=0 --with-ssl=0 \
+--with-suitesparse=1 --with-blaslapack-lib=-lopenblas --with-scalapack-lib=-lscalapack-openmpi \
 --with-ptscotch-include=/usr/include/scotch \
 --with-ptscotch-lib=[-lptesmumps,-lptscotch,-lptscotcherr,-lesmumps,-lscotch,-lscotcherr] \
 --with-mumps-include=/usr/include \

@@ -21,7 +21,7 @@ from petsc4py import PETSc
 from scipy.sparse.csgraph import connected_components
 from slepc4py import SLEPc
 
-from geneig_adjoint import _petsc
+from geneig_adjoint import _petsc, builds
 from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import BlockFactor, solve_block
 from geneig_adjoint.csr_matrices import matrix_of
@@ -202,7 +202,7 @@ def factored(csr: Any, *, symmetric: bool) -> PETSc.KSP:
         if csr.diagonal().all() and has_flat_graph(mat, smallest=0):
             with suppress(PETSc.Error):
                 return _factored_by("petsc", mat)
-        if symmetric and _petsc.REAL_SCALARS and (csr.diagonal() > 0).all():
+        if symmetric and builds.HAS_CHOLMOD and (csr.diagonal() > 0).all():
             with suppress(PETSc.Error):
                 return _factored_by("cholmod", mat)
         return _factored_by("mumps", mat)

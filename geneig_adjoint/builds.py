@@ -9,8 +9,16 @@ from geneig_adjoint.errors import InputError, MissingPackageError
 
 LARGEST_INDEX = int(np.iinfo(PETSc.IntType).max)
 """2,147,483,647 unless PETSc was built with 64-bit indices."""
+HAS_CHOLMOD = np.dtype(PETSc.ScalarType).kind == "f" and bool(
+    PETSc.Sys.hasExternalPackage("suitesparse")
+)
+"""Whether CHOLMOD can factor: its interface has real matrices only."""
 MISSING_FACTOR = 92
 """PETSc's code for a factorisation by a package that it was built without."""
+
+
+OPTIONS = dict.fromkeys(("cholmod", "klu", "spqr", "umfpack"), "suitesparse")
+"""What packages are called when PETSc is configured, where that is another name."""
 
 
 def index_error(count: int, what: str) -> InputError | None:
@@ -36,7 +44,8 @@ def missing_factor_error(package: str, kind: str) -> MissingPackageError:
     """Return the error for a factorisation this PETSc does not have.  (Not collective.)"""
     return MissingPackageError(
         f"PETSc must have been built with {package}, which is to factor a matrix ({kind}), got a "
-        f"build without; configure PETSc with --download-{package}, or choose another package by "
-        "..._pc_factor_mat_solver_type (`geneig-adjoint doctor` lists what there is)",
+        f"build without; configure PETSc with --download-{OPTIONS.get(package, package)}, or "
+        "choose another package by ..._pc_factor_mat_solver_type "
+        "(`geneig-adjoint doctor` lists what there is)",
         name=package,
     )

@@ -15,7 +15,7 @@ import numpy as np
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
-from geneig_adjoint import _petsc
+from geneig_adjoint import _petsc, builds
 from geneig_adjoint.factor_copies import REFUSALS, FactorCopies, copies_of, forget_at_exit
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sparse_lu import has_flat_graph
@@ -39,11 +39,11 @@ COPIES_OPTIONS: dict[str, Any] = {
 def tries_cholmod(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool:
     """Tell whether A - sigma B may be positive definite and CHOLMOD factor it.
 
-    Collective. Real scalars, a definite pencil, a shift that is not above 0, a positive
+    Collective. A PETSc with CHOLMOD, a definite pencil, a shift that is not above 0, a positive
     diagonal, and one rank, or a few and a mesh of the plane; the user may have named CHOLMOD,
     but no other way to solve.
     """
-    if sigma is None or not _petsc.REAL_SCALARS:
+    if sigma is None or not builds.HAS_CHOLMOD:
         return False
     if not pencil.factorable or not pencil.definite:
         return False

@@ -14,6 +14,8 @@ Array = np.ndarray
 Point = dict[str, Array]
 
 COMPLEX_BUILD = issubclass(PETSc.ScalarType, complex)
+# CHOLMOD's interface has real matrices only, and PETSc may have been built without it.
+HAS_CHOLMOD = not COMPLEX_BUILD and PETSc.Sys.hasExternalPackage("suitesparse")
 
 
 def petsc_matrix(comm: MPI.Comm, dense: Array) -> PETSc.Mat:

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import scipy.sparse
-from pencils import COMPLEX_BUILD
+from pencils import COMPLEX_BUILD, HAS_CHOLMOD
 from petsc4py import PETSc
 from test_sparse_lu import grid, mat_of
 
 import geneig_adjoint as ga
-from geneig_adjoint import block_triangular, sparse_lu
+from geneig_adjoint import block_triangular, builds, sparse_lu
 from geneig_adjoint.block_triangular import TriangularFactor, groups_of, triangular_factor
 
 FIRST = grid(50, 45)
@@ -175,7 +175,7 @@ def solid(*, symmetric):
     ("second", "package"),
     [
         (grid(60, 50), "petsc"),
-        (solid(symmetric=True), "mumps" if COMPLEX_BUILD else "cholmod"),
+        (solid(symmetric=True), ["mumps", "cholmod"][HAS_CHOLMOD]),
         (solid(symmetric=True) - 3.0 * scipy.sparse.identity(18**3), "mumps"),
         (solid(symmetric=False), "mumps"),
     ],
@@ -189,6 +189,15 @@ def test_package_suits_the_group(comm, second, package):
     b = np.ones((csr.shape[0], 1))
     assert np.abs(csr @ triangular_factor(ksp).solve(b) - b).max() < 1e-10
     ksp.destroy()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_cholmod_is_asked_only_where_petsc_has_it(monkeypatch, there):
+    monkeypatch.setattr(builds, "HAS_CHOLMOD", there)
+    monkeypatch.setattr(block_triangular, "has_flat_graph", lambda *_, **__: False)
+    monkeypatch.setattr(block_triangular, "_factored_by", lambda package, _: package)
+    found = block_triangular.factored(SECOND.copy(), symmetric=True)
+    assert found == ["mumps", "cholmod"][there]
 
 
 def solved(comm, csr, target=0.1, **settings):

@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 import scipy.linalg
 from builders import chain, chain_parameters, dense, generalized, mass, matrix, stiffness, whole
-from pencils import COMPLEX_BUILD
+from pencils import COMPLEX_BUILD, HAS_CHOLMOD
 
 import geneig_adjoint as ga
-from geneig_adjoint import cholesky, completeness, eps_setup
+from geneig_adjoint import builds, cholesky, completeness, eps_setup
 from geneig_adjoint.block_solves import solve_block
 
 N = 12
 PACKAGE = "st_pc_factor_mat_solver_type"
-# Its interface has real matrices only.
-CHOLMOD = ["cholmod", "mumps"][COMPLEX_BUILD]
+CHOLMOD = ["mumps", "cholmod"][HAS_CHOLMOD]
 B_ENDS = np.r_[1.0, np.zeros(N - 1)]
 FREE = np.diag(np.r_[1.0, 2 * np.ones(N - 2), 1.0]) - np.eye(N, k=1) - np.eye(N, k=-1)
 
@@ -62,12 +61,12 @@ def test_package_of_a_definite_pencil(comm, settings, expected):
 
 
 @pytest.mark.parametrize(
-    ("A", "target", "real_build"),
+    ("A", "target", "expected"),
     [(stiffness(N), 0.0, 1), (stiffness(N), 0.3, 0), (stiffness(N) - 1.9 * np.diag(B_ENDS), 0.0, 1),
      (stiffness(N) - 2.1 * np.diag(B_ENDS), 0.0, 0), (stiffness(N) - 2.1 * np.eye(N), -3.0, 1)],
     ids=["at 0", "inside", "small diagonal", "negative diagonal", "below"],
 )  # fmt: skip
-def test_matrices_that_cannot_be_definite_are_not_tried(comm, monkeypatch, A, target, real_build):
+def test_matrices_that_cannot_be_definite_are_not_tried(comm, monkeypatch, A, target, expected):
     tried, attempt = [], eps_setup.set_up_cholmod
     monkeypatch.setattr(eps_setup, "set_up_cholmod", lambda eps: tried.append(1) or attempt(eps))
     with (
@@ -76,7 +75,7 @@ def test_matrices_that_cannot_be_definite_are_not_tried(comm, monkeypatch, A, ta
     ):
         exact = nearest(A, np.eye(N), 2, target)
         np.testing.assert_allclose(pairs.values.real, exact, rtol=1e-10, atol=1e-12)
-    assert len(tried) == [real_build, 0][COMPLEX_BUILD]
+    assert len(tried) == expected * HAS_CHOLMOD
 
 
 def test_package_of_a_nonsymmetric_pencil(comm):
@@ -97,7 +96,7 @@ def test_free_chain_below_its_zero(comm):
         np.testing.assert_allclose(pairs.values.real, exact, atol=1e-12)  # its size is 4
 
 
-@pytest.mark.parametrize("named", [{}, {PACKAGE: ["cholmod", "mumps"][COMPLEX_BUILD]}], ids=str)
+@pytest.mark.parametrize("named", [{}, {PACKAGE: CHOLMOD}], ids=str)
 def test_indefinite_matrix_with_a_positive_diagonal(comm, named, capfd):
     """L D L^T without pivoting, CHOLMOD's choice for small matrices, would pass."""
     weak = np.r_[2.0, 1.0, 1e-3, 1e-4, np.arange(5.0, N + 1)]
@@ -114,8 +113,12 @@ def test_indefinite_matrix_with_a_positive_diagonal(comm, named, capfd):
     assert "CHOLMOD" not in "".join(capfd.readouterr())
 
 
-def test_petsc_without_the_package(comm, monkeypatch):
+@pytest.mark.parametrize("hoped", [True, False], ids=["refused", "known"])
+def test_petsc_without_the_package(comm, monkeypatch, hoped):
+    monkeypatch.setattr(builds, "HAS_CHOLMOD", hoped and not COMPLEX_BUILD)
     monkeypatch.setitem(cholesky.CHOLMOD_OPTIONS, PACKAGE, "umfpack")  # has no Cholesky factor
+    tried, attempt = [], eps_setup.set_up_cholmod
+    monkeypatch.setattr(eps_setup, "set_up_cholmod", lambda eps: tried.append(1) or attempt(eps))
     with (
         generalized(N, comm, "symmetric") as pencil,
         ga.solve_eigenproblem(pencil, 3) as pairs,
@@ -123,6 +126,7 @@ def test_petsc_without_the_package(comm, monkeypatch):
         assert package(pairs) == "mumps"
         exact = nearest(stiffness(N), mass(N), 3)
         np.testing.assert_allclose(pairs.values.real, exact, rtol=1e-10)
+    assert len(tried) == (hoped and not COMPLEX_BUILD)
 
 
 def test_definite_a_beside_an_indefinite_b(comm):
@@ -145,7 +149,7 @@ def test_definite_a_beside_an_indefinite_b(comm):
         # L D L^T proves no sign: the other end of the window is counted too.
         (
             {"solver_parameters": {"st_mat_cholmod_factor": "simplicial"}},
-            2,
+            1 + HAS_CHOLMOD,
         ),
     ],
     ids=["supernodal", "off", "simplicial"],

@@ -11,9 +11,10 @@ sys.path.insert(0, {tests!r})
 from builders import chain, chain_parameters
 from mpi4py import MPI
 import geneig_adjoint as ga
+from geneig_adjoint import builds
 
 model, p = chain(12, MPI.COMM_WORLD), chain_parameters(12)
-options = [{{"st_pc_factor_mat_solver_type": "cholmod"}}, {{}}][not ga._petsc.REAL_SCALARS]
+options = [{{}}, {{"st_pc_factor_mat_solver_type": "cholmod"}}][builds.HAS_CHOLMOD]
 settings = dict(count=2, target=0.0, solver_parameters=options)
 {action}
 if MPI.COMM_WORLD.rank == 0:

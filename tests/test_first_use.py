@@ -9,7 +9,7 @@ from study_files import study_folder
 
 import geneig_adjoint as ga
 from geneig_adjoint import assembly, builds, launches
-from geneig_adjoint.builds import index_error
+from geneig_adjoint.builds import index_error, missing_factor_error
 from geneig_adjoint.cli import main
 from geneig_adjoint.errors import MissingPackageError
 
@@ -99,7 +99,10 @@ def test_index_errors_begin_beyond_the_largest():
 def test_package_that_petsc_was_built_without(comm):
     """A factor of a package that no build here has: the eigensolver's, then a bordered system's."""
     model, p = chain(8, comm), chain_parameters(8)
-    message = "PETSc must have been built with strumpack, which is to factor a matrix"
+    message = (
+        r"PETSc must have been built with strumpack, which is to factor a matrix \((lu|cholesky)\)"
+        ", got a build without; configure PETSc with --download-strumpack, or choose another"
+    )
     with model.assemble(p) as pencil:
         options = {"st_pc_factor_mat_solver_type": "strumpack"}
         with pytest.raises(MissingPackageError, match=message):
@@ -110,6 +113,12 @@ def test_package_that_petsc_was_built_without(comm):
         with ga.solve_eigenproblem(pencil) as pairs:  # noqa: SIM117  (what is expected to raise)
             with pytest.raises(MissingPackageError, match=message):
                 ga.gradient(model, p, pairs, objective, **direct)
+
+
+def test_remedy_calls_a_package_as_petsc_does():
+    message = str(missing_factor_error("cholmod", "cholesky"))
+    assert "built with cholmod, " in message
+    assert "configure PETSc with --download-suitesparse, or" in message
 
 
 def test_missing_package_has_its_exit_code(tmp_path, capsys):
