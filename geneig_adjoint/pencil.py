@@ -389,12 +389,27 @@ class Pencil(CollectiveContext):
             _petsc.destroy(self.A, self.B)
         self._open = False
 
+    def check_hermitian(self, declared: str, *, remedy: str) -> None:
+        """Raise on all ranks unless A and B are as something declares them.
+
+        Collective.
+
+        Raises
+        ------
+        NotHermitianError
+            The worst entry of a matrix that is not Hermitian.
+
+        """
+        for name, mat in (("A", self.A), ("B", self.B)):
+            if mat is not None and hermitian_defect(mat) > HERMITIAN_TOLERANCE:
+                error = asymmetry_error(declared, name, mat, remedy=remedy)
+                raise_together(self.comm, error)
+
     def _check_declaration(self) -> None:
         if self._declared not in {"hep", "ghep", "ghiep"}:
             return
-        for name, mat in (("A", self.A), ("B", self.B)):
-            if mat is not None and hermitian_defect(mat) > HERMITIAN_TOLERANCE:
-                raise_together(self.comm, asymmetry_error(self._declared, name, mat))
+        remedy = 'use problem_type="nhep" or "gnhep"'
+        self.check_hermitian(f"problem_type={self._declared!r}", remedy=remedy)
         if self._declared != "ghiep" and not self.B_positive:
             raise InputError(
                 f"problem_type={self._declared!r} needs B positive semidefinite, got a direction v "
