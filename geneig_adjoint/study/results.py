@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from geneig_adjoint import _petsc
+from geneig_adjoint import _petsc, exit_codes
 from geneig_adjoint import parameters as params
 from geneig_adjoint._version import __version__
 from geneig_adjoint.collective import guard, raise_together
@@ -296,6 +296,7 @@ def _json_content(
         },
         "gradient_errors": outcome.gradient_errors,
         "failures": outcome.failures,
+        "exit_code": exit_codes.worst(outcome.codes.values()),
         "timings": timings,
         "versions": versions(),
         "ranks": pairs.comm.size,
