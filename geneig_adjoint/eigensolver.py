@@ -20,7 +20,7 @@ from geneig_adjoint.definiteness import (
 )
 from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.eps_setup import set_up
-from geneig_adjoint.errors import ConvergenceError, MissingEigenvaluesError
+from geneig_adjoint.errors import ConvergenceError, InputError, MissingEigenvaluesError
 from geneig_adjoint.extraction import extracted, finite_pairs, spectral_transformation
 from geneig_adjoint.factorization import (
     FAILED_SOLVE,
@@ -355,6 +355,11 @@ def _explained(
             return inner_solve_error(eps.getST().getKSP(), "the eigensolve")
         if code not in _petsc.SINGULAR_FACTOR | _petsc.FAILED_PROJECTION:
             return None  # such as unknown names in options: PETSc's own message is the best
+        if code in _petsc.SINGULAR_FACTOR and pencil.norms[0] == 0:
+            return InputError(
+                "A must have entries, got zeros only; check its elements, their dofs and the "
+                "parameters"
+            )
         if code in _petsc.SINGULAR_FACTOR and not pencil.factorable:
             return singular_error(f"PETSc error {code}")
         need = ("A - sigma B must be regular and B not zero", "choose another target")

@@ -233,6 +233,11 @@ def test_shift_on_an_eigenvalue_is_moved_and_noted(comm, A, B, target, expected)
     assert "the shift was moved from" in " ".join(pairs.info.notes)
 
 
+def test_a_without_entries_is_refused(comm):
+    with pytest.raises(ga.InputError, match=r"A must have entries, got zeros only; check its el"):
+        ga.solve_eigenproblem(pencil_of(comm, np.zeros((4, 4)), np.eye(4)), 2)
+
+
 def test_all_eigenvalues_infinite(comm):
     with pytest.raises(ga.InputError, match=r"B must have entries, got zeros only"):
         ga.solve_eigenproblem(pencil_of(comm, stiffness(5), np.zeros((5, 5))), 1)

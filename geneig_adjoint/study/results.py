@@ -219,7 +219,8 @@ def _writing(
             picture = None
             if problem.mesh is not None:
                 write_mesh(file, problem.mesh)
-                picture = opened.enter_context(VtuFile(place(PICTURE), problem.mesh))
+                fields = VtuFile(place(PICTURE), problem.mesh, run=content["run"])
+                picture = opened.enter_context(fields)
             for name, j in wanted:
                 column = yield
                 if name not in {"right", "left"}:
