@@ -35,7 +35,7 @@ from geneig_adjoint.inner_solver import (
 )
 from geneig_adjoint.pencil import HERMITIAN_TOLERANCE, Pencil
 from geneig_adjoint.sparse_lu import PACKAGE, QUICK_OPTIONS, is_flat, set_up_tried
-from geneig_adjoint.symmetry import hermitian_defect, is_positive
+from geneig_adjoint.symmetry import check_hermitian, hermitian_defect, is_positive
 from geneig_adjoint.wanted import WHICH, Wanted
 
 DECLARING = ("eps_hermitian", "eps_gen_hermitian", "eps_gen_indefinite")
@@ -86,7 +86,9 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
             eps.setFromOptions()
             if eps.isHermitian() and not pencil.hermitian:
                 remedy = "leave this PETSc option out: it is measured"
-                pencil.check_hermitian(_declaration(wanted), remedy=remedy)
+                mats = (pencil.A, pencil.B)
+                declared = _declaration(wanted)
+                check_hermitian(*mats, HERMITIAN_TOLERANCE, declared, remedy=remedy)
             if iterative:
                 _watch(eps, options, prefix)
             if wanted.interval is None:

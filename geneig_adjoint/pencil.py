@@ -10,10 +10,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import (
-    CollectiveContext,
-    raise_together,
-)
+from geneig_adjoint.collective import CollectiveContext, raise_together
 from geneig_adjoint.errors import InputError, StaleError
 from geneig_adjoint.kept_factors import KeptFactor
 from geneig_adjoint.near_null_space import (
@@ -25,7 +22,7 @@ from geneig_adjoint.near_null_space import (
 from geneig_adjoint.pencil_checks import entries_error, layout_error, type_error
 from geneig_adjoint.preconditioners import PreconditionerSource, check_source
 from geneig_adjoint.symmetry import (
-    asymmetry_error,
+    check_hermitian,
     hermitian_defect,
     infinity_norm,
     is_positive,
@@ -389,27 +386,12 @@ class Pencil(CollectiveContext):
             _petsc.destroy(self.A, self.B)
         self._open = False
 
-    def check_hermitian(self, declared: str, *, remedy: str) -> None:
-        """Raise on all ranks unless A and B are as something declares them.
-
-        Collective.
-
-        Raises
-        ------
-        NotHermitianError
-            The worst entry of a matrix that is not Hermitian.
-
-        """
-        for name, mat in (("A", self.A), ("B", self.B)):
-            if mat is not None and hermitian_defect(mat) > HERMITIAN_TOLERANCE:
-                error = asymmetry_error(declared, name, mat, remedy=remedy)
-                raise_together(self.comm, error)
-
     def _check_declaration(self) -> None:
         if self._declared not in {"hep", "ghep", "ghiep"}:
             return
         remedy = 'use problem_type="nhep" or "gnhep"'
-        self.check_hermitian(f"problem_type={self._declared!r}", remedy=remedy)
+        declared = f"problem_type={self._declared!r}"
+        check_hermitian(self.A, self.B, HERMITIAN_TOLERANCE, declared, remedy=remedy)
         if self._declared != "ghiep" and not self.B_positive:
             raise InputError(
                 f"problem_type={self._declared!r} needs B positive semidefinite, got a direction v "

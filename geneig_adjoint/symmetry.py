@@ -10,7 +10,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import column_norms, inner, largest_over_ranks
+from geneig_adjoint.collective import column_norms, inner, largest_over_ranks, raise_together
 from geneig_adjoint.errors import NotHermitianError
 
 if TYPE_CHECKING:
@@ -75,6 +75,25 @@ def _adjoint_defect(comm: MPI.Comm, probes: Block, product: Block) -> float:
     gram = inner(comm, probes, product)
     sizes = column_norms(comm, probes) * column_norms(comm, product)
     return float(np.abs(gram - gram.conj().T).max() / max(sizes.max(), TINY))
+
+
+def check_hermitian(
+    A: PETSc.Mat, B: PETSc.Mat | None, tolerance: float, declared: str, *, remedy: str
+) -> None:
+    """Raise on all ranks unless A and B are Hermitian, as something declares them.
+
+    Collective.
+
+    Raises
+    ------
+    NotHermitianError
+        The worst entry of a matrix that is not Hermitian.
+
+    """
+    for name, mat in (("A", A), ("B", B)):
+        if mat is not None and hermitian_defect(mat) > tolerance:
+            error = asymmetry_error(declared, name, mat, remedy=remedy)
+            raise_together(mat.comm.tompi4py(), error)
 
 
 def asymmetry_error(declared: str, name: str, mat: PETSc.Mat, *, remedy: str) -> NotHermitianError:

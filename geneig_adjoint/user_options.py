@@ -136,13 +136,15 @@ def refused_option(error: BaseException | None) -> OptionError | None:
     text = str(error)
     if "SetFromOptions" not in text and "PetscOptions" not in text and error.ierr != WRONG_INPUT:
         return None
-    given = _given()
-    if not given:
-        return None
     reason = re.sub(r"^\[\d+\] ", "", text.strip().splitlines()[-1])
-    named = {name: value for name, value in given.items() if value and _holds(reason, value)}
-    items = ", ".join(f"{name} = {value!r}" for name, value in sorted((named or given).items()))
-    one = "the value of a PETSc option" if len(named or given) == 1 else "PETSc options"
+    given = _given()
+    found = _meant(reason, given)
+    if not found and error.ierr != WRONG_INPUT:  # set-ups fail so because of matrices, too
+        found = given
+    if not found:
+        return None
+    items = ", ".join(f"{name} = {value!r}" for name, value in sorted(found.items()))
+    one = "the value of a PETSc option" if len(found) == 1 else "PETSc options"
     return OptionError(
         f"{one} must be something PETSc takes, got {items} ({reason}); correct it, or leave it out"
     )
@@ -161,8 +163,19 @@ def _given() -> dict[str, str]:
     }
 
 
-def _holds(reason: str, value: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", reason) is not None
+def _meant(reason: str, given: dict[str, str]) -> dict[str, str]:
+    """Return the options that PETSc's reason quotes, or calls by the last word of their name."""
+    by_value = {name: value for name, value in given.items() if value and _holds(reason, value)}
+    by_name = {name: value for name, value in given.items() if _holds(reason, _last_word(name))}
+    return by_value or by_name
+
+
+def _last_word(name: str) -> str:
+    return name.rpartition("_")[2]
+
+
+def _holds(reason: str, part: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(part)}(?!\w)", reason) is not None
 
 
 def unread_text(names: list[str]) -> str:

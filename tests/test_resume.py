@@ -10,7 +10,6 @@ from study_files import MODEL, PYTHON, result, study_folder, write_chain
 from geneig_adjoint import _petsc
 from geneig_adjoint.errors import InputError, StoppedError, StudyError
 from geneig_adjoint.study import checkpoint, checkpoint_file, run
-from geneig_adjoint.study.imports import imported_files
 from geneig_adjoint.study.run import run_study
 from geneig_adjoint.study.settings import read_study
 
@@ -157,32 +156,6 @@ def test_changed_module_that_the_model_imports_is_refused(stopped, comm):
     (path.parent / f"{name}.py").write_text("STIFFNESS = 2\n")
     with pytest.raises(StudyError, match=r"changes in \[model\] .*import"):
         run_study(read_study(path), comm, resume=True)
-
-
-IMPORTS = {
-    "model.py": "import a.b, numpy\ndef f():\n    from c import g\n    from .d import h",
-    "a/__init__.py": "from . import e as f",
-    "a/b.py": "from ..c import x\nfrom .e import y",
-    "a/e.py": "from json import a\nimport model",
-    "c.py": "import broken\nfrom d import *",
-    "broken.py": "this is no Python",
-    "d.py": "import above",
-    "../above.py": "",
-    "unused.py": "",
-    "e.py": "",
-}
-
-
-def test_imported_files_of_ones_own(tmp_path):
-    folder = tmp_path / "src"
-    (folder / "a").mkdir(parents=True)
-    for name, text in IMPORTS.items():
-        (folder / name).write_text(text)
-    found = imported_files(folder / "model.py", tmp_path)
-    names = [str(path.relative_to(tmp_path)) for path in found]
-    inside = ["a/__init__.py", "a/b.py", "a/e.py", "broken.py", "c.py", "d.py"]
-    assert names == ["above.py", *(f"src/{name}" for name in inside)]
-    assert imported_files(folder / "none.py", tmp_path) == []
 
 
 def test_changed_objectives_and_their_files_are_refused(tmp_path, comm, monkeypatch):

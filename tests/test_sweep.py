@@ -9,7 +9,6 @@ from study_files import DOUBLE, P, chain_derivatives, study_folder
 from sweeps import FILE, MODES, ONE, frequencies, statuses, sweep_folder
 
 from geneig_adjoint.cli import main
-from geneig_adjoint.study import sweep as sweep_module
 from geneig_adjoint.study import sweep_state
 
 DONE = ("done", 0)
@@ -44,23 +43,6 @@ def test_samples_are_what_single_runs_would_be(tmp_path, capsys):
     assert record["attempts"] == 1
     assert record["ranks"] == 1
     assert record["seconds"] > 0
-
-
-def test_keyboard_is_no_attempt(tmp_path, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    path = sweep_folder(tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr(sweep_module, "run_study", interrupted)
-        for _ in range(sweep_state.ATTEMPTS + 1):
-            assert sweep(path) == 130
-    assert statuses(tmp_path) == [("stopped", 130)]
-    record = json.loads((tmp_path / "out" / "sample_0000" / "sample.json").read_text())
-    assert record["reason"] == "interrupted from the keyboard"
-    assert sweep(path, "--only", "0") == 0
-    record = json.loads((tmp_path / "out" / "sample_0000" / "sample.json").read_text())
-    assert record["attempts"] == 1
 
 
 def test_what_is_done_is_not_run_again(tmp_path):
