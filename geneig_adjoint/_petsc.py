@@ -15,6 +15,7 @@ from petsc4py import PETSc
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.launches import warn_if_alone
+from geneig_adjoint.user_options import followed, refused_option
 
 
 # An exception that was caught may keep operators in a cycle of references. PETSc would call
@@ -39,6 +40,12 @@ def inserted_options(prefix: str, options: Mapping[str, Any]) -> Iterator[None]:
 
     Not collective. Options the user has already set (command line, PETSC_OPTIONS)
     win; every option inserted here is removed again.
+
+    Raises
+    ------
+    OptionError
+        In place of PETSc's error about an option of the user.
+
     """
     database = PETSc.Options()
     names = [prefix + name for name in options if not database.hasName(prefix + name)]
@@ -47,7 +54,8 @@ def inserted_options(prefix: str, options: Mapping[str, Any]) -> Iterator[None]:
         # PETSc reads a flag without a value as true; None means such a flag.
         database.setValue(name, "" if value is None else _option_text(value))
     try:
-        yield
+        with followed(prefix, names):
+            yield
     finally:
         for name in names:
             database.delValue(name)
@@ -292,6 +300,9 @@ class translated_errors:  # noqa: N801  (used like a function)
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         plain = _plain_error(error)
+        refused = refused_option(plain)
+        if refused is not None:
+            raise refused from plain
         translated = self.translate(int(plain.ierr)) if isinstance(plain, PETSc.Error) else None
         if translated is not None:
             raise translated from plain

@@ -23,8 +23,10 @@ from geneig_adjoint.pencil import Pencil
 DEFECTIVE_CONDITION = 1e4
 LARGEST_SPLIT = 10 / DEFECTIVE_CONDITION
 """Relative distance beyond which no neighbour makes a pair count as defective."""
-CERTAIN_SHARE = 0.1
-"""Of its gap, that an ill-conditioned value may move by rounding."""
+CERTAIN_SHARE = 0.015
+"""Of its gap, that an ill-conditioned value may move by rounding.
+
+Small enough for a chain of three in a matrix whose own entries have errors of 20 roundings."""
 NEAR_ZERO = 1e-2
 """Size of an eigenvalue, relative to the largest possible, below which its own is no measure."""
 ILL_CONDITION = 1e6
@@ -178,7 +180,7 @@ def check_not_defective(pairs: Eigenpairs, j: int, condition: float) -> None:
 
     Two values that meet have gap x condition of the order of the value; a chain of m splits
     by eps^(1/m) with a condition of eps^(1/m - 1), so that rounding of the matrices moves every
-    member by a share of its gap.
+    member by a share of its gap: eps / (m e) where the split comes from an error e.
 
     Raises
     ------

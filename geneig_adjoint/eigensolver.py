@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from geneig_adjoint.definiteness import (
 )
 from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.eps_setup import set_up
-from geneig_adjoint.errors import ConvergenceError, MissingEigenvaluesError
+from geneig_adjoint.errors import ConvergenceError, InputError, MissingEigenvaluesError
 from geneig_adjoint.extraction import extracted, finite_pairs, spectral_transformation
 from geneig_adjoint.factorization import (
     FAILED_SOLVE,
@@ -100,20 +101,31 @@ def _solve_beside(pencil: Pencil, wanted: Wanted) -> tuple[RightPairs, Wanted]:
             return found, done
         return _sliced_again(pencil, done, record), done
     except _ShiftError as hit:
-        moved = _better_shift(pencil, wanted)
-        try:
-            found, done = _solve_once(pencil, wanted, moved)
-        except _ShiftError as again:
-            raise again.error from hit
+        found, done, moved = _solve_moved(pencil, wanted, hit)
     note = f"the shift was moved from {wanted.target} to {moved}: it hits an eigenvalue"
     return replace(found, notes=(*found.notes, note)), done
 
 
-def _better_shift(pencil: Pencil, wanted: Wanted) -> complex:
-    """Return a shift beside the target that does not spoil the accuracy of the other pairs.
+def _solve_moved(
+    pencil: Pencil, wanted: Wanted, hit: _ShiftError
+) -> tuple[RightPairs, Wanted, complex]:
+    """Solve with the nearest shift beside the target that gives good pairs; return it, too."""
+    last = hit
+    for moved in _better_shifts(pencil, wanted):
+        try:
+            return (*_solve_once(pencil, wanted, moved), moved)
+        except _ShiftError as again:
+            last = again
+    raise last.error from hit
+
+
+def _better_shifts(pencil: Pencil, wanted: Wanted) -> Iterator[complex]:
+    """Give shifts beside the target that do not spoil the accuracy of the other pairs.
 
     Collective. Next to an eigenvalue the factor is nearly singular, so that a first solve
     there only tells how far away the next values are; a fixed distance may lie beyond them.
+    The next values may be those of a Jordan block that rounding has split, and the factor
+    beside one of these as bad: the later ones look farther.
     """
     target = wanted.target or 0.0
     size, natural = abs(target), pencil.norms[0] / max(pencil.norms[1], TINY)
@@ -129,8 +141,8 @@ def _better_shift(pencil: Pencil, wanted: Wanted) -> complex:
             found.transformation.close()
         distances = np.abs(found.values - target)
         away = distances[distances > 1e3 * offset]
-        return target - (0.1 * float(away.min()) if away.size else offset)
-    return target - OFFSETS[-1] * size
+        yield target - (0.1 * float(away.min()) if away.size else offset)
+    yield target - OFFSETS[-1] * size
 
 
 class _ShiftError(Exception):
@@ -355,6 +367,11 @@ def _explained(
             return inner_solve_error(eps.getST().getKSP(), "the eigensolve")
         if code not in _petsc.SINGULAR_FACTOR | _petsc.FAILED_PROJECTION:
             return None  # such as unknown names in options: PETSc's own message is the best
+        if code in _petsc.SINGULAR_FACTOR and pencil.norms[0] == 0:
+            return InputError(
+                "A must have entries, got zeros only; check its elements, their dofs and the "
+                "parameters"
+            )
         if code in _petsc.SINGULAR_FACTOR and not pencil.factorable:
             return singular_error(f"PETSc error {code}")
         need = ("A - sigma B must be regular and B not zero", "choose another target")

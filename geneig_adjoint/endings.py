@@ -181,6 +181,10 @@ def watch(private: MPI.Comm) -> None:
 
     One rank that dies alone would leave the others waiting for ever, and itself in
     PETSc's clean-up. A hook that somebody else has installed is left alone.
+
+    A plain ``raise SystemExit(code)`` cannot be told from a good end here: the interpreter takes
+    the code, drops the exception and calls no hook, all before the first function of atexit
+    runs. Only `abort_on_failure` meets it.
     """
     if sys.excepthook is not sys.__excepthook__:
         return

@@ -35,9 +35,11 @@ from geneig_adjoint.inner_solver import (
 )
 from geneig_adjoint.pencil import HERMITIAN_TOLERANCE, Pencil
 from geneig_adjoint.sparse_lu import PACKAGE, QUICK_OPTIONS, is_flat, set_up_tried
-from geneig_adjoint.symmetry import hermitian_defect, is_positive
+from geneig_adjoint.symmetry import check_hermitian, hermitian_defect, is_positive
 from geneig_adjoint.wanted import WHICH, Wanted
 
+DECLARING = ("eps_hermitian", "eps_gen_hermitian", "eps_gen_indefinite")
+"""Options by which SLEPc takes matrices for Hermitian without a look at them."""
 MANY_ROWS = 1_000
 DEFAULT_TOLERANCE = 1e-12
 """Eigenvector derivatives are of first order in the error of the vectors."""
@@ -82,6 +84,11 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
     try:
         with _petsc.inserted_options(prefix, options):
             eps.setFromOptions()
+            if eps.isHermitian() and not pencil.hermitian:
+                remedy = "leave this PETSc option out: it is measured"
+                mats = (pencil.A, pencil.B)
+                declared = _declaration(wanted)
+                check_hermitian(*mats, HERMITIAN_TOLERANCE, declared, remedy=remedy)
             if iterative:
                 _watch(eps, options, prefix)
             if wanted.interval is None:
@@ -94,6 +101,14 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
         return wanted
     targeted = sigma is not None and not inverted
     return _as_changed(eps, wanted, asked, targeted=targeted)
+
+
+def _declaration(wanted: Wanted) -> str:
+    """Return the option that calls a pencil Hermitian.  (Not collective.)"""
+    given = {*wanted.options, *PETSc.Options().getAll()}
+    prefix = f"{wanted.prefix}ga_"
+    names = (f"{start}{name}" for start in ("", prefix) for name in DECLARING)
+    return next((name for name in names if name in given), "the problem type of the options")
 
 
 def _configure(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, *, inverted: bool) -> None:

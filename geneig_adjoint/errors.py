@@ -29,6 +29,14 @@ class StudyError(InputError):
     """A study file or the command line says something that cannot be done."""
 
 
+class OptionError(StudyError):
+    """PETSc refuses the value of an option, given in Python, in a study or on the command line."""
+
+
+class NotHermitianError(InputError):
+    """A matrix was declared Hermitian and is not."""
+
+
 class StoppedError(GeneigError):
     """A run was asked to stop and has done so; it can be continued."""
 
@@ -143,6 +151,10 @@ class UndefinedObjectiveError(InputError):
 
 class IllConditionedWarning(UserWarning):
     """An eigenvalue whose derivative is asked for is very sensitive to rounding."""
+
+
+class UnreadOptionWarning(UserWarning):
+    """PETSc options given for a derivative have been read by nobody: misspelt, or not needed."""
 
 
 class TruncationWarning(UserWarning):

@@ -10,6 +10,7 @@ sent its `Answer`. So the questions of all pairs can be collected and solved in 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.collective import freed_at_end, freed_on_error
 from geneig_adjoint.deflated_cg import DeflatedCG
 from geneig_adjoint.eigenpairs import Eigenpairs
-from geneig_adjoint.errors import ConvergenceError, InputError
+from geneig_adjoint.errors import ConvergenceError, InputError, UnreadOptionWarning
 from geneig_adjoint.near_factors import (
     NearSystem,
     factors_pay_in_blocks,
@@ -33,6 +34,7 @@ from geneig_adjoint.near_factors import (
     kept_system,
 )
 from geneig_adjoint.observers import report
+from geneig_adjoint.user_options import is_watched, unread_text, watched
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,18 @@ def run(pairs: Eigenpairs, tasks: Iterable[Task], settings: AdjointSettings) -> 
         For strategy="block-krylov" without a factor or without left vectors.
 
     """
-    tasks = list(tasks)
+    prefix = f"{settings.prefix}ga_adjoint_"
+    followed = any(is_watched(prefix + name) for name in settings.options)
+    with watched((prefix,), settings.options) as watch:
+        results = _run(pairs, list(tasks), settings)
+    unread = [] if followed else watch.unread(pairs.comm)
+    if unread:
+        text = f"{unread_text(unread)}; correct them, or leave them out"
+        warnings.warn(text, UnreadOptionWarning, stacklevel=5)
+    return results
+
+
+def _run(pairs: Eigenpairs, tasks: list[Task], settings: AdjointSettings) -> list[Any]:
     solver = _solver_of_all(pairs, settings)
     if solver is not None:
         _run_together(pairs, tasks, settings, solver)

@@ -29,7 +29,7 @@ from geneig_adjoint.pencil_checks import (
 )
 from geneig_adjoint.preconditioners import PreconditionerSource, check_source
 from geneig_adjoint.symmetry import (
-    asymmetry_error,
+    check_hermitian,
     hermitian_defect,
     infinity_norm,
     is_positive,
@@ -387,8 +387,8 @@ class Pencil(CollectiveContext):
     def _check_declaration(self) -> None:
         if self._declared not in {"hep", "ghep", "ghiep"}:
             return
-        for name, mat in (("A", self.A), ("B", self.B)):
-            if mat is not None and hermitian_defect(mat) > HERMITIAN_TOLERANCE:
-                raise_together(self.comm, asymmetry_error(self._declared, name, mat))
+        remedy = 'use problem_type="nhep" or "gnhep"'
+        declared = f"problem_type={self._declared!r}"
+        check_hermitian(self.A, self.B, HERMITIAN_TOLERANCE, declared, remedy=remedy)
         if self._declared != "ghiep" and not self.B_positive:
             raise negative_b_error(self._declared)

@@ -162,7 +162,7 @@ def proved_simple(
     # Of these left vectors cost nothing, and factors would be made for the proof alone.
     cheap = pencil.symmetric or pencil.problem_type == "ghiep"
     inside = np.count_nonzero(wanted.keys(values) <= cut)
-    if found.constrained or cheap or found.tolerance > TIGHT or inside > number:
+    if cheap or found.tolerance > TIGHT or inside > number:
         return None
     if len(groups_of_values(pencil, found)) < number or _shows_more(
         pencil, wanted, watch, (sigma, cut, number)

@@ -19,6 +19,7 @@ from geneig_adjoint.finished_pairs import finished, in_units, partial, with_left
 from geneig_adjoint.near_null_space import NearNullSpace
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs, convergence_problem
+from geneig_adjoint.user_options import Watch, unread_text, watched
 from geneig_adjoint.wanted import WHICH, Wanted
 
 
@@ -96,6 +97,8 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
     ------
     InputError
         Contradictory arguments, or arguments that differ between ranks.
+    OptionError
+        An option with a value that PETSc refuses. (Options that nothing reads are a note.)
     ConvergenceError
         Fewer pairs than asked for, residuals too large, or no accurate left vector.
     MissingEigenvaluesError
@@ -120,7 +123,12 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
         count_check=count_check == "inertia",
         left=bool(left),
     ).checked(pencil)
-    pairs = _solved(pencil, wanted, left=bool(left), scale=(normalization, phase, like))
+    with _about_options(wanted) as watch:
+        pairs = _solved(pencil, wanted, left=bool(left), scale=(normalization, phase, like))
+    unread = watch.unread(pencil.comm)
+    if unread:
+        notes = (*pairs.info.notes, unread_text(unread))
+        pairs = replace(pairs, info=replace(pairs.info, notes=notes))
     if not keep_factor:
         pairs.close()
     return pairs
@@ -144,6 +152,20 @@ def _solved(
             found, wanted = solve_right(work, wanted)
             found, vectors = with_left_vectors(work, found, wanted, asked=left)
         return finished(pencil, work, found, vectors, scale=scale, scaling=scaling)
+
+
+@contextmanager
+def _about_options(wanted: Wanted) -> Iterator[Watch]:
+    """Follow the user's options; an error of the solve names those nobody has read."""
+    prefixes = tuple(f"{wanted.prefix}ga_{part}" for part in ("", "left_"))
+    with watched(prefixes, wanted.options) as watch:
+        try:
+            yield watch
+        except ConvergenceError as error:
+            names = watch.names()
+            if names:
+                error.args = (f"{error.args[0]}; {unread_text(names)}", *error.args[1:])
+            raise
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import column_norms, inner, largest_over_ranks
-from geneig_adjoint.errors import InputError
+from geneig_adjoint.collective import column_norms, inner, largest_over_ranks, raise_together
+from geneig_adjoint.errors import NotHermitianError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -77,12 +77,31 @@ def _adjoint_defect(comm: MPI.Comm, probes: Block, product: Block) -> float:
     return float(np.abs(gram - gram.conj().T).max() / max(sizes.max(), TINY))
 
 
-def asymmetry_error(declared: str | None, name: str, mat: PETSc.Mat) -> InputError:
+def check_hermitian(
+    A: PETSc.Mat, B: PETSc.Mat | None, tolerance: float, declared: str, *, remedy: str
+) -> None:
+    """Raise on all ranks unless A and B are Hermitian, as something declares them.
+
+    Collective.
+
+    Raises
+    ------
+    NotHermitianError
+        The worst entry of a matrix that is not Hermitian.
+
+    """
+    for name, mat in (("A", A), ("B", B)):
+        if mat is not None and hermitian_defect(mat) > tolerance:
+            error = asymmetry_error(declared, name, mat, remedy=remedy)
+            raise_together(mat.comm.tompi4py(), error)
+
+
+def asymmetry_error(declared: str, name: str, mat: PETSc.Mat, *, remedy: str) -> NotHermitianError:
     """Return the error that names the worst entry of a matrix declared Hermitian.  (Collective.)"""
-    message = f"problem_type={declared!r} needs {name} Hermitian, got "
-    remedy = '; use problem_type="nhep" or "gnhep", or symmetrise it'
+    message = f"{declared} needs {name} Hermitian, got "
+    remedy = f"; {remedy}, or symmetrise it"
     if _petsc.is_shell(mat):
-        return InputError(f"{message}an operator with u^H M v != conj(v^H M u){remedy}")
+        return NotHermitianError(f"{message}an operator with u^H M v != conj(v^H M u){remedy}")
     difference = mat.copy()
     transposed = mat.copy()
     transposed = transposed.hermitianTranspose()
@@ -95,7 +114,7 @@ def asymmetry_error(declared: str | None, name: str, mat: PETSc.Mat) -> InputErr
         local = (float(np.abs(values[worst])), row, int(columns[worst]))
     size, row, column = max(mat.comm.tompi4py().allgather(local))
     _petsc.destroy(difference, transposed)
-    return InputError(
+    return NotHermitianError(
         f"{message}|{name} - {name}^H| = {size:.3e} at entry ({row}, {column}){remedy}"
     )
 

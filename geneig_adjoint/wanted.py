@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.eigenpairs import RELATIVE_GAP
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.user_options import take
 
 RELATIVE_TIE = 1e-10
 INTERVAL_MARGIN = 1e-6
@@ -134,8 +136,9 @@ class Wanted:
         if self.option("st_ksp_type", options) in {None, "preonly"}:
             return options
         if "st_ksp_rtol" not in self.options:
-            outer = float(self.option("eps_tol", {"eps_tol": tolerance, **options}))
-            options["st_ksp_rtol"] = max(INNER_SHARE * outer, SMALLEST_RTOL)
+            with suppress(ValueError):  # PETSc says what is wrong with it
+                outer = float(self.option("eps_tol", {"eps_tol": tolerance, **options}))
+                options["st_ksp_rtol"] = max(INNER_SHARE * outer, SMALLEST_RTOL)
         if self.option("st_pc_type", options) not in {"lu", "cholesky"}:
             # The package of the direct factor does not fit another preconditioner.
             for name in set(options) - set(self.options):
@@ -145,6 +148,7 @@ class Wanted:
 
     def option(self, name: str, options: Mapping[str, Any]) -> Any:
         """Return an option as PETSc will see it: the command line wins."""
+        take(name)
         return PETSc.Options().getString(f"{self.prefix}ga_{name}", "") or options.get(name)
 
     @property

@@ -116,6 +116,12 @@ def group_for_dofs(file):
     file.create_group("blocks/0/dofs")
 
 
+def empty_block(file):
+    for name, shape in (("dofs", (0, 2)), ("ids", (0,)), ("matrices", (2, 2))):
+        del file[f"blocks/0/{name}"]
+        file[f"blocks/0/{name}"] = np.zeros(shape, dtype=float if name == "matrices" else int)
+
+
 def clear(name):
     def change(file):
         for key in list(file[name]):
@@ -162,6 +168,7 @@ TABLE_ERRORS = {
     "no blocks": (remove("blocks"), r"/ must have a group 'blocks', got NoneType"),
     "empty": (clear("blocks"), r"/blocks must hold blocks named 0, 1, ..., got 'none'"),
     "no A": (attribute("blocks/0", matrix="B"), r'/blocks must fill A, got none with matrix = "A"'),
+    "empty A": (empty_block, r'blocks with matrix = "A" must have elements, got none; add'),
     "no parameters": (remove("parameters"), r"/ must have a group 'parameters', got NoneType"),
     "block names": (lambda f: f.move("blocks/0", "blocks/x"), r"named 0, 1, ..., got 'x'"),
     "group for dofs": (group_for_dofs, r"/blocks/0/dofs must be a dataset, got Group"),

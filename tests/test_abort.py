@@ -1,5 +1,6 @@
 """`abort_on_failure`: an uncaught exception on one rank ends the whole job within seconds."""
 
+import subprocess
 import sys
 import time
 
@@ -49,6 +50,27 @@ def test_one_traceback_names_the_rank(mpirun, tmp_path):
     assert "rank 2 of 3 failed" in result.stderr
     assert result.stderr.count("ValueError: no tip found") == 1
     assert result.stderr.count("Traceback") == 1
+
+
+LATE = """
+import atexit, gc, sys, threading
+def look():
+    print([item for item in gc.get_objects() if isinstance(item, BaseException)])
+    print(sys.exc_info(), hasattr(sys, "last_value"))
+atexit.register(look)
+threading._register_atexit(look)
+sys.excepthook = sys.unraisablehook = print
+raise SystemExit(3)
+"""
+
+
+def test_nothing_is_left_of_a_plain_system_exit_when_the_process_ends():
+    """Why `raise SystemExit(code)` needs `abort_on_failure`; else this could be mended."""
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", LATE], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 3
+    assert ended.stdout == 2 * "[]\n(None, None, None) False\n"
 
 
 def test_plain_exit_is_not_a_failure(mpirun, tmp_path):

@@ -104,6 +104,14 @@ def test_what_has_no_groups(comm, csr):
     assert not block_triangular.is_triangular(ga.Pencil(mat_of(comm, csr)), 0.0)
 
 
+def test_groups_are_those_of_the_shifted_matrix(comm):
+    """B couples back: with A of groups it closes the circle, with such an A it may open it."""
+    coupled_b = with_feedback(scipy.sparse.identity(layered().shape[0], format="csr"))
+    for csr, found in ((layered(), [True, False, False]), (with_feedback(layered()), [0, 1, 0])):
+        pencil = ga.Pencil(mat_of(comm, csr), mat_of(comm, coupled_b))
+        assert [block_triangular.is_triangular(pencil, s) for s in (0.0, 1.0, -1.0)] == found
+
+
 @pytest.mark.parametrize("hermitian", [False, True])
 @pytest.mark.parametrize("order", [lambda csr: csr, shuffled])
 def test_solutions_are_those_of_the_whole_matrix(comm, order, hermitian):

@@ -109,6 +109,27 @@ def test_failures_of_a_single_run_are_its_reason(tmp_path):
     assert (row["exit_code"], row["reason"], row["objective.f"]) == (6, "f: none", 1.0)
 
 
+def test_columns_with_slashes_and_points_are_kept_apart(tmp_path):
+    twins = {"folder": "x", "status": "waiting", "a/b": 1.0, "a.b": 2.0, "a%2Fb": 3.0}
+    collect.write_table(tmp_path / "table.h5", [twins])
+    with h5py.File(tmp_path / "table.h5") as file:
+        found = {name: column[0] for name, column in file["table"].items() if name[0] == "a"}
+    assert found == {"a%2Fb": 1.0, "a.b": 2.0, "a%252Fb": 3.0}
+    collect.write_table(tmp_path / "other.h5", [{"folder": "x", "status": "waiting", "a/b": 1.0}])
+    with h5py.File(tmp_path / "other.h5") as file:
+        assert file["table/a.b"][()].tolist() == [1.0]
+
+
+def test_norms_of_twins_are_kept_apart(tmp_path):
+    numbers = {"values": [], "objectives": {}, "run": "1"}
+    (tmp_path / "result.json").write_text(json.dumps(numbers))
+    with h5py.File(tmp_path / "result.h5", "w") as file:
+        file.attrs["run"] = "1"
+        file["gradients/f.a/b"], file["gradients/f/a.b"] = [3.0, 4.0], [1.0]
+    found = collected([tmp_path], norms=True)[0]
+    assert (found["norm.f.a%2Fb"], found["norm.f%2Fa.b"]) == (5.0, 1.0)
+
+
 def test_broken_files_are_rows(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -14,9 +14,10 @@ from builders import (
     whole,
 )
 from petsc4py import PETSc
+from slepc4py import SLEPc
 
 import geneig_adjoint as ga
-from geneig_adjoint import right_pairs
+from geneig_adjoint import _petsc, extraction, right_pairs
 
 WHICH = {
     "largest_magnitude": lambda lam: -np.abs(lam),
@@ -231,6 +232,22 @@ def test_shift_on_an_eigenvalue_is_moved_and_noted(comm, A, B, target, expected)
     assert_same_values(pairs.values, expected)
     assert pairs.info.sigma != target
     assert "the shift was moved from" in " ".join(pairs.info.notes)
+
+
+def test_a_without_entries_is_refused(comm):
+    with pytest.raises(ga.InputError, match=r"A must have entries, got zeros only; check its el"):
+        ga.solve_eigenproblem(pencil_of(comm, np.zeros((4, 4)), np.eye(4)), 2)
+
+
+@pytest.mark.parametrize(("B", "kept"), [(2 * np.eye(5), 2), (None, 4)], ids=["B", "identity"])
+def test_values_larger_than_a_product_with_b_can_show_are_infinite(comm, monkeypatch, B, kept):
+    pencil = pencil_of(comm, np.diag(np.arange(5.0)) + np.eye(5, k=1), B)
+    limit = 4.0 / (1e3 * np.finfo(float).eps * 2.0)
+    values = np.array([1.0, 0.99 * limit, 1.01 * limit, 3 * limit, np.inf], dtype=complex)
+    monkeypatch.setattr(_petsc, "converged_pairs", lambda *_, **__: (values, np.eye(5)))
+    found, vectors = extraction.finite_pairs(SLEPc.EPS().create(comm), pencil)
+    assert np.array_equal(found, values[:kept])
+    assert np.array_equal(vectors, np.eye(5)[:, :kept])
 
 
 def test_all_eigenvalues_infinite(comm):

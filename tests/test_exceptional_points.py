@@ -15,6 +15,7 @@ from hard_pencils import (
 )
 
 import geneig_adjoint as ga
+from geneig_adjoint import _petsc
 from geneig_adjoint import objectives as obj
 
 LEFT = ["auto", False]
@@ -114,6 +115,28 @@ def test_longer_chains_and_chains_at_zero(comm, length, value, left, scale):
     for count in (1, length, length + 1):
         with pytest.raises(ga.DefectiveEigenvalueError, match="exceptional point"):
             solved_and_differentiated(count)
+
+
+def solved_and_differentiated(model, p, count, left):
+    with ga.solve_eigenproblem(model.assemble(p), count, left=left) as pairs:
+        return ga.gradient(model, p, pairs, obj.Eigenvalue(0))
+
+
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize(("turn", "scale"), [(0, 1.0), (2, 1e9)], ids=str)
+def test_chains_are_found_from_any_start_vector(comm, monkeypatch, turn, scale, left):
+    """A shift beside a value that rounding has split may be as bad as one on it."""
+    plain = _petsc.deterministic_block
+    monkeypatch.setattr(
+        _petsc, "deterministic_block", lambda rows, k, seed=0: plain(rows, k, seed + (seed == 5))
+    )
+    A = scipy.linalg.block_diag(np.eye(3, k=1), np.diag(np.arange(2.0, 7.0)))
+    turn = np.linalg.qr(np.random.default_rng(turn).standard_normal(A.shape))[0]
+    mats = [matrix(scale * turn @ A @ turn.T, comm), matrix(np.diag(np.arange(len(A))), comm)]
+    model, p = ga.MatrixModel(mats[0], None, {"p": [(mats[1], None)]}), {"p": np.zeros(1)}
+    for count in (1, 3, 4):
+        with pytest.raises(ga.DefectiveEigenvalueError, match=r"defective to wor|exceptional"):
+            solved_and_differentiated(model, p, count, left)
 
 
 # -- Beck's column --

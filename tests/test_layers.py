@@ -15,7 +15,7 @@ README = PACKAGE.parent / "README.md"
 GROUPS = [
     [{"endings", "errors", "_types", "_version", "observers"}],
     [
-        {"builds", "launches"},
+        {"builds", "launches", "user_options"},
         {"_petsc", "collective", "csr_matrices", "exchange"},
         {"assembly", "block_solves", "factoring", "ghosts", "tall_blocks"},
         {"factor_copies"},

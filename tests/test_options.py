@@ -8,7 +8,7 @@ from builders import C0, K0, chain, chain_parameters
 from petsc4py import PETSc
 
 import geneig_adjoint as ga
-from geneig_adjoint import _petsc
+from geneig_adjoint import _petsc, user_options
 from geneig_adjoint import objectives as obj
 
 N = 40
@@ -72,6 +72,101 @@ def test_flag_without_a_value(comm):
     run(comm, {"eps_gen_non_hermitian": None}, {"ksp_gmres_modifiedgramschmidt": None})
 
 
+@pytest.mark.failure("misspelt PETSc option")
+def test_options_nobody_has_read_are_named(comm):
+    right = {"eps_ncv": 12, "st_mat_mumps_icntl_7": 2, "left_type": "krylov", "left_eps_ncv": 12}
+    wrong = {"eps_mnoitor": None, "st_pc_tpye": "lu", "left_eps_nvc": 9}
+    with pytest.warns(ga.UnreadOptionWarning, match=r"nothing has read: ksp_rtlo; correct"):
+        pairs, _ = run(comm, {**right, **wrong}, {"ksp_rtol": 1e-12, "ksp_rtlo": 1e-12})
+    named = [note for note in pairs.info.notes if "nothing has read" in note]
+    assert named == [f"PETSc options that nothing has read: {', '.join(wrong)}"]
+
+
+def test_options_of_a_kept_factor_are_not_called_unread(comm):
+    options = {"eps_tol": 1e-11, "st_mat_mumps_icntl_14": 33}
+    adjoint = {"solver_parameters": {"ksp_max_it": 77}}
+    f = ga.value_and_gradient(
+        chain(N, comm, base=K0 + C0), OUTPUT, count=2, solver_parameters=options, adjoint=adjoint
+    )
+    with f:
+        for step in (1.0, 1.01, 1.02):
+            f({name: step * value for name, value in P.items()})
+            assert not any("nothing has read" in note for note in f.pairs.info.notes)
+
+
+def test_a_failed_solve_names_options_nobody_has_read(comm):
+    hopeless = {"eps_max_it": 1, "eps_ncv": 4, "eps_nev": 3, "eps_tol": 1e-15, "eps_nvc": 40}
+    with pytest.raises(ga.ConvergenceError, match=r"; PETSc options .* has read: eps_nvc$"):
+        run(comm, hopeless)
+
+
+REFUSED = {
+    "integer": ({"eps_max_it": "many"}, {}, r"got eps_max_it = 'many' \(Input string many"),
+    "type": ({"eps_tol": 1e-9, "st_pc_type": "xyz"}, {}, r"got st_pc_type = 'xyz' \("),
+    "range": ({"eps_tol": -1.0}, {}, r"got eps_tol = '-1.0' \(Illegal value of tol"),
+    "factor": ({"st_mat_mumps_icntl_7": "abc"}, {}, r"got st_mat_mumps_icntl_7 = 'abc'"),
+    "iterative": ({"st_ksp_type": "gmres", "eps_tol": "tiny"}, {}, r"got eps_tol = 'tiny'"),
+    "setup": ({"eps_ncv": 2}, {}, r"got eps_ncv = '2' \(The value of ncv"),
+    "several": ({"eps_ncv": 2, "eps_max_it": 77}, {}, r"got eps_ncv = '2' \(The value of ncv"),
+    "adjoint": ({}, {"ksp_max_it": "many"}, r"got ksp_max_it = 'many'"),
+    "adjoint type": ({}, {"pc_type": "xyz"}, r"got pc_type = 'xyz'"),
+}
+
+
+@pytest.mark.failure("misspelt PETSc option")
+@pytest.mark.parametrize(("solver", "adjoint", "message"), REFUSED.values(), ids=REFUSED)
+def test_value_petsc_refuses_is_named(comm, solver, adjoint, message):
+    with pytest.raises(ga.OptionError, match=message):
+        run(comm, solver, adjoint)
+
+
+NOT_DEFINITE = "[0] The inner product is not well defined: indefinite matrix"
+ANY = "[0] EPSSetFromOptions() at x.c:1\n[0] No such thing"
+
+
+class Refusal(PETSc.Error):
+    """An error of PETSc's with a text."""
+
+    def __init__(self, code, text):
+        super().__init__(code)
+        self.text = text
+
+    def __str__(self):
+        return self.text
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [
+        (95, NOT_DEFINITE, "None"),
+        (76, "[0] MatLUFactorNumeric() at x.c:1\n[0] Error in a library", "None"),
+        (62, ANY, "must be something PETSc takes, got a_x = '1', a_y = '2' (No such thing); "),
+        (62, f"{ANY} of y", "got a_y = '2' (No such thing of y)"),
+    ],
+)
+def test_only_errors_about_options_are_taken_for_such(code, text, expected):
+    options = {"a_y": 2, "a_x": 1}
+    with user_options.watched(("ga_",), options), _petsc.inserted_options("ga_", options):
+        found = user_options.refused_option(Refusal(code, text))
+    assert expected in str(found)
+    assert user_options.refused_option(ValueError("no error of PETSc's")) is None
+    assert user_options.refused_option(Refusal(62, ANY)) is None  # nothing is in force
+
+
+def test_refused_value_of_the_command_line_is_named(comm):
+    with (
+        database(ga_eps_max_it="many"),
+        pytest.raises(ga.OptionError, match=r"got -ga_eps_max_it = 'many'"),
+    ):
+        run(comm, {"eps_tol": 1e-9})
+
+
+@pytest.mark.parametrize("name", ["eps_gen_hermitian", "eps_gen_indefinite"])
+def test_matrix_that_an_option_calls_hermitian_is_refused(comm, name):
+    with pytest.raises(ga.NotHermitianError, match=rf"^{name} needs A Hermitian, .* entry \("):
+        run(comm, {name: None})
+
+
 def test_nothing_is_left_behind(comm):
     with database(pc_type="none", eps_tol=1e-3):
         before = PETSc.Options().getAll()
@@ -85,7 +180,7 @@ def test_nothing_is_left_behind_by_a_failure(comm):
         run(comm, {"eps_max_it": 1, "eps_ncv": 4, "eps_nev": 3, "eps_tol": 1e-15})
     with pytest.raises(ga.ConvergenceError):
         run(comm, adjoint={"ksp_max_it": 1, "pc_type": "none"})
-    with pytest.raises(PETSc.Error):
+    with pytest.raises(ga.OptionError, match=r"got eps_type = 'no such type' \(Unk"):
         run(comm, {"eps_type": "no such type"})
     assert PETSc.Options().getAll() == before
 

@@ -7,6 +7,7 @@ from geneig_adjoint import exit_codes
 from geneig_adjoint.cli import main
 from geneig_adjoint.errors import ConvergenceError, MissingEigenvaluesError
 from geneig_adjoint.study import run
+from geneig_adjoint.study.collect import collected
 
 LOOSE = """
 [adjoint]
@@ -27,6 +28,7 @@ def test_failed_adjoint_leaves_the_others(tmp_path, capsys):
     assert list(content["objectives"]) == ["f1", "second", "motion"]
     assert content["objectives"]["second"] == pytest.approx(chain_derivatives(P, 1)[0], rel=1e-12)
     assert not (tmp_path / "out" / "checkpoint.h5").exists()
+    assert collected([tmp_path / "out"])[0]["exit_code"] == exit_codes.CONVERGENCE
     shown = capsys.readouterr().out
     assert "motion: ConvergenceError: the adjoint solve" in shown
     assert "failed" in shown

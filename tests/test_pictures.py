@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from result_files import (
     cell_centres,
@@ -18,6 +19,8 @@ from result_files import (
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.pictures import style
 from geneig_adjoint.pictures.draw import draw
+from geneig_adjoint.pictures.folders import read_folder
+from geneig_adjoint.pictures.sensitivities import sensitivities
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +97,27 @@ def test_three_components_that_move_across_the_plane_are_a_scalar(tmp_path):
         "modes"
         in drawn(write_folder(tmp_path, [1, 2], mesh=(points, cells), modes=[across, along]))[0]
     )
+
+
+PARTS = {
+    "cells": (plane_mesh(), 192, 20),
+    "points": (plane_mesh(), 225, 3),
+    "bars of a frame": (frame_mesh(), 25, 20),
+    "cells of a line": (line_mesh(), 20, 3),
+    "few": (line_mesh(), 7, 3),
+    "many": (line_mesh(), 50, 3),
+}
+
+
+@pytest.mark.parametrize(("mesh", "count", "dots"), PARTS.values(), ids=PARTS)
+def test_what_is_not_finite_is_yellow_and_counted(tmp_path, mesh, count, dots):
+    entries = np.linspace(-1.0, 2.0, count)
+    entries[[1, 3]] = np.nan, np.inf
+    folder = write_folder(tmp_path, [1], mesh=mesh, gradients={"f": {"k": entries}})
+    (picture,) = sensitivities(read_folder(folder))
+    assert panels(picture) == [f"d f / d k\nyellow: NaN or Inf, 2 of {count}"]
+    image = imread(style.save(picture, tmp_path, "png"))[..., :3]
+    assert (np.abs(image - np.array(to_rgb(style.MISSING))).max(axis=-1) < 0.3).sum() > dots
 
 
 def panels(picture):

@@ -27,6 +27,7 @@ def box(tmp_path):
     bent = np.zeros((len(points), 3))
     bent[:, 2] = points[:, 0] ** 2
     gradient = cell_centres(points, cells)[:, 0] - 2
+    gradient[41] = np.nan  # at a corner
     gradients = {"f": {"rho": gradient, "few": np.arange(3.0)}}
     return write_folder(
         tmp_path, [1, 2], mesh=(points, cells), modes=[bent, points[:, 0]], gradients=gradients
@@ -43,6 +44,7 @@ def test_modes_and_cells_of_a_body(box):
     blue, red = image[:, 2] - image[:, 0], image[:, 0] - image[:, 2]
     assert (blue > 0.2).sum() > 100
     assert (red > 0.3).sum() > 100
+    assert ((image[:, 0] > 0.7) & (image[:, 1] > 0.7) & (image[:, 2] < 0.4)).sum() > 50
 
 
 def test_points_and_lines_in_space():

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import socket
 import stat
 import subprocess
@@ -27,8 +28,10 @@ from study_files import (
 )
 
 import geneig_adjoint as ga
+from geneig_adjoint.cli import main
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.io import atomic_path, read_results
+from geneig_adjoint.pictures.folders import read_folder
 from geneig_adjoint.study.build import build_problem
 from geneig_adjoint.study.results import write_results
 from geneig_adjoint.study.settings import read_study
@@ -40,6 +43,18 @@ def meshed(tmp_path):
     path = study_folder(tmp_path)
     write_chain(tmp_path / "elements.h5", chain_mesh())
     return path
+
+
+def test_all_files_name_the_run(meshed, comm, capsys):
+    folders = [run(meshed, comm, f"output.directory={name}")[1] for name in ("one", "two")]
+    picture = folders[0] / "modes.vtu"
+    names = [f"{meshio.read(f / 'modes.vtu').field_data['run'][0]:016x}" for f in folders]
+    assert names == [result(folder)["run"] for folder in folders]
+    assert names[0] != names[1]
+    read_folder(folders[0])
+    shutil.copy(folders[1] / "modes.vtu", picture)
+    assert main(["plot", str(folders[0])]) == 3
+    assert "modes.vtu and result.json must be of the same run" in capsys.readouterr().err
 
 
 def test_results_come_back_as_they_were(meshed, comm):

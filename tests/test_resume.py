@@ -150,6 +150,14 @@ def test_changed_study_is_refused(stopped, comm, changes, modules, table):
     assert (path.parent / "out" / "checkpoint.h5").exists()
 
 
+def test_changed_module_that_the_model_imports_is_refused(stopped, comm):
+    model, name = f"import own_of_the_model\n{MODEL}", "own_of_the_model"
+    path = stopped(SOLVE, "symmetric", model=model, **{name: "STIFFNESS = 1\n"})
+    (path.parent / f"{name}.py").write_text("STIFFNESS = 2\n")
+    with pytest.raises(StudyError, match=r"changes in \[model\] .*import"):
+        run_study(read_study(path), comm, resume=True)
+
+
 def test_changed_objectives_and_their_files_are_refused(tmp_path, comm, monkeypatch):
     shape = '[[objective]]\nname = "shape"\nkind = "mode_shape"\nreference = "shape.npy"\n'
     path = study_folder(tmp_path, PYTHON + shape)

@@ -11,6 +11,7 @@ from test_near_factors import free_factors, model_of, never, simple
 
 import geneig_adjoint as ga
 from geneig_adjoint import completeness, simple_pairs
+from geneig_adjoint._petsc import deterministic_block
 from geneig_adjoint.simple_pairs import RitzWatch
 
 __all__ = ["free_factors"]
@@ -136,6 +137,34 @@ def test_other_ritz_values_as_near_to_the_target_are_looked_for(
     monkeypatch.setattr(RitzWatch, "__call__", with_another)
     with solved(comm, turned(simple(40))) as pairs:
         assert pairs.info.completeness.method == method
+
+
+def test_converged_values_at_the_same_distance_are_looked_for(comm, monkeypatch):
+    """Opposite the wanted value, where its factor sees nothing; Ritz values might not show it."""
+    plain = RitzWatch.__call__
+
+    def with_one_alone(self, *arguments):
+        plain(self, *arguments)
+        first = np.argsort(-np.abs(self.values))[:1]
+        self.values, self.residuals = self.values[first], self.residuals[first]
+
+    monkeypatch.setattr(RitzWatch, "__call__", with_one_alone)
+    A = np.diag(np.r_[1.0, -0.6 - 1e-12, np.arange(4.0, 42.0)])
+    with solved(comm, turned(A)) as pairs:
+        assert pairs.info.completeness.method == "second start"
+
+
+def test_neighbour_of_which_the_first_vector_knows_little_is_seen(comm):
+    """Inverse iteration begins with a thousandth of its vector: one step shows a distance of 1."""
+    n = 40
+    start = deterministic_block((0, n), 1, seed=23)[:, 0]
+    start /= np.linalg.norm(start)
+    across = np.linalg.qr(np.column_stack([start, np.ones(n)]))[0][:, 1]
+    near = 1e-3 * start + np.sqrt(1 - 1e-6) * across
+    Q = np.linalg.qr(np.column_stack([near, np.random.default_rng(5).random((n, n - 1))]))[0]
+    T = np.diag(np.r_[1.0 + 3e-5, 1.0, np.arange(2.0, n)]) + np.diag(np.r_[0, 0, np.ones(n - 3)], 1)
+    with solved(comm, Q @ T @ Q.T) as pairs:
+        assert pairs.info.completeness.method == "second start"
 
 
 def test_no_factor_is_kept_where_one_pair_is_not_simple(comm):

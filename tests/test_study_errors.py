@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-from study_files import MODEL, PYTHON, study_folder
+from study_files import MODEL, PYTHON, result, study_folder
 
 import geneig_adjoint as ga
+from geneig_adjoint import exit_codes
 from geneig_adjoint.errors import StudyError
+from geneig_adjoint.study.check import check_study
 from geneig_adjoint.study.run import run_study
-from geneig_adjoint.study.settings import read_study
+from geneig_adjoint.study.settings import about_the_study, read_study
 
 
 def run(path, comm, *changes):
@@ -76,11 +78,30 @@ def test_objective_that_does_not_fit_is_refused(tmp_path, comm, text, message):
         ("solver.which=largest", r"which must be one of .* got 'largest'"),
         ("adjoint.strategy=foo", r"strategy must be"),
         ("adjoint.rtol=2", r"rtol must lie between 0 and 1, got 2"),
+        ("solver.options.eps_max_it=many", r"PETSc takes, got eps_max_it = 'many'"),
+        ("adjoint.options.pc_type=xyz", r"PETSc takes, got pc_type = 'xyz'"),
     ],
 )
 def test_wrong_solver_entry_is_an_error_of_the_study(tmp_path, comm, change, message):
     with pytest.raises(StudyError, match=message):
         run(study_folder(tmp_path), comm, change)
+
+
+def test_matrix_that_is_not_hermitian_is_not_an_error_of_the_study():
+    with pytest.raises(ga.NotHermitianError, match=r"worst") as caught, about_the_study():
+        raise ga.NotHermitianError("worst entry")
+    assert exit_codes.of_error(caught.value) == exit_codes.INPUT
+
+
+def test_options_nobody_has_read_are_noted(tmp_path, comm, capsys):
+    changes = ["solver.options.eps_tlo=1e-9", "adjoint.options.ksp_rtlo=1e-9"]
+    path = study_folder(tmp_path)
+    run(path, comm, *changes, "adjoint.strategy=ksp")
+    notes = [f"PETSc options that nothing has read: {name}" for name in ("eps_tlo", "ksp_rtlo")]
+    assert [note for note in result(tmp_path / "out")["notes"] if "nothing" in note] == notes
+    capsys.readouterr()
+    check_study(read_study(path, changes), comm)
+    assert f"note: {notes[0]}, ksp_rtlo\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ def table_of(file: Any) -> Table:
     blocks = tuple(_block(groups[name], sizes) for name in sorted(groups, key=int))
     if all(block.matrix != "A" for block in blocks):
         raise InputError('/blocks must fill A, got none with matrix = "A"; add its elements')
+    if not any(block.count for block in blocks if block.matrix == "A"):
+        raise InputError('the blocks with matrix = "A" must have elements, got none; add them')
     unused = sorted(set(sizes) - {block.parameter for block in blocks})
     if unused:
         raise InputError(

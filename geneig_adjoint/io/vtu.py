@@ -40,11 +40,13 @@ class VtuFile:
         File to write, not atomically.
     mesh
         Without errors.
+    run
+        Name of the run it belongs to, a hexadecimal number; written as field data "run".
 
     """
 
-    def __init__(self, path: Path, mesh: Mesh) -> None:
-        self._mesh = mesh
+    def __init__(self, path: Path, mesh: Mesh, *, run: str | None = None) -> None:
+        self._mesh, self._run = mesh, run
         self._section = ""
         self._named: set[tuple[str, str]] = set()
         # Without a buffer: what cannot be written must not be tried again by the destructor.
@@ -62,6 +64,10 @@ class VtuFile:
             '<VTKFile type="UnstructuredGrid" version="1.0" header_type="UInt64" '
             f'byte_order="{order}"><UnstructuredGrid>'
         )
+        if self._run is not None:  # a number: not all readers know texts
+            self._enter("FieldData")
+            self._array("run", np.array([int(self._run, 16)], dtype=np.uint64))
+            self._enter("")
         self._say(f'<Piece NumberOfPoints="{len(mesh.points)}" NumberOfCells="{mesh.cell_count}">')
         self._enter("Points")
         self._array("Points", np.asarray(mesh.points, dtype=float))
@@ -139,6 +145,8 @@ class VtuFile:
         components = "" if values.ndim == 1 else f' NumberOfComponents="{values[:1].size}"'
         if values.ndim > 1 and len(values) == 0:
             components = f' NumberOfComponents="{int(np.prod(values.shape[1:]))}"'
+        if self._section == "FieldData":  # nothing else says how many there are
+            components = f' NumberOfTuples="{len(values)}"'
         shown = "".join(letter if letter.isprintable() else "_" for letter in name)
         while (self._section, shown) in self._named:  # readers would show one of the two
             shown += "_"

@@ -117,9 +117,14 @@ def _results(file: Any, summary: Any, *, vectors: bool) -> Results:
 
 def check_run(file: Any, run: str) -> None:
     """Raise if an open result.h5 is of another run than result.json.  (Not collective.)"""
-    if text_attribute(file, "run") != run:
+    check_name("result.h5", text_attribute(file, "run"), run)
+
+
+def check_name(file: str, found: str, run: str) -> None:
+    """Raise if a file names another run than result.json.  (Not collective.)"""
+    if found != run:
         raise InputError(
-            "result.h5 and result.json must be of the same run, got two: one was stopped while "
+            f"{file} and result.json must be of the same run, got two: one was stopped while "
             "it moved its files into place; run the study again"
         )
 

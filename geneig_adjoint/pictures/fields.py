@@ -8,7 +8,14 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.pictures.meshes import Shape
-from geneig_adjoint.pictures.style import AMPLITUDE, COLOURS, GREY, SIGNED
+from geneig_adjoint.pictures.style import (
+    AMPLITUDE,
+    COLOURS,
+    GREY,
+    SIGNED,
+    mark_missing,
+    signed_colours,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,14 +117,14 @@ def coloured_cells(axes: Axes, shape: Shape, values: Block) -> None:
     from matplotlib.collections import LineCollection, PolyCollection
 
     limit, clipped = colour_limit(values)
-    collections = []
+    values, colours, collections = finite(values), signed_colours(), []
     for cells in shape.cells:
         own = values[cells.first : cells.first + len(cells.corners)]
         outlines = shape.flat[cells.corners]
         if cells.dimension == 1:
-            drawn = LineCollection(list(outlines), linewidth=3.5, cmap=SIGNED, capstyle="round")
+            drawn = LineCollection(list(outlines), linewidth=3.5, cmap=colours, capstyle="round")
         else:
-            drawn = PolyCollection(list(outlines), cmap=SIGNED, linewidth=0.2, rasterized=True)
+            drawn = PolyCollection(list(outlines), cmap=colours, linewidth=0.2, rasterized=True)
             drawn.set_edgecolor("face")
         drawn.set_array(own)
         drawn.set_clim(-limit, limit)
@@ -128,18 +135,25 @@ def coloured_cells(axes: Axes, shape: Shape, values: Block) -> None:
         _outline(axes, shape)
     _colour_bar(axes, collections[0], extend="both" if clipped else "neither")
     finish(axes)
+    mark_missing(axes, values)
 
 
 def coloured_points(axes: Axes, shape: Shape, values: Block) -> None:
     """Draw one number per point, with colours centred at zero."""
     limit, clipped = colour_limit(values)
     drawn = axes.tripcolor(
-        *shape.flat.T, shape.triangles, values, shading="gouraud", cmap=SIGNED, vmin=-limit,
-        vmax=limit, rasterized=True,
+        *shape.flat.T, shape.triangles, finite(values), shading="gouraud", cmap=signed_colours(),
+        vmin=-limit, vmax=limit, rasterized=True,
     )  # fmt: skip
     _outline(axes, shape)
     _colour_bar(axes, drawn, extend="both" if clipped else "neither")
     finish(axes)
+    mark_missing(axes, values)
+
+
+def finite(values: Block) -> Block:
+    """Return values with NaN in place of infinite ones, which have no colour either."""
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def colour_limit(values: Block) -> tuple[float, bool]:

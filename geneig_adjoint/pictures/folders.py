@@ -15,7 +15,7 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError, StudyError
-from geneig_adjoint.io.written_results import check_run, gradients_of
+from geneig_adjoint.io.written_results import check_name, check_run, gradients_of
 from geneig_adjoint.pictures.meshes import Shape, read_shape
 
 RESULT, FIELDS, MESH = "result.json", "result.h5", "modes.vtu"
@@ -104,7 +104,7 @@ def read_folder(folder: Path) -> Folder:
         results.gradients = _inline(results.summary)
         results.notes.append(f"no {FIELDS}: gradients of up to 1000 entries only, and no modes")
     if (folder / MESH).is_file():
-        results.shape, note = _checked(folder / MESH, read_shape)
+        results.shape, note = _checked(folder / MESH, partial(_read_mesh, results=results))
         results.notes += [note] if note else []
     if EVENTS in present:
         results.events = _checked(folder / EVENTS, _lines)
@@ -151,6 +151,13 @@ def _read_fields(path: Path, results: Folder) -> None:
         results.rows = file["right"].shape[0] if "right" in file else 0
         if 0 < results.rows <= FEW_ROWS:
             results.right = file["right"][()]
+
+
+def _read_mesh(path: Path, results: Folder) -> tuple[Shape | None, str]:
+    shape, note = read_shape(path)
+    if shape is not None and shape.run and results.summary:
+        check_name(MESH, shape.run, results.summary["run"])
+    return shape, note
 
 
 def _inline(summary: dict[str, Any]) -> dict[str, dict[str, Block]]:

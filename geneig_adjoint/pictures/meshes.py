@@ -51,6 +51,8 @@ class Shape:
         Cells in the file, which fields by cell count.
     modes : dict
         Number of the pair -> (n_points, components), real or complex.
+    run : str
+        The run that has written it; empty where the file does not say.
 
     """
 
@@ -58,6 +60,7 @@ class Shape:
     cells: tuple[Cells, ...]
     cell_count: int
     modes: dict[int, Block] = field(default_factory=dict)
+    run: str = ""
 
     @cached_property
     def axes(self) -> tuple[int, ...]:
@@ -151,7 +154,8 @@ def read_shape(path: Path) -> tuple[Shape | None, str]:
     points = np.zeros((len(mesh.points), 3))
     points[:, : mesh.points.shape[1]] = mesh.points
     kept = tuple(part for part in cells if part.dimension == dimension)
-    return Shape(points, kept, first, _modes(mesh.point_data)), ""
+    run = "".join(f"{int(number):016x}" for number in np.ravel(mesh.field_data.get("run", [])))
+    return Shape(points, kept, first, _modes(mesh.point_data), run), ""
 
 
 def _modes(fields: dict[str, Block]) -> dict[int, Block]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from geneig_adjoint.io.mesh import CELL_TYPES
-from geneig_adjoint.pictures.style import AMPLITUDE, SIGNED
+from geneig_adjoint.pictures.style import AMPLITUDE, MISSING, SIGNED
 
 VIEW = (1.0, -1.35, 0.85)
 WINDOW = (1000, 800)
@@ -43,7 +43,7 @@ def _place(name: str) -> int:
 def _scene(pv: Any, bodies: tuple[Any, Any], field: Any, limits: Any) -> Any:
     body, at_rest = bodies
     data = body.point_data if len(field) == body.n_points else body.cell_data
-    data["field"] = field
+    data["field"] = np.where(np.isfinite(field), field, np.nan)
     thin = body.n_cells and body.get_cell(0).dimension == 1
     surface = body if thin else body.extract_surface()
     plotter = pv.Plotter(off_screen=True, window_size=WINDOW)
@@ -53,6 +53,7 @@ def _scene(pv: Any, bodies: tuple[Any, Any], field: Any, limits: Any) -> Any:
         scalars="field",
         clim=tuple(limits),
         cmap=SIGNED if limits[0] < 0 else AMPLITUDE,
+        nan_color=MISSING,
         show_scalar_bar=False,
         show_edges=not thin and surface.n_cells <= FEW_CELLS,
         edge_color="#404040",

@@ -12,7 +12,16 @@ from geneig_adjoint.pictures import fields
 from geneig_adjoint.pictures.folders import Folder
 from geneig_adjoint.pictures.meshes import Shape
 from geneig_adjoint.pictures.solids import Scene, image_aspect, rendered, shown
-from geneig_adjoint.pictures.style import GREY, PANELS, Panel, Picture, page, paged
+from geneig_adjoint.pictures.style import (
+    GREY,
+    MISSING,
+    PANELS,
+    Panel,
+    Picture,
+    mark_missing,
+    page,
+    paged,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,8 +108,10 @@ def _over_cells(axes: Axes, shape: Shape, values: Block) -> None:
             ends[:, 0], own, width=ends[:, 1] - ends[:, 0], align="edge", color=_signs(own),
             edgecolor="white", linewidth=0.4,
         )  # fmt: skip
+        _mark(axes, ends.mean(axis=1), own)
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set_xlabel("xyz"[shape.axes[0]] if shape.axes else "cell")
+    mark_missing(axes, values)
 
 
 def _over_entries(axes: Axes, entries: Block) -> None:
@@ -114,10 +125,22 @@ def _over_entries(axes: Axes, entries: Block) -> None:
     else:
         axes.plot(numbers, flat, linewidth=0.8, rasterized=flat.size > 10_000)
         axes.margins(x=0.01)
+    _mark(axes, numbers, flat)
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set_xlabel("entry")
     axes.ticklabel_format(axis="y", scilimits=(-3, 4))
     axes.yaxis.get_offset_text().set_fontsize(7)
+    mark_missing(axes, entries)
+
+
+def _mark(axes: Axes, where: Block, values: Block) -> None:
+    """Mark the places of entries that are not finite on the axis."""
+    places = where[~np.isfinite(values)]
+    if places.size:
+        axes.plot(
+            places, np.zeros(places.size), "s", color=MISSING, markeredgecolor="black",
+            markeredgewidth=0.5, markersize=5, zorder=3,
+        )  # fmt: skip
 
 
 def _signs(values: Block) -> list[str]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.pictures.meshes import Shape
-from geneig_adjoint.pictures.style import AMPLITUDE, SIGNED
+from geneig_adjoint.pictures.style import AMPLITUDE, SIGNED, mark_missing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,3 +144,4 @@ def shown(axes: Axes, image: Block, scene: Scene) -> None:
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7, length=2)
     bar.ax.yaxis.get_offset_text().set_fontsize(7)
+    mark_missing(axes, scene.field)

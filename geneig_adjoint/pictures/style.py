@@ -30,6 +30,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 GREY = "#8a8a8a"
 SIGNED, AMPLITUDE = "RdBu_r", "viridis"
 """Colour maps: of fields with a sign, centred at zero, and of sizes."""
+MISSING = "#F0E442"
+"""Colour of entries that are not finite: in none of the colour maps of fields with a sign."""
 
 RC = {
     "font.size": 9,
@@ -155,6 +157,23 @@ def save(picture: Picture, folder: Path, kind: str) -> Path:
     with atomic_path(path) as temporary:
         picture.figure.savefig(temporary, dpi=DPI)
     return path
+
+
+def mark_missing(axes: Axes, values: Any) -> None:
+    """Say in the title of axes how many of some values are not finite, and their colour."""
+    import numpy as np
+
+    count = int(np.count_nonzero(~np.isfinite(values)))
+    if count:
+        text = f"yellow: NaN or Inf, {count:,} of {np.size(values):,}"
+        axes.set_title(f"{axes.get_title()}\n{text}")
+
+
+def signed_colours() -> Any:
+    """Return the colour map of fields with a sign, with a colour for what is not finite."""
+    import matplotlib as mpl
+
+    return mpl.colormaps[SIGNED].with_extremes(bad=MISSING)
 
 
 def plain(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from geneig_adjoint import parameters as params
@@ -14,9 +14,11 @@ from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sensitivity import adjoint_settings
 from geneig_adjoint.study.build import Problem, build_objectives, build_problem
 from geneig_adjoint.study.locate import located
+from geneig_adjoint.study.options import PREFIXES, watched_options
 from geneig_adjoint.study.progress import Progress, show
 from geneig_adjoint.study.settings import Study, about_the_study
 from geneig_adjoint.study.survey import survey
+from geneig_adjoint.user_options import unread_text
 from geneig_adjoint.verification import verify_gradient
 
 if TYPE_CHECKING:
@@ -53,17 +55,18 @@ def check_study(study: Study, comm: MPI.Comm) -> dict[str, GradientReport]:
     reports = {}
     with _built(study, comm, progress) as (problem, pencil, objectives):
         pencil.close()  # room for those of the test
-        for name, objective in objectives.items():
-            with progress.step(f"check {name}"), about_the_study():
-                reports[name] = verify_gradient(
-                    problem.model,
-                    problem.p,
-                    objective,
-                    adjoint=study.adjoint_arguments(),
-                    **study.solver_arguments(),
-                )
-            params.release(reports[name].gradient)
-            show(comm, f"\n{name}\n{'-' * len(name)}\n{reports[name]}")
+        with _unread_shown(study, comm):
+            for name, objective in objectives.items():
+                with progress.step(f"check {name}"), about_the_study():
+                    reports[name] = verify_gradient(
+                        problem.model,
+                        problem.p,
+                        objective,
+                        adjoint=study.adjoint_arguments(),
+                        **study.solver_arguments(),
+                    )
+                params.release(reports[name].gradient)
+                show(comm, f"\n{name}\n{'-' * len(name)}\n{reports[name]}")
         wrong = {
             item.parameter: None
             for report in reports.values()
@@ -76,6 +79,17 @@ def check_study(study: Study, comm: MPI.Comm) -> dict[str, GradientReport]:
             lines = ["\nwhere derivatives are wrong", *(f"  {line}" for line in found)]
             show(comm, "\n".join(lines))
     return reports
+
+
+@contextmanager
+def _unread_shown(study: Study, comm: MPI.Comm) -> Iterator[None]:
+    """Say at the end of a block which options of the study nothing has read.  (Collective.)"""
+    with ExitStack() as opened:
+        watches = [opened.enter_context(watched_options(study, table)) for table in PREFIXES]
+        yield
+    unread = [name for watch in watches for name in watch.unread(comm)]
+    if unread:
+        show(comm, f"note: {unread_text(unread)}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def _standing(record: Row | None, result: Row | None, *, listed: bool) -> Row:
     failures = result.get("failures", {})
     return {
         "status": DONE,
-        "exit_code": MISSING_GRADIENT if failures else OK,
+        "exit_code": result.get("exit_code", MISSING_GRADIENT if failures else OK),
         "reason": "; ".join(f"{name}: {text}" for name, text in failures.items()),
         "seconds": sum(result.get("timings", {}).values()),
     }
@@ -132,10 +132,17 @@ def _numbers(result: Row) -> Row:
 
 
 def _norms(folder: Path) -> Row:
-    return {
-        f"{OF_NORMS}{name.replace('/', '.', 1)}": float(np.linalg.norm(entries))
-        for name, entries in _gradients(folder)
-    }
+    found = {name: float(np.linalg.norm(entries)) for name, entries in _gradients(folder)}
+    keys = _without_slashes(found, 1)
+    return {f"{OF_NORMS}{keys[name]}": norm for name, norm in found.items()}
+
+
+def _without_slashes(names: Iterable[str], first: int = -1) -> dict[str, str]:
+    """Return names with their (first) slashes as points; as %2F if two would become the same."""
+    points = {name: name.replace("/", ".", first) for name in names}
+    if len(set(points.values())) == len(points):
+        return points
+    return {name: name.replace("%", "%25").replace("/", "%2F") for name in points}
 
 
 def _gradients(folder: Path) -> Iterator[tuple[str, Any]]:
@@ -219,13 +226,13 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
 
 def _fill(file: Any, rows: Sequence[Row]) -> None:
     """Write columns as table/<name> and gradients as gradients/<row>/<objective>/<parameter>."""
-    for name in columns_of(rows):
+    for name, key in _without_slashes(columns_of(rows)).items():
         column = [row.get(name) for row in rows]
         if all(value is None or isinstance(value, int | float) for value in column):
             numbers = [np.nan if value is None else float(value) for value in column]
-            checked_dataset(file, f"table/{name.replace('/', '.')}", np.asarray(numbers))
+            checked_dataset(file, f"table/{key}", np.asarray(numbers))
         else:
-            file[f"table/{name.replace('/', '.')}"] = [str(_cell(value)) for value in column]
+            file[f"table/{key}"] = [str(_cell(value)) for value in column]
     for number, row in enumerate(rows):
         if row["status"] == DONE:
             for name, entries in _gradients(Path(row["folder"])):

@@ -89,7 +89,8 @@ def _found(study: Study, digests: dict[str, str], *, resume: bool) -> Found | No
     if changed:
         raise StudyError(
             f"only the same study can be resumed, got changes in {_tables(changed)} (or in files "
-            f"named there) since {path} was written; undo them, or start over with --overwrite"
+            f"named there, or in modules these import) since {path} was written; undo them, or "
+            "start over with --overwrite"
         )
     if about["scalars"] != _petsc.SCALAR_NAME:
         raise StudyError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from geneig_adjoint.study.imports import imported_files
 from geneig_adjoint.study.settings import Study
 
 WITHOUT_EFFECT = {"path", "output", "sweep", "optimize", "tables"}
@@ -20,12 +22,14 @@ FILES = ("elements", "A", "B", "matrix", "reference", "python")
 class Fingerprints:
     """Fingerprints of studies; every file is read once.  (Not collective.)
 
-    Modules that a Python file imports are not looked at; a file that cannot be read counts
-    as missing, the run will say so.
+    Of a Python file, the modules it imports count, too, as far as they lie beside it or in the
+    folder of the study (`imported_files`). A file that cannot be read counts as missing, the run
+    will say so.
     """
 
     def __init__(self) -> None:
         self._digests: dict[Path, str] = {}
+        self._imported: dict[tuple[Path, Path], list[Path]] = {}
 
     def of(self, study: Study) -> str:
         """Return the fingerprint of a study and of the files it names."""
@@ -38,7 +42,17 @@ class Fingerprints:
     def _of_part(self, folder: Path, content: Any) -> str:
         tables = content if isinstance(content, list) else [content]
         named = sorted({name for table in tables for name in _files(table)})
-        return of_content([content, {name: self._digest(folder / name) for name in named}])
+        return of_content([content, {name: self._with_imports(folder, name) for name in named}])
+
+    def _with_imports(self, folder: Path, name: str) -> Any:
+        path = folder / name
+        if path.suffix != ".py":
+            return self._digest(path)
+        key = (folder, path)
+        if key not in self._imported:
+            self._imported[key] = imported_files(path, folder)
+        parts = {_relative(file, path.parent): self._digest(file) for file in self._imported[key]}
+        return [self._digest(path), parts] if parts else self._digest(path)
 
     def _digest(self, path: Path) -> str:
         if path not in self._digests:
@@ -48,6 +62,11 @@ class Fingerprints:
             except OSError:
                 self._digests[path] = "missing"
         return self._digests[path]
+
+
+def _relative(path: Path, start: Path) -> str:
+    """Return how a path is called from a folder: a study may be moved as a whole."""
+    return Path(os.path.relpath(path, start)).as_posix()
 
 
 def of_tables(study: Study) -> str:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from petsc4py import PETSc
+
+from geneig_adjoint.study.settings import Study
+from geneig_adjoint.user_options import Watch, watched
+
+PREFIXES = {"solver": ("ga_", "ga_left_"), "adjoint": ("ga_adjoint_",)}
+"""Tables with options, and the beginnings under which PETSc sees them."""
 
 LATER = ("options_left", "log_", "malloc", "objects_dump", "on_error_abort")
 """Beginnings of names that PETSc looks at when it ends."""
@@ -27,3 +33,11 @@ def unread_options() -> list[str]:
         library.PetscOptionsLeftRestore(*wanted)
         return [f"-{name}" for name in found if not name.startswith(LATER)]
     return []
+
+
+def watched_options(study: Study, table: str) -> AbstractContextManager[Watch]:
+    """Follow what becomes of the options in [solver.options] or [adjoint.options] inside a block.
+
+    Not collective.
+    """
+    return watched(PREFIXES[table], getattr(study, table).get("options", {}))

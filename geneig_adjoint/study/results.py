@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from geneig_adjoint import _petsc
+from geneig_adjoint import _petsc, exit_codes
 from geneig_adjoint import parameters as params
 from geneig_adjoint._version import __version__
 from geneig_adjoint.collective import guard, raise_together
@@ -219,7 +219,8 @@ def _writing(
             picture = None
             if problem.mesh is not None:
                 write_mesh(file, problem.mesh)
-                picture = opened.enter_context(VtuFile(place(PICTURE), problem.mesh))
+                fields = VtuFile(place(PICTURE), problem.mesh, run=content["run"])
+                picture = opened.enter_context(fields)
             for name, j in wanted:
                 column = yield
                 if name not in {"right", "left"}:
@@ -296,6 +297,7 @@ def _json_content(
         },
         "gradient_errors": outcome.gradient_errors,
         "failures": outcome.failures,
+        "exit_code": exit_codes.worst(outcome.codes.values()),
         "timings": timings,
         "versions": versions(),
         "ranks": pairs.comm.size,

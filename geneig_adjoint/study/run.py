@@ -27,12 +27,13 @@ from geneig_adjoint.study.differentiate import Differentiation
 from geneig_adjoint.study.earlier_runs import Found, found_checkpoint
 from geneig_adjoint.study.fingerprint import Fingerprints
 from geneig_adjoint.study.kept_pairs import again, with_notes
-from geneig_adjoint.study.options import unread_options
+from geneig_adjoint.study.options import unread_options, watched_options
 from geneig_adjoint.study.progress import show
 from geneig_adjoint.study.results import Outcome, Pairs, prepare_directory, write_results
 from geneig_adjoint.study.settings import Study, about_the_study
 from geneig_adjoint.study.steps import Steps
 from geneig_adjoint.study.summary import summary
+from geneig_adjoint.user_options import unread_text
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -173,7 +174,14 @@ class _Run:
         return work
 
     def differentiate(self, task: Differentiation, work: Work) -> None:
-        """Find the derivatives of pairs whose numbers are known."""
+        """Find the derivatives of pairs whose numbers are known, note options nobody has read."""
+        with watched_options(self.study, "adjoint") as watch:
+            self._differentiate(task, work)
+        unread = watch.unread(self.comm)
+        if unread:
+            work.pairs = with_notes(work.pairs, unread_text(unread))
+
+    def _differentiate(self, task: Differentiation, work: Work) -> None:
         failures = work.outcome.failures
         if SOLVE not in failures:
             task.run(work)
@@ -227,8 +235,7 @@ def _write(run: _Run, problem: Problem, work: Work) -> None:
     """Write the results and print the table.  (Collective.)"""
     unread = run.comm.bcast(unread_options(), root=0)
     if unread:
-        text = f"PETSc options that nothing has read: {', '.join(unread)}"
-        work.pairs = with_notes(work.pairs, text)
+        work.pairs = with_notes(work.pairs, unread_text(unread))
     with run.steps.step("write results"):
         timings = {**work.timings, **run.steps.progress.timings}
         notes = write_results(run.study, problem, work.pairs, outcome=work.outcome, timings=timings)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from geneig_adjoint import exit_codes
-from geneig_adjoint.errors import InputError, StudyError
+from geneig_adjoint.errors import InputError, NotHermitianError, StudyError
 from geneig_adjoint.study.entries import (
     PARAMETER_TABLES,
     flattened,
@@ -360,6 +360,6 @@ def about_the_study() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if exit_codes.of_error(error) != exit_codes.INPUT:
+        if exit_codes.of_error(error) != exit_codes.INPUT or isinstance(error, NotHermitianError):
             raise
         raise StudyError(*error.args) from error

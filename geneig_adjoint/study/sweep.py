@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +135,13 @@ def _run_one(sample: Sample, records: list[dict[str, Any]], comm: MPI.Comm, over
     start = time.perf_counter()
     same = now in {earlier["fingerprint"], found["fingerprint"]}
     # What was kept may be damaged, or of another build: to replace it must be possible.
-    outcome = _outcome(study, comm, resume=same and not overwrite)
+    try:
+        outcome = _outcome(study, comm, resume=same and not overwrite)
+    except KeyboardInterrupt:
+        if comm.rank == 0:  # the others may not get here
+            with suppress(OSError):
+                state.write_record(sample.study.directory, state.interrupted(record))
+        raise
     record = state.ended(record, outcome, time.perf_counter() - start)
     records[sample.number] = record
     _write(sample, record, comm)

@@ -226,6 +226,16 @@ def ended(record: dict[str, Any], ending: Ending, seconds: float) -> dict[str, A
     }
 
 
+def interrupted(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a sample during which somebody at the keyboard ended the job.
+
+    Not collective. That says nothing about the sample: it is not one of its attempts.
+    """
+    reason = exit_codes.MEANINGS[exit_codes.INTERRUPTED]
+    stopped = {"status": STOPPED, "exit_code": exit_codes.INTERRUPTED, "reason": reason}
+    return {**record, **stopped, "attempts": record["attempts"] - 1, "ended": _now()}
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
