@@ -215,7 +215,8 @@ def described(error: BaseException) -> tuple[int, str]:
     """Return exit code and message of an exception; a traceback for unexpected ones."""
     code = exit_codes.of_error(error)
     if code != exit_codes.INTERNAL:
-        return code, f"geneig-adjoint: {str(error) or exit_codes.MEANINGS[code]}\n"
+        notes = "".join(f"note: {note}\n" for note in getattr(error, "__notes__", ()))
+        return code, f"geneig-adjoint: {str(error) or exit_codes.MEANINGS[code]}\n{notes}"
     text = "".join(traceback.format_exception(error))
     return code, f"geneig-adjoint: internal error\n{text}"
 

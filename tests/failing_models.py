@@ -206,3 +206,38 @@ def one_row(comm, options):
     own = np.arange(1)[comm.rank :: comm.size]
     block = ga.ElementBlock("A", own[:, None], ga.ScaledKernel(np.ones((1, 1))), {"k": own})
     return ga.ElementModel(1, [block], comm=comm), {"k": np.array([2.0, 7.0])}
+
+
+def unable(model):
+    """An objective that the last rank cannot compute."""
+
+    def objective(pairs):
+        if pairs.comm.rank == pairs.comm.size - 1:
+            raise KeyError("mine")
+        return 1.0, ga.EigenCotangent()
+
+    return objective
+
+
+def complex_valued(model):
+    return lambda pairs: (1.0 + 2.0j, ga.EigenCotangent())
+
+
+def not_a_number(model):
+    return lambda pairs: (float("nan"), ga.EigenCotangent())
+
+
+class Wrong:
+    """Its contract is a tenth too large."""
+
+    def __init__(self, model):
+        self.model, self.assemble = model, model.assemble
+
+    def contract(self, p, *vectors):
+        found = self.model.contract(p, *vectors)
+        return {name: 1.1 * np.asarray(part) for name, part in found.items()}
+
+
+def wrong(comm, options):
+    model, p = chain(8, comm), chain_parameters(8)
+    return Wrong(model), p
