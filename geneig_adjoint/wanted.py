@@ -101,7 +101,7 @@ class Wanted:
         if not integer or not 1 <= self.count <= pencil.n:
             raise ArgumentError(
                 f"count must be in 1 ... {pencil.n} (the number of rows), got {self.count!r}; "
-                "ask for so many pairs"
+                "ask for fewer pairs, at least one"
             )
         if self.which is not None and self.which not in WHICH:
             raise ArgumentError(

@@ -6,7 +6,7 @@ from failing_jobs import JOBS, SMALL, USERS
 from failing_pencils import PENCILS
 from failing_studies import ends_as_it_must, params
 
-ALL = params(PENCILS, MARKET, BINARY, NUMBERS, SHAPES, USERS, JOBS, SMALL)
+ALL = params(PENCILS, MARKET, BINARY, NUMBERS, SHAPES, USERS, JOBS, SMALL, ranks=True)
 
 
 @pytest.mark.timeout(30)

@@ -130,6 +130,7 @@ NUMBERS = {
     "kernel": Failing(
         "nan", 3, (r"NaN or Inf in .* elements of block 0, the first is element \d",),
         model="poisoned", text=study("", 'method = "matrices"', lam=value()),
+        ranks=True,
     ),
     "derivative": Failing(
         "nan", 3, (r"contract must return finite numbers, got nan at entry 5 of 'k'",),

@@ -33,11 +33,13 @@ USERS = {
     "model": Failing(
         "exception on one rank", 70, (r"KeyError: 'mine'",),
         model="raising", text=study("", lam=value()),
+        ranks=True,
     ),
     "objective": Failing(
         "exception on one rank", 70, (r"KeyError: 'mine'",),
         model="double", text=study("", lam=value(), own=OWN % "unable"),
         kept=CHECKPOINT,
+        ranks=True,
     ),
     "search": Failing(
         "exception on one rank", 70, (r"KeyError: 'mine'",),
@@ -48,9 +50,10 @@ USERS = {
         "exception in a callback", 70, (r"ArithmeticError: no product today",),
         model="products",
         text=study('which = "largest_real"', 'harm = "raise"', lam=value()),
+        ranks=True,
     ),
     "product of nan": Failing(
-        "exception in a callback", 3, (r"apply_a must return finite numbers, got \d+ NaN or Inf",),
+        "nan", 3, (r"apply_a must return finite numbers, got \d+ NaN or Inf",),
         model="products",
         text=study('which = "largest_real"', 'harm = "nan"', lam=value()),
     ),
@@ -73,6 +76,7 @@ USERS = {
             lam=value(),
         ),
         broken={"geneig_adjoint.pencil.Pencil.close": worn},
+        ranks=True,
     ),
     "alone": Failing(
         "failing clean-up", 70, (r"OSError: cannot close",),
@@ -91,6 +95,7 @@ JOBS = {
         "killed", 75, (r"stopped on request \(SIGUSR1\); .*--resume",),
         model="double", text=study("", lam=value(), shape=shape()),
         broken=asked_to_stop(2), kept=CHECKPOINT,
+        ranks=True,
     ),
     "before the solve": Failing(
         "killed", 75, (r"stopped on request \(SIGUSR1\); .*--resume",),
@@ -104,15 +109,17 @@ JOBS = {
         quiet=True,
     ),
     "disk full": Failing(
-        "unwritable output", 2, (r"results must be writable, got No space left .*make room",),
+        "killed", 2, (r"results must be writable, got No space left .*make room",),
         model="double", text=study("", lam=value()),
         broken={"geneig_adjoint.study.results.write_json": lambda *_: os_error(None)},
         kept=CHECKPOINT,
+        ranks=True,
     ),
     "file in the way": Failing(
         "unwritable output", 2, (r"output folder must be writable, got .*choose another",),
         model="raising",
         text=study("", lam=value()) + '[output]\ndirectory = "elements.h5/out"\n',
+        ranks=True,
     ),
     "alone by mistake": Failing(
         "environment", 2, (r"all 3 processes must be one MPI job",),
@@ -121,6 +128,7 @@ JOBS = {
     "solver": Failing(
         "unknown key", 2, (r"'cuont'.*did you mean 'count'",),
         model="raising", text=study("cuont = 3", lam=value()),
+        ranks=True,
     ),
     "kind": Failing(
         "unknown key", 2, (r"'eigenvalu'.*",),
@@ -129,6 +137,7 @@ JOBS = {
     "run": Failing(
         "existing results", 2, (r"must not be overwritten by accident, got .*give --overwrite",),
         model="raising", text=study("", lam=value()), overwrite=False,
+        ranks=True,
     ),
     "search over results": Failing(
         "existing results", 2, (r"must not be overwritten by accident, got .*give --resume",),
@@ -141,6 +150,7 @@ SMALL = {
         "small problems", 0,
         model="one_row", text=study("", lam=value()),
         failures={}, gradients=("lam",), values=(2.0,),
+        ranks=True,
     ),
     "no pairs": Failing(
         "small problems", 2, (r"count must be in 1 ... 4 .*, got 0",),

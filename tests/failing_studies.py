@@ -25,7 +25,7 @@ class Failing:
     values: the first eigenvalues. notes: patterns in result.json. kept: other files that are
     there in the end. files: writes more input. broken: what is replaced in the package.
     environ: changed variables. old: results of an earlier run, and their content. quiet: what is
-    said at the end does not name the program.
+    said at the end does not name the program. ranks: run on several ranks, too.
     """
 
     row: str
@@ -46,6 +46,7 @@ class Failing:
     old: Mapping[str, bytes] = field(default_factory=lambda: OLD)
     overwrite: bool = True
     quiet: bool = False
+    ranks: bool = False
 
 
 def study(solver="", options="", **objectives):
@@ -68,14 +69,15 @@ def shape(pair=0):
     return f'kind = "quadratic"\nrows = [0, 2]\nweights = [1.0, 0.3]\npairs = [{pair}]'
 
 
-def params(*tables):
-    """Return all studies of tables as parameters of a test, marked with their rows."""
+def params(*tables, ranks=False):
+    """Return studies of tables as parameters of a test; ``ranks``: those for several ranks."""
     return [
         pytest.param(
             case, id=f"{case.row}: {name}", marks=pytest.mark.failure(case.row, through="command")
         )
         for table in tables
         for name, case in table.items()
+        if case.ranks or not ranks
     ]
 
 
