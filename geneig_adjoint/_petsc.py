@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -49,8 +51,46 @@ def inserted_options(prefix: str, options: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
+        watched = _WATCHED.get()
+        if watched is not None and names:
+            watched.update(set(names) - set(unread_options()))
         for name in names:
             database.delValue(name)
+
+
+_WATCHED: ContextVar[set[str] | None] = ContextVar("inserted options that were read", default=None)
+
+
+@contextmanager
+def watched_options() -> Iterator[set[str]]:
+    """Give the inserted options, with their prefix, that something in a block has read.
+
+    Not collective.
+    """
+    watched: set[str] = set()
+    token = _WATCHED.set(watched)
+    try:
+        yield watched
+    finally:
+        _WATCHED.reset(token)
+
+
+def unread_options() -> list[str]:
+    """Return the names of options in PETSc's database that nothing has read so far.
+
+    Not collective. petsc4py cannot tell; none if PETSc's library cannot be asked.
+    """
+    count = ctypes.c_int(0)
+    names, values = (ctypes.POINTER(ctypes.c_char_p)() for _ in range(2))
+    wanted = (None, ctypes.byref(count), ctypes.byref(names), ctypes.byref(values))
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(PETSc.__file__)
+        if library.PetscOptionsLeftGet(*wanted):
+            return []
+        found = [(names[i] or b"").decode() for i in range(count.value)]
+        library.PetscOptionsLeftRestore(*wanted)
+        return found
+    return []
 
 
 def _option_text(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from slepc4py import SLEPc
 
+from geneig_adjoint import _petsc
 from geneig_adjoint.collective import check_equal_input, freed_at_end, raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.eigensolver import solve_right
@@ -140,10 +141,24 @@ def _solved(
     with freed_at_end(pencil.comm, *rest):
         if scaling is not None and wanted.start is not None:
             wanted = replace(wanted, start=wanted.start / scaling.columns[:, None])
-        with _partial_results(pencil, scale[1], scaling):
+        with _partial_results(pencil, scale[1], scaling), _petsc.watched_options() as read:
             found, wanted = solve_right(work, wanted)
             found, vectors = with_left_vectors(work, found, wanted, asked=left)
+        found = replace(found, notes=(*found.notes, *_unread(wanted, read)))
         return finished(pencil, work, found, vectors, scale=scale, scaling=scaling)
+
+
+def _unread(wanted: Wanted, read: set[str]) -> list[str]:
+    """Return a note on options that nothing has read: typing errors, most often."""
+    known = ("left_", "st_mat_")  # of solves that are not always needed, of factors that are kept
+    full = {name: f"{wanted.prefix}ga_{name}" for name in wanted.options}
+    names = [
+        name
+        for name, place in full.items()
+        if not name.startswith(known) and place not in read
+        if not _petsc.has_option(place)  # that of the command line is in force
+    ]
+    return [f"PETSc options that nothing has read: {', '.join(names)}"] if names else []
 
 
 @contextmanager

@@ -134,6 +134,12 @@ JOBS = {
         "unknown key", 2, (r"'eigenvalu'.*",),
         model="raising", text=study("", lam='kind = "eigenvalu"'),
     ),
+    "option": Failing(
+        "unknown key", 0,
+        model="double",
+        text=study("options = { eps_tolerance = 1e-9, eps_tol = 1e-11 }", lam=value()),
+        failures={}, gradients=("lam",), notes=(r"nothing has read: eps_tolerance\n",),
+    ),
     "run": Failing(
         "existing results", 2, (r"must not be overwritten by accident, got .*give --overwrite",),
         model="raising", text=study("", lam=value()), overwrite=False,

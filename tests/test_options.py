@@ -124,3 +124,38 @@ def test_left_solve_takes_the_options_of_the_right_one(comm):
     with database(ga_left_eps_max_it=1, ga_left_eps_ncv=5):
         pairs, _ = run(comm)
     assert any("transposed bordered system" in note for note in pairs.info.notes)
+
+
+NOTE = "PETSc options that nothing has read: "
+LEGITIMATE = {
+    "eigensolver": {"eps_tol": 1e-9, "eps_max_it": 300, "eps_ncv": 20},
+    "factor": {"st_pc_type": "lu", "st_pc_factor_mat_solver_type": "mumps"},
+    "workspace": {"st_pc_factor_mat_solver_type": "mumps", "st_mat_mumps_icntl_14": 60},
+    "iterative": {"st_ksp_type": "gmres", "st_pc_type": "ilu", "st_ksp_max_it": 900},
+    "left": {"left_eps_tol": 1e-9, "left_type": "krylov"},
+}
+
+
+def about_options(pairs):
+    return [note for note in pairs.info.notes if note.startswith(NOTE)]
+
+
+@pytest.mark.parametrize("options", LEGITIMATE.values(), ids=LEGITIMATE)
+@pytest.mark.parametrize("base", [K0, K0 + C0], ids=["symmetric", "nonsymmetric"])
+def test_options_that_are_read_are_not_noted(comm, base, options):
+    model = chain(N, comm, base=base)
+    with model.assemble(P) as pencil:
+        for _ in range(2):  # the second time with what the first has kept
+            with ga.solve_eigenproblem(pencil, 2, solver_parameters=options) as pairs:
+                assert about_options(pairs) == []
+
+
+@pytest.mark.failure("unknown key", through="api")
+@pytest.mark.parametrize("prefix", ["", "mine_"])
+def test_options_that_nothing_reads_are_noted(comm, prefix):
+    options = {"eps_tolerance": 1e-9, "eps_tol": 1e-9, "st_kps_rtol": 1e-3}
+    pairs, _ = run(comm, options, prefix=prefix)
+    assert about_options(pairs) == [f"{NOTE}eps_tolerance, st_kps_rtol"]
+    with database(**{f"{prefix}ga_st_kps_rtol": 1e-5}):  # in force, and for those who look there
+        pairs, _ = run(comm, options, prefix=prefix)
+    assert about_options(pairs) == [f"{NOTE}eps_tolerance"]
