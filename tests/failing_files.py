@@ -123,10 +123,14 @@ NUMBERS = {
         "nan", r"A\.bin must hold finite .*got 1 NaN or Inf, the first at row 1 and column 1",
         FILES % "bin", "A.bin", petsc_binary, MATRIX + np.diag([0, np.nan, 0]), SCALAR,
     ),
-    "elements": wrong_table("nan", r"NaN or Inf at element 7 of /blocks/1", entry(
-        "blocks/1/matrices", (7, 0, 0), np.nan
-    )),
-    "parameter of a table": wrong_table("nan", r"k.*nan.*4", entry("parameters/k", 4, np.nan)),
+    "elements": wrong_table(
+        "nan", r"NaN or Inf at element 7 of /blocks/1 and 0 more of those read",
+        entry("blocks/1/matrices", (7, 0, 0), np.nan),
+    ),
+    "parameter of a table": wrong_table(
+        "nan", r"'k' must be finite, got nan at entry 4 of /parameters/k and 0 more",
+        entry("parameters/k", 4, np.nan),
+    ),
     "kernel": Failing(
         "nan", 3, (r"NaN or Inf in .* elements of block 0, the first is element \d",),
         model="poisoned", text=study("", 'method = "matrices"', lam=value()),
@@ -154,14 +158,14 @@ SHAPES = {
         size=(3, 4),
     ),
     "dof": wrong_table(
-        "shapes", r"got 12 at element 3 of /blocks/0", entry("blocks/0/dofs", (3, 1), 12)
+        "shapes", r"got 12 at element 3 of /blocks/0 and 0 more", entry("blocks/0/dofs", (3, 1), 12)
     ),
     "orphan": Failing(
         "shapes", 3, (r"every dof must belong to an element, got dof 0 and 0 more",),
         text=ELEMENTS, files=writes("elements.h5", changed_table, no_elements),
     ),
     "id": wrong_table("shapes", r"got 9 at element 8 of /blocks/1", entry("blocks/1/ids", 8, 9)),
-    "short": wrong_table("shapes", r"k", shorter("parameters/k")),
+    "short": wrong_table("shapes", r"'k'.* 8 entries, got 8 at element 8", shorter("parameters/k")),
     "length": Failing(
         "shapes", 2, (r"\[parameters\].*k.* 9 .*got 2",),
         text=ELEMENTS + "[parameters]\nk = [1.0, 2.0]\n",
