@@ -9,7 +9,7 @@ from failing_studies import ends_as_it_must, params
 ALL = params(PENCILS, MARKET, BINARY, NUMBERS, SHAPES, USERS, JOBS, SMALL, ranks=True)
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("case", ALL)
 def test_study_ends_as_it_must(case, comm, tmp_path, monkeypatch, capsys):
     ends_as_it_must(case, comm, tmp_path, monkeypatch, capsys)
