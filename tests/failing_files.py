@@ -1,6 +1,7 @@
 """Input files of studies that go wrong: NaN, truncated, inconsistent, of other builds."""
 
 import gzip
+from dataclasses import replace
 
 import numpy as np
 from builders import REAL, stiffness
@@ -34,6 +35,10 @@ def cut(missing):
 def refused(row, message, text, name, write, *arguments, **options):
     files = writes(name, write, *arguments, **options)
     return Failing(row, 3, (f"geneig-adjoint: .*{message}",), text=text, files=files)
+
+
+def on_ranks(case):
+    return replace(case, ranks=True)
 
 
 def wrong_market(message, *lines, **options):
@@ -90,7 +95,7 @@ MARKET = {
     "both triangles": wrong_market(
         r"line 5, '1 2 4'.*\(1, 2\).*one triangle only", "2 1 4", "1 2 4", "3 3 1", **SYMMETRIC
     ),
-    "duplicates": wrong_market(f"line 6, {CONFLICT}", "1 1 2", "3 2 1", "3 2 1"),
+    "duplicates": on_ranks(wrong_market(f"line 6, {CONFLICT}", "1 1 2", "3 2 1", "3 2 1")),
     "no number": wrong_market(r"line 5, '2 2 two'", "1 1 2", "2 2 two"),
     "row": wrong_market(r"rows in 1 ... 3.*got line 4, '4 1 2'; count from 1", "4 1 2"),
     "absurd": wrong_bytes(r"promises, got \d+ bytes for 2 x 2", "mtx", ABSURD),
@@ -105,7 +110,7 @@ MARKET = {
 }  # fmt: skip
 BINARY = {
     "truncated": refused("wrong PETSc file", r"A\.bin.*cut short", FILES % "bin", "A.bin", cut(8)),
-    "other build": wrong_binary("written by the other scalar build", OTHER),
+    "other build": on_ranks(wrong_binary("written by the other scalar build", OTHER)),
     "64-bit": wrong_binary(
         "32-bit indices.* write it with 32-bit ones", header=[0, 1211216, 0, 3, 0, 3, 0, 7]
     ),
@@ -164,7 +169,9 @@ SHAPES = {
         "shapes", 3, (r"every dof must belong to an element, got dof 0 and 0 more",),
         text=ELEMENTS, files=writes("elements.h5", changed_table, no_elements),
     ),
-    "id": wrong_table("shapes", r"got 9 at element 8 of /blocks/1", entry("blocks/1/ids", 8, 9)),
+    "id": on_ranks(
+        wrong_table("shapes", r"got 9 at element 8 of /blocks/1", entry("blocks/1/ids", 8, 9))
+    ),
     "short": wrong_table("shapes", r"'k'.* 8 entries, got 8 at element 8", shorter("parameters/k")),
     "length": Failing(
         "shapes", 2, (r"\[parameters\].*k.* 9 .*got 2",),

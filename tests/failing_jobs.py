@@ -140,6 +140,13 @@ JOBS = {
         text=study("options = { eps_tolerance = 1e-9, eps_tol = 1e-11 }", lam=value()),
         failures={}, gradients=("lam",), notes=(r"nothing has read: eps_tolerance\n",),
     ),
+    "adjoint option": Failing(
+        "unknown key", 0,
+        model="double",
+        text=study("", shape=shape())
+        + '[adjoint]\nstrategy = "ksp"\noptions = { ksp_tye = "gmres", ksp_max_it = 99 }\n',
+        failures={}, gradients=("shape",), notes=(r"has read: adjoint.options.ksp_tye\n",),
+    ),
     "run": Failing(
         "existing results", 2, (r"must not be overwritten by accident, got .*give --overwrite",),
         model="raising", text=study("", lam=value()), overwrite=False,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint import exit_codes
+from geneig_adjoint._petsc import watched_options
 from geneig_adjoint.collective import from_first_rank, guard, raise_together, users_code
 from geneig_adjoint.conditioning import residual_limit
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
@@ -80,10 +81,11 @@ def run_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> Outcome:
         task = Differentiation(problem, objectives, settings, steps, checkpoint)
         run.stop_if_asked()
         work = run.solved(task, pencil)
-        with steps.step(f"differentiate {len(objectives)} objectives"), about_the_study():
+        name = f"differentiate {len(objectives)} objectives"
+        with steps.step(name), about_the_study(), watched_options() as read:
             run.differentiate(task, work)
         steps.code = exit_codes.worst(work.outcome.codes.values())
-        _write(run, problem, work)
+        _write(run, problem, work, unread_options(study.adjoint.get("options", {}), read))
         checkpoint.remove()
     return work.outcome
 
@@ -222,9 +224,9 @@ def _mesh_error(mesh: Mesh | None, n: int) -> InputError | None:
     return None if mesh is None else mesh.error(n)
 
 
-def _write(run: _Run, problem: Problem, work: Work) -> None:
+def _write(run: _Run, problem: Problem, work: Work, unread: list[str]) -> None:
     """Write the results and print the table.  (Collective.)"""
-    unread = run.comm.bcast(unread_options(), root=0)
+    unread = run.comm.bcast(unread, root=0)
     if unread:
         text = f"PETSc options that nothing has read: {', '.join(unread)}"
         work.pairs = with_notes(work.pairs, text)
