@@ -35,7 +35,7 @@ from geneig_adjoint.conditioning import (
 )
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.error_estimate import ErrorEstimate
-from geneig_adjoint.errors import InputError
+from geneig_adjoint.errors import ArgumentError, InputError
 from geneig_adjoint.gauge import project_cotangent
 from geneig_adjoint.invariant_subspace import Group, explicit_size, near_groups
 from geneig_adjoint.normalization import column_dots
@@ -142,7 +142,7 @@ class _Dual:
 def check_left(pairs: Eigenpairs) -> None:
     """Raise when an objective of left vectors meets pairs without.  (Not collective.)"""
     if pairs.left is None:
-        raise InputError(
+        raise ArgumentError(
             "a cotangent of left vectors needs pairs with left vectors, got pairs solved with "
             "left=False; solve again with left=True"
         )

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from petsc4py import PETSc
 
-from geneig_adjoint.errors import InputError
+from geneig_adjoint.errors import ArgumentError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
 
@@ -67,12 +67,12 @@ def chosen_strategy(
     if requested is None or requested in TOGETHER:  # blocks are solved elsewhere
         return "ksp" if transformation is not None or not pencil.factorable else "direct"
     if isinstance(requested, str) and requested not in STRATEGIES:
-        raise InputError(
+        raise ArgumentError(
             'strategy must be "block-krylov", "deflated-cg", "direct", "ksp", a KSP, a callable or '
             f"None, got {requested!r}; None chooses by what the eigensolver left"
         )
     if requested == "direct" and pencil.matrix_free:
-        raise InputError(
+        raise ArgumentError(
             'strategy "direct" needs assembled matrices, got an operator without entries; '
             'use strategy="ksp"'
         )

@@ -10,15 +10,21 @@ import signal
 import sys
 import textwrap
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from geneig_adjoint import exit_codes
 from geneig_adjoint._version import __version__
-from geneig_adjoint.errors import GeneigError, StudyError
+from geneig_adjoint.errors import (
+    GeneigError,
+    IllConditionedWarning,
+    StudyError,
+    TruncationWarning,
+)
 from geneig_adjoint.launches import alone_by_mistake
-from geneig_adjoint.study.progress import close_stdout
+from geneig_adjoint.study.progress import close_stdout, tell
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -117,12 +123,31 @@ def _alone(chosen: Any) -> int:
 def _together(chosen: Any, comm: MPI.Comm) -> int:
     """Execute a command on all ranks.  (Collective.)"""
     try:
-        code: int = _command(chosen.command).execute(chosen, comm)
+        with _own_warnings_once(comm):
+            code: int = _command(chosen.command).execute(chosen, comm)
     except GeneigError as error:
         if comm.rank == 0:
             sys.stderr.write(_traceback(chosen, error))
         raise
     return code
+
+
+@contextmanager
+def _own_warnings_once(comm: MPI.Comm) -> Iterator[None]:
+    """Show warnings that all ranks have as notes of one of them.  (Not collective.)"""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def shown(
+            message: Warning | str, category: type[Warning], *place: Any, **more: Any
+        ) -> None:
+            if issubclass(category, (IllConditionedWarning, TruncationWarning)):
+                tell(comm, f"note: {message}")
+            else:
+                others(message, category, *place, **more)
+
+        warnings.showwarning = cast("Any", shown)
+        yield
 
 
 def _traceback(chosen: Any, error: Exception) -> str:
@@ -190,7 +215,8 @@ def described(error: BaseException) -> tuple[int, str]:
     """Return exit code and message of an exception; a traceback for unexpected ones."""
     code = exit_codes.of_error(error)
     if code != exit_codes.INTERNAL:
-        return code, f"geneig-adjoint: {str(error) or exit_codes.MEANINGS[code]}\n"
+        notes = "".join(f"note: {note}\n" for note in getattr(error, "__notes__", ()))
+        return code, f"geneig-adjoint: {str(error) or exit_codes.MEANINGS[code]}\n{notes}"
     text = "".join(traceback.format_exception(error))
     return code, f"geneig-adjoint: internal error\n{text}"
 

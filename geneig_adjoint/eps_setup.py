@@ -21,7 +21,7 @@ from geneig_adjoint.cholesky import (
     set_up_cholmod,
     tries_cholmod,
 )
-from geneig_adjoint.errors import InputError
+from geneig_adjoint.errors import ArgumentError
 from geneig_adjoint.factor_copies import forget_at_exit
 from geneig_adjoint.factoring import set_up_factor
 from geneig_adjoint.inner_solver import (
@@ -256,7 +256,7 @@ def _watch(eps: SLEPc.EPS, options: dict[str, Any], prefix: str) -> None:
     """Prepare the KSP of an EPS for iterative solves; its options are in force.  (Collective.)"""
     ksp, mat = eps.getST().getKSP(), eps.getST().getPreconditionerMat()
     if ksp.getType() == PETSc.KSP.Type.PREONLY:
-        raise InputError(
+        raise ArgumentError(
             'st_ksp_type must be a Krylov method where solves are iterative, got "preonly": the '
             "preconditioner is not A - sigma B itself; leave st_ksp_type out"
         )

@@ -25,6 +25,10 @@ class InputError(GeneigError, ValueError):
     """An argument, a file or a model is not what it must be."""
 
 
+class ArgumentError(InputError):
+    """An argument of a solve, a derivative or an objective says something that cannot be done."""
+
+
 class StudyError(InputError):
     """A study file or the command line says something that cannot be done."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from geneig_adjoint.errors import InputError
+from geneig_adjoint.errors import ArgumentError, InputError
 
 
 def index_error(count: int, indices: Any, what: str = "pairs") -> InputError | None:
@@ -25,14 +25,14 @@ def index_error(count: int, indices: Any, what: str = "pairs") -> InputError | N
 
     """
     if isinstance(indices, str | bytes) or not isinstance(indices, Iterable):
-        return InputError(
+        return ArgumentError(
             f"{what} must be a sequence of indices in 0 ... {count - 1}, got {indices!r}; write "
             "(0,) for the first pair alone"
         )
     given = list(indices)
     if all(is_index(count, j) for j in given):
         return None
-    return InputError(
+    return ArgumentError(
         f"{what} must be indices in 0 ... {count - 1}, got {given}; raise count in the solve"
     )
 
@@ -41,7 +41,9 @@ def single_index_error(count: int, pair: Any) -> InputError | None:
     """Return an error unless this is the index of a pair.  (Not collective.)"""
     if is_index(count, pair):
         return None
-    return InputError(f"pair must be in 0 ... {count - 1}, got {pair!r}; raise count in the solve")
+    return ArgumentError(
+        f"pair must be in 0 ... {count - 1}, got {pair!r}; raise count in the solve"
+    )
 
 
 def is_index(count: int, j: Any) -> bool:

@@ -12,9 +12,10 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import equal_layout, matrix_of_entries
-from geneig_adjoint.collective import users_code
+from geneig_adjoint.collective import raise_together, users_code
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import Gradient, IdAccess, Parameters, finish, zeros_like
+from geneig_adjoint.pencil_checks import entries_error
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -129,10 +130,7 @@ class GeneratedMatrices:
             if mat is None or _petsc.is_shell(mat):
                 continue
             if not np.isfinite(mat.norm(PETSc.NormType.FROBENIUS)):
-                raise InputError(
-                    f"{label}_{number} of {name!r} must be finite, got NaN or Inf entries; check "
-                    "how derivatives() assembles it"
-                )
+                raise_together(self.comm, entries_error(f"{label}_{number} of {name!r}", mat))
 
 
 class _Produced:

@@ -14,7 +14,7 @@ from geneig_adjoint.collective import (
     largest_over_ranks,
     raise_together,
 )
-from geneig_adjoint.errors import InputError
+from geneig_adjoint.errors import ArgumentError
 from geneig_adjoint.pencil import Pencil
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def choose_normalization(pencil: Pencil, requested: Any, right: Block) -> Normal
         return _checked_b(pencil, right)
     if requested == "bilinear":
         return _checked_bilinear(pencil, right)
-    raise InputError(
+    raise ArgumentError(
         'normalization must be "B", "2", "bilinear", ("component", k), ("linear", c) or None, '
         f"got {requested!r}; None chooses by the pencil"
     )
@@ -103,12 +103,12 @@ def _relative_square(pencil: Pencil, left: Block, right: Block) -> Block:
 
 def _checked_b(pencil: Pencil, right: Block) -> Normalization:
     if not pencil.B_hermitian:
-        raise InputError(
+        raise ArgumentError(
             'normalization "B" needs a Hermitian B, got one that is not; use "2" or a component'
         )
     bad = neutral_vectors(pencil, right)
     if bad.size:
-        raise InputError(
+        raise ArgumentError(
             f'normalization "B" needs x^H B x != 0, got about 0 for pair {bad[0]}; '
             'use "2" or ("component", k)'
         )
@@ -132,19 +132,19 @@ def _checked_bilinear(pencil: Pencil, right: Block) -> Normalization:
     sizes = column_norms(pencil.comm, product)
     bad = np.flatnonzero(column_norms(pencil.comm, product - transposed) > 1e-10 * sizes)
     if bad.size:
-        raise InputError(
+        raise ArgumentError(
             f'normalization "bilinear" needs B = B^T, got B x != B^T x for pair {bad[0]}; use "2" '
             'or ("component", k)'
         )
     bad = np.flatnonzero(np.abs(_relative_square(pencil, right.conj(), right)) <= NEUTRAL)
     if bad.size:
-        raise InputError(
+        raise ArgumentError(
             f'normalization "bilinear" needs x^T B x != 0, got about 0 for pair {bad[0]}; '
             'use "2" or ("component", k)'
         )
     bad = np.flatnonzero(column_dots(pencil.comm, right.conj(), product).real < 0)
     if right.dtype.kind == "f" and bad.size:
-        raise InputError(
+        raise ArgumentError(
             f'normalization "bilinear" needs x^T B x > 0 for real vectors, got a negative one for '
             f'pair {bad[0]}; use "B", which makes it -1'
         )
@@ -156,7 +156,7 @@ def own_rows(comm: MPI.Comm, n_local: int, vector: Any) -> Block:
     found = np.asarray(vector)
     wrong = None
     if found.shape != (n_local,):
-        wrong = InputError(
+        wrong = ArgumentError(
             f"the vector of a linear normalization must hold this rank's {n_local} rows, "
             f"got shape {found.shape}; cut it to pairs.rows"
         )
@@ -173,7 +173,7 @@ def _linear(pencil: Pencil, requested: tuple[Any, Any], right: Block) -> Normali
         functional = own_rows(pencil.comm, pencil.n_local, argument)
         label = "linear"
     else:
-        raise InputError(
+        raise ArgumentError(
             'a normalization pair must start with "component" or "linear", got '
             f'{name!r}; write for example ("component", 0)'
         )
@@ -187,7 +187,7 @@ def _checked_linear(pencil: Pencil, norm: Normalization, right: Block) -> Normal
     limit = NEUTRAL * column_norms(pencil.comm, right) * column_norms(pencil.comm, c)
     bad = np.flatnonzero(sizes <= limit)
     if bad.size:
-        raise InputError(
+        raise ArgumentError(
             f"normalization {norm.label!r} needs c^H x != 0, got {sizes[bad[0]]:.1e} for pair "
             f"{bad[0]}; choose a component where every vector is large"
         )
@@ -196,7 +196,7 @@ def _checked_linear(pencil: Pencil, norm: Normalization, right: Block) -> Normal
 
 def _unit_vector(pencil: Pencil, row: Any) -> Block:
     if not isinstance(row, int | np.integer) or not 0 <= row < pencil.n:
-        raise InputError(
+        raise ArgumentError(
             f"the component must be a row in 0 ... {pencil.n - 1}, got {row!r}; "
             "give a global row number"
         )

@@ -20,7 +20,7 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.collective import raise_together
 from geneig_adjoint.damped import DampedFrequency, DampingRatio, DecayRate, NaturalFrequency
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, value_cotangent
-from geneig_adjoint.errors import InputError, TruncationWarning, UndefinedObjectiveError
+from geneig_adjoint.errors import ArgumentError, TruncationWarning, UndefinedObjectiveError
 from geneig_adjoint.indices import index_error, single_index_error
 from geneig_adjoint.nonnormal import PetermannFactor, StructuralSensitivity
 from geneig_adjoint.normalization import column_dots
@@ -85,7 +85,7 @@ class Eigenvalue:
         """Return the part of the eigenvalue and lam_bar = 1 or i."""
         _check_pair(pairs, self.pair)
         if self.part not in {"real", "imag"}:
-            raise InputError(f'part must be "real" or "imag", got {self.part!r}; choose one')
+            raise ArgumentError(f'part must be "real" or "imag", got {self.part!r}; choose one')
         lam = complex(pairs.values[self.pair])
         if self.part == "real":
             return lam.real, value_cotangent(pairs, self.pair, 1.0)
@@ -217,15 +217,17 @@ class KSMinimum:
     ) -> tuple[list[Any], list[tuple[float, EigenCotangent]], Block]:
         """Return the single objectives, their values and cotangents, and exp(-rho (f - min))."""
         if self.of not in {"frequency", "eigenvalue"}:
-            raise InputError(f'of must be "frequency" or "eigenvalue", got {self.of!r}; choose one')
+            raise ArgumentError(
+                f'of must be "frequency" or "eigenvalue", got {self.of!r}; choose one'
+            )
         if not self.rho > 0:
-            raise InputError(f"rho must be positive, got {self.rho}; larger values are sharper")
+            raise ArgumentError(f"rho must be positive, got {self.rho}; larger values are sharper")
         error = None if self.pairs is None else index_error(pairs.count, self.pairs)
         if error is not None:
             raise error
         chosen = list(range(pairs.count)) if self.pairs is None else list(self.pairs)
         if not chosen:
-            raise InputError(
+            raise ArgumentError(
                 "a KS minimum needs at least one pair, got none; leave pairs out for all"
             )
         kind = Frequency if self.of == "frequency" else Eigenvalue
@@ -304,7 +306,7 @@ class LinearOutput:
         """Return the part of c^H x and x_bar = c or i c."""
         raise_together(pairs.comm, single_index_error(pairs.count, self.pair))
         if self.part not in {"real", "imag"}:
-            raise InputError(f'part must be "real" or "imag", got {self.part!r}; choose one')
+            raise ArgumentError(f'part must be "real" or "imag", got {self.part!r}; choose one')
         c = checked_rows("the vector", self.vector, pairs)
         output = complex(column_dots(pairs.comm, c[:, None], pairs.right[:, [self.pair]])[0])
         x_bar = np.zeros(pairs.right.shape, dtype=np.result_type(pairs.right, c))
@@ -348,7 +350,9 @@ class ModeShapeMatch:
         gram = pairs.inner(stacked, stacked)
         rr, xx, rx = gram[0, 0].real, gram[1, 1].real, gram[0, 1]
         if rr == 0:
-            raise InputError("the reference must not be zero, got a zero vector; give a mode shape")
+            raise ArgumentError(
+                "the reference must not be zero, got a zero vector; give a mode shape"
+            )
         mac = float(abs(rx) ** 2 / (rr * xx))
         return mac, self._cotangent(pairs, 2 / xx * (r * (rx / rr) - mac * x))
 

@@ -19,7 +19,7 @@ from geneig_adjoint.companion import (
 )
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.pencil import HERMITIAN_TOLERANCE, Pencil
-from geneig_adjoint.pencil_checks import AIJ_TYPES
+from geneig_adjoint.pencil_checks import AIJ_TYPES, entries_error
 from geneig_adjoint.quadratic_pairs import QuadraticView
 from geneig_adjoint.symmetry import hermitian_defect, symmetric_defect
 
@@ -126,10 +126,7 @@ def norms_of(comm: MPI.Comm, given: dict[str, PETSc.Mat]) -> tuple[float, float,
     for name, mat in given.items():
         # NaN does not survive the maximum of an infinity norm.
         if not np.isfinite(comm.bcast(mat.norm(PETSc.NormType.FROBENIUS), root=0)):
-            raise InputError(
-                f"{name} must be finite, got NaN or Inf entries; check the element or file they "
-                "come from"
-            )
+            raise_together(comm, entries_error(name, mat))
     found = {name: float(mat.norm(PETSc.NormType.INFINITY)) for name, mat in given.items()}
     k, c, m = comm.bcast([found.get(name, 0.0) for name in "KCM"], root=0)
     if m == 0:

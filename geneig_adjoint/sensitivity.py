@@ -15,7 +15,7 @@ from geneig_adjoint.adjoint_settings import AdjointSettings, Strategy
 from geneig_adjoint.collective import check_equal_input, raise_together, users_code
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, linear_pairs
 from geneig_adjoint.entrance import entered
-from geneig_adjoint.errors import InputError
+from geneig_adjoint.errors import ArgumentError, InputError
 from geneig_adjoint.evaluation import Objective
 from geneig_adjoint.gradient_steps import EstimatedGradient, adjoints, check_point, contracted
 from geneig_adjoint.indices import index_error
@@ -129,7 +129,7 @@ def adjoint_settings(**given: Any) -> AdjointSettings:
         )
     rtol = given.get("rtol", 1e-10)
     if not 0 < rtol < 1:
-        raise InputError(f"rtol must lie between 0 and 1, got {rtol}; 1e-10 is the default")
+        raise ArgumentError(f"rtol must lie between 0 and 1, got {rtol}; 1e-10 is the default")
     strategy: Strategy = given.get("strategy")
     options = dict(given.get("solver_parameters") or {})
     return AdjointSettings(strategy, rtol, options, given.get("options_prefix", ""))

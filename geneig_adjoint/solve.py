@@ -9,11 +9,12 @@ from typing import Any
 
 from slepc4py import SLEPc
 
+from geneig_adjoint import _petsc
 from geneig_adjoint.collective import check_equal_input, freed_at_end, raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.eigensolver import solve_right
 from geneig_adjoint.equilibration import Equilibration, equilibration
-from geneig_adjoint.errors import ConvergenceError, InputError
+from geneig_adjoint.errors import ArgumentError, ConvergenceError, InputError
 from geneig_adjoint.extraction import extracted, spectral_transformation
 from geneig_adjoint.finished_pairs import finished, in_units, partial, with_left_vectors
 from geneig_adjoint.near_null_space import NearNullSpace
@@ -239,11 +240,13 @@ def _is_linear(normalization: Any) -> bool:
 
 def _check_words(phase: str | None, left: str | bool, count_check: str = "off") -> None:
     if phase not in {"largest", None}:
-        raise InputError(f'phase must be "largest" or None, got {phase!r}; None leaves it free')
+        raise ArgumentError(f'phase must be "largest" or None, got {phase!r}; None leaves it free')
     if left not in {"auto", True, False}:
-        raise InputError(f'left must be "auto", True or False, got {left!r}; "auto" is the default')
+        raise ArgumentError(
+            f'left must be "auto", True or False, got {left!r}; "auto" is the default'
+        )
     if count_check not in {"inertia", "off"}:
-        raise InputError(
+        raise ArgumentError(
             f'count_check must be "inertia" or "off", got {count_check!r}; "every:10" is for '
             "value_and_gradient"
         )

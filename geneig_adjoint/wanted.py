@@ -14,7 +14,7 @@ from slepc4py import SLEPc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.eigenpairs import RELATIVE_GAP
-from geneig_adjoint.errors import InputError
+from geneig_adjoint.errors import ArgumentError
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.user_options import take
 
@@ -95,18 +95,18 @@ class Wanted:
             name for name in ("target", "which", "interval") if getattr(self, name) is not None
         ]
         if len(given) > 1:
-            raise InputError(
+            raise ArgumentError(
                 f"give one of target, which and interval, got {' and '.join(given)}; they exclude "
                 "each other"
             )
         integer = isinstance(self.count, int | np.integer) and not isinstance(self.count, bool)
         if not integer or not 1 <= self.count <= pencil.n:
-            raise InputError(
+            raise ArgumentError(
                 f"count must be in 1 ... {pencil.n} (the number of rows), got {self.count!r}; "
-                "ask for fewer pairs"
+                "ask for fewer pairs, at least one"
             )
         if self.which is not None and self.which not in WHICH:
-            raise InputError(
+            raise ArgumentError(
                 f"which must be one of {', '.join(WHICH)}, got {self.which!r}; or give a target"
             )
         _check_interval(self.interval, pencil)
@@ -217,10 +217,12 @@ def _check_interval(interval: tuple[float, float] | None, pencil: Pencil) -> Non
     if interval is None:
         return
     if len(interval) != 2 or not interval[0] < interval[1]:
-        raise InputError(f"interval must be (a, b) with a < b, got {interval!r}; exchange the ends")
+        raise ArgumentError(
+            f"interval must be (a, b) with a < b, got {interval!r}; exchange the ends"
+        )
     able = _petsc.REAL_SCALARS and pencil.definite and pencil.B_positive
     if not able or not pencil.factorable:
-        raise InputError(
+        raise ArgumentError(
             "an interval needs an assembled real symmetric pencil with B definite in PETSc's real "
             f"build, got problem type {pencil.problem_type} in the {_petsc.SCALAR_NAME} build; "
             "use target= instead"
@@ -231,16 +233,16 @@ def _with_checked_target(wanted: Wanted, pencil: Pencil) -> Wanted:
     if wanted.target is None:
         return wanted
     if pencil.matrix_free and pencil.preconditioner is None:
-        raise InputError(
+        raise ArgumentError(
             "a target needs assembled matrices (A - sigma B is factored), got an operator without "
             "entries; give it a preconditioner=, an assembled matrix near A - sigma B, or use "
             'which="largest_real" or another end of the spectrum'
         )
     target = complex(wanted.target)
     if not np.isfinite(target):
-        raise InputError(f"target must be finite, got {wanted.target!r}; give a number")
+        raise ArgumentError(f"target must be finite, got {wanted.target!r}; give a number")
     if target.imag != 0 and _petsc.REAL_SCALARS:
-        raise _petsc.real_scalar_error(f"target={target}")
+        raise ArgumentError(*_petsc.real_scalar_error(f"target={target}").args)
     # Of real values the same are nearest to the real part, and the factor stays Hermitian.
     real = target.imag == 0 or pencil.definite
     return replace(wanted, target=target.real if real else target)

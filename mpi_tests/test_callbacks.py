@@ -128,7 +128,7 @@ def works_again(comm):
     assert np.isfinite(np.r_[found["b"], found["a"]]).all()
 
 
-@pytest.mark.failure("exception in a callback")
+@pytest.mark.failure("exception in a callback", through="api")
 @pytest.mark.parametrize("everywhere", [True, False], ids=["all", "last"])
 @pytest.mark.parametrize("call", [0, 2, 7, 19])
 def test_exception_of_an_early_call_reaches_the_user(comm, call, everywhere):

@@ -92,7 +92,7 @@ def test_distributed_parameters_are_gathered_into_the_results(comm, study):
     check_first(comm, path)
 
 
-@pytest.mark.failure("repeated eigenvalue")
+@pytest.mark.failure("repeated eigenvalue", through="command")
 def test_missing_gradient_leaves_the_others(comm, study, messages):
     objectives = "".join(
         f'[[objective]]\nname = "e{j}"\nkind = "eigenvalue"\npair = {j}\n' for j in range(3)
@@ -122,7 +122,7 @@ CODES = {
 }
 
 
-@pytest.mark.failure("too few pairs")
+@pytest.mark.failure("too few pairs", through="command")
 @pytest.mark.parametrize(("code", "words", "text", "model"), CODES.values(), ids=CODES)
 def test_error_has_its_code_on_every_rank_and_one_message(
     comm, study, messages, code, words, text, model
@@ -132,7 +132,7 @@ def test_error_has_its_code_on_every_rank_and_one_message(
     assert messages() == 1
 
 
-@pytest.mark.failure("wrong derivative")
+@pytest.mark.failure("wrong derivative", through="command")
 @pytest.mark.parametrize(("model", "code"), [(MODEL, 0), (WRONG, 5)], ids=["right", "wrong"])
 def test_check_judges_on_every_rank_and_prints_once(comm, study, messages, capsys, model, code):
     text = PYTHON.split('[[objective]]\nname = "second"')[0]

@@ -85,7 +85,7 @@ RAISED = {
 INJECTED = (None, InjectedError, r"^injected")
 
 
-@pytest.mark.failure("exception on one rank")
+@pytest.mark.failure("exception on one rank", through="api")
 @pytest.mark.parametrize("stage", RAISED)
 def test_error_of_a_stage_is_raised_on_all_ranks(comm, path, right, stage):
     name, target, *rest = RAISED[stage]
@@ -127,7 +127,7 @@ DAMAGED = {
 }
 
 
-@pytest.mark.failure("nan")
+@pytest.mark.failure("nan", through="api")
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("stage", DAMAGED)
 def test_nan_of_a_stage_never_passes_for_a_result(comm, path, right, stage, name):

@@ -143,7 +143,7 @@ def small_machine(monkeypatch):
     monkeypatch.setattr("geneig_adjoint.io.matrices.available_memory", lambda: 4e9)
 
 
-@pytest.mark.failure("wrong Matrix Market file")
+@pytest.mark.failure("wrong Matrix Market file", through="api")
 @pytest.mark.parametrize(("lines", "options", "message"), MARKET_ERRORS.values(), ids=MARKET_ERRORS)
 @pytest.mark.parametrize("name", ["m.mtx", "m.mtx.gz"])
 def test_damaged_market_file_is_refused(comm, folder, name, lines, options, message):
@@ -234,7 +234,7 @@ BINARY_ERRORS = {
 }
 
 
-@pytest.mark.failure("wrong PETSc file")
+@pytest.mark.failure("wrong PETSc file", through="api")
 @pytest.mark.parametrize(
     ("scalar", "changes", "message"), BINARY_ERRORS.values(), ids=BINARY_ERRORS
 )
@@ -244,7 +244,7 @@ def test_damaged_binary_is_refused_before_any_rank_loads_it(comm, folder, scalar
         read_matrix(path, comm)
 
 
-@pytest.mark.failure("wrong PETSc file")
+@pytest.mark.failure("wrong PETSc file", through="api")
 @pytest.mark.parametrize("missing", [1, 8, 44])
 def test_truncated_binary_is_refused(comm, folder, missing):
     path = on_root(comm, petsc_binary, folder / "m.bin", MATRIX, SCALAR)

@@ -120,7 +120,7 @@ def test_operator_that_fails_on_one_rank(comm, case):
     assert_from_the_last_rank(comm, error)
 
 
-@pytest.mark.failure("exception in a callback")
+@pytest.mark.failure("exception in a callback", through="api")
 def test_operator_that_fails_in_the_middle_of_a_solve(comm):
     calls = []
     good = operator(comm)
@@ -169,7 +169,7 @@ def test_operator_rows_that_do_not_add_up(comm):
     raised_everywhere(comm, ga.InputError, match, operator, comm, n_local=N + 1)
 
 
-@pytest.mark.failure("shapes")
+@pytest.mark.failure("shapes", through="api")
 def test_operator_on_more_ranks_than_rows(comm):
     diagonal = np.arange(*own_rows(2, comm))[:, None] + 1.0
     model = ga.OperatorModel(

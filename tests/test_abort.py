@@ -29,7 +29,7 @@ ACTIONS = {
 SECONDS = 20  # to start Python on every rank of a busy machine; a hang has no end
 
 
-@pytest.mark.failure("exception on one rank")
+@pytest.mark.failure("exception on one rank", through="api")
 @pytest.mark.parametrize("runner", [(), ("-m", "mpi4py")], ids=["python", "mpi4py"])
 @pytest.mark.parametrize("case", ACTIONS)
 def test_failure_on_one_rank_ends_the_job(mpirun, tmp_path, case, runner):

@@ -137,7 +137,7 @@ def test_expected_error_has_its_code_and_one_message(
     assert not (tmp_path / "out" / "result.json").exists()
 
 
-@pytest.mark.failure("wrong derivative")
+@pytest.mark.failure("wrong derivative", through="command")
 def test_wrong_gradient_fails_the_check(adjoint, tmp_path):
     text = PYTHON.split('[[objective]]\nname = "second"')[0]
     finished = adjoint("check", study_folder(tmp_path, text, model=WRONG))
@@ -164,7 +164,7 @@ THREE = '[model]\npython = "model.py:build"\n[solver]\ncount = 3\n' + "".join(
 )
 
 
-@pytest.mark.failure("repeated eigenvalue")
+@pytest.mark.failure("repeated eigenvalue", through="command")
 def test_missing_gradient_leaves_the_others(adjoint, tmp_path):
     finished = adjoint("run", study_folder(tmp_path, THREE, model=DOUBLE))
     assert finished.returncode == 6, finished.stderr
@@ -187,7 +187,7 @@ UNEXPECTED = {
 }
 
 
-@pytest.mark.failure("exception on one rank")
+@pytest.mark.failure("exception on one rank", through="command")
 @pytest.mark.parametrize(("model", "message"), UNEXPECTED.values(), ids=UNEXPECTED)
 def test_exception_of_user_code_ends_the_job_with_one_traceback(adjoint, tmp_path, model, message):
     start = time.monotonic()
@@ -268,7 +268,7 @@ def test_overwrite_replaces_results(tmp_path, capsys):
     assert len(result(tmp_path / "out")["values"]) == 3
 
 
-@pytest.mark.failure("missing package")
+@pytest.mark.failure("missing package", through="command")
 def test_missing_stack_is_one_message_with_the_remedy():
     start = "import sys; from geneig_adjoint.cli import main; sys.exit(main(['run', 'x.toml']))"
     finished = python(WITHOUT_STACK, start)

@@ -41,7 +41,7 @@ PETSC = {
 }  # fmt: skip
 
 
-@pytest.mark.failure("environment")
+@pytest.mark.failure("environment", through="api")
 @pytest.mark.parametrize(("source", "remedy"), PETSC.values(), ids=PETSC)
 def test_petsc_that_cannot_be_imported(fake, source, remedy):
     fake("petsc4py", source)

@@ -4,7 +4,7 @@ import pytest
 from broken_stages import broken_run
 
 
-@pytest.mark.failure("exception on one rank")
+@pytest.mark.failure("exception on one rank", through="command")
 @pytest.mark.parametrize(
     ("stage", "rank"), [("eigenpairs", 1), ("left vectors", 2), ("gather", 2), ("write", 0)]
 )

@@ -80,7 +80,7 @@ def test_results_are_read_without_the_stack(tmp_path):
     assert result.stdout == "{'a/b': array([3.])}\n", result.stderr
 
 
-@pytest.mark.failure("missing package")
+@pytest.mark.failure("missing package", through="api")
 @pytest.mark.parametrize("name", ["solve_eigenproblem", "gradient", "Pencil"])
 def test_public_name_says_which_package_is_missing_and_the_remedy(name):
     result = python(

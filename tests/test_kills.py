@@ -4,7 +4,7 @@ import pytest
 from kills import HERE, campaign
 
 
-@pytest.mark.failure("killed")
+@pytest.mark.failure("killed", through="command")
 @pytest.mark.parametrize("seed", [3, 5])
 def test_killed_run_goes_on(tmp_path, monkeypatch, seed):
     monkeypatch.syspath_prepend(HERE)

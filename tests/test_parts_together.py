@@ -29,7 +29,7 @@ def negative(comm, options):
 )
 
 
-@pytest.mark.failure("rigid bodies")
+@pytest.mark.failure("rigid bodies", through="command")
 def test_value_that_does_not_exist_leaves_the_others(tmp_path):
     text = FREQUENCIES.replace("model.py:build", "model.py:negative")
     text += '[[objective]]\nname = "lam"\nkind = "eigenvalue"\n'

@@ -53,7 +53,7 @@ def test_signal_of_one_rank_stops_all(path, mpirun, monkeypatch):
     finish_and_compare(path)
 
 
-@pytest.mark.failure("killed")
+@pytest.mark.failure("killed", through="command")
 @pytest.mark.parametrize(
     ("launcher", "number"),
     [([], signal.SIGUSR1), ([], signal.SIGTERM), (["mpirun", "-n", "2"], signal.SIGUSR1)],

@@ -170,7 +170,7 @@ def turned(comm):
     return ga.MatrixModel(mats[0], None, {"t": [(mats[1], None)]})
 
 
-@pytest.mark.failure("lost mode")
+@pytest.mark.failure("lost mode", through="api")
 def test_a_lost_mode_is_an_error_with_its_numbers(comm):
     model = turned(comm)
     with ga.value_and_gradient(model, obj.Eigenvalue(1), count=2) as f:

@@ -113,13 +113,17 @@ def _places_error(
         bad = next(int(dof) for dof in dofs[at] if not -1 <= dof < table.n)
         return InputError(
             f"dofs must lie in -1 ... {table.n - 1}, got {bad} at element {first + at} of "
-            f"{block.name}; count the free dofs from 0"
+            f"{block.name}{_and_more(wrong)}; count the free dofs from 0"
         )
     return InputError(
         f"ids of {block.parameter!r} must lie in 0 ... {size - 1}, as /parameters/"
         f"{block.parameter} has {size} entries, got {ids[at]} at element {first + at} of "
-        f"{block.name}; extend the parameter or renumber the ids"
+        f"{block.name}{_and_more(outside)}; extend the parameter or renumber the ids"
     )
+
+
+def _and_more(bad: Block) -> str:
+    return f" and {np.count_nonzero(bad) - 1} more of those read with it"
 
 
 def _matrices_error(block: TableBlock, first: int, matrices: Block) -> InputError | None:
@@ -130,7 +134,7 @@ def _matrices_error(block: TableBlock, first: int, matrices: Block) -> InputErro
         where = f"in the one that all elements of {block.name} share"
     else:
         bad = ~np.isfinite(matrices).all(axis=(1, 2))
-        where = f"at element {first + int(np.argmax(bad))} of {block.name}"
+        where = f"at element {first + int(np.argmax(bad))} of {block.name}{_and_more(bad)}"
     return InputError(
         f"element matrices must be finite, got NaN or Inf {where}; check geometry and material "
         "of this element"
@@ -144,7 +148,7 @@ def _parameter_error(name: str, first: int, values: Block) -> InputError | None:
         return None
     return InputError(
         f"parameter {name!r} must be finite, got {values[bad[0]]} at entry {first + bad[0]} of "
-        f"/parameters/{name}; correct it"
+        f"/parameters/{name} and {bad.size - 1} more; correct it"
     )
 
 

@@ -15,9 +15,14 @@ import numpy as np
 from geneig_adjoint import objectives as ready
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import CollectiveContext, close_after, users_code
+from geneig_adjoint.collective import (
+    CollectiveContext,
+    close_after,
+    freed_on_error,
+    users_code,
+)
 from geneig_adjoint.entrance import entered
-from geneig_adjoint.errors import StudyError
+from geneig_adjoint.errors import InputError, StudyError
 from geneig_adjoint.evaluation import Objective
 from geneig_adjoint.io import Mesh, read_elements, read_matrix, read_vector
 from geneig_adjoint.models import MatrixModel
@@ -69,7 +74,7 @@ def build_problem(study: Study, comm: MPI.Comm) -> Problem:
         A Python file or function that does not exist or returns something else, tables
         [parameters] and [scale] that do not fit the model.
     InputError
-        Bad input files.
+        Bad input files, matrices that are not square or not of one size.
 
     """
     problem = _as_named(study, comm)
@@ -115,16 +120,27 @@ def _from_matrices(study: Study, comm: MPI.Comm) -> Problem:
         if key not in table:
             return None
         read.append(read_matrix(study.folder / table[key], comm))
+        _check_size(study, table[key], read[-1].getSize(), read[0].getSize()[0])
         return read[-1]
 
-    A, B = matrix(study.model, "A"), matrix(study.model, "B")
-    derivatives: dict[str, list[tuple[Any, Any]]] = {}
-    for table in study.derivatives:
-        entries = derivatives.setdefault(table["name"], [])
-        entries.append((matrix(table, "A"), matrix(table, "B")))
+    with freed_on_error(comm, lambda: close_after(None, *(mat.destroy for mat in read))):
+        A, B = matrix(study.model, "A"), matrix(study.model, "B")
+        derivatives: dict[str, list[tuple[Any, Any]]] = {}
+        for table in study.derivatives:
+            entries = derivatives.setdefault(table["name"], [])
+            entries.append((matrix(table, "A"), matrix(table, "B")))
     assert A is not None
     p = {name: np.zeros(len(entries)) for name, entries in derivatives.items()}
     return Problem(comm, MatrixModel(A, B, derivatives), p, None, tuple(read))
+
+
+def _check_size(study: Study, name: str, size: tuple[int, int], n: int) -> None:
+    """Raise where a matrix of a file is not n x n.  (Not collective.)"""
+    if size != (n, n):
+        raise InputError(
+            f"{study.folder / name} must be square, with the {n} rows of A = "
+            f"{study.model['A']!r}, got {size[0]} x {size[1]}; name matrices of one problem"
+        )
 
 
 def load_function(study: Study, reference: str, comm: MPI.Comm) -> Callable[..., Any]:

@@ -122,9 +122,10 @@ class Checkpoint:
         due = comm.bcast(always or begin - self._ended >= self.took, root=0)
         if not due or not self._wanted:
             return None
+        about = self.about()  # calls the model, which may fail: before there is a file
         writer = CheckpointWriter(comm, self._path)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        writer.json("about", {**self.about(), "written": now})
+        writer.json("about", {**about, "written": now})
         write_pairs(writer, work.pairs)
         for i, adjoint in enumerate(work.adjoints.values()):
             self._write_adjoint(writer, f"adjoints/{i}", adjoint)

@@ -11,7 +11,7 @@ from geneig_adjoint import exit_codes
 from geneig_adjoint import parameters as params
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
-from geneig_adjoint.errors import ConvergenceError, InputError
+from geneig_adjoint.errors import ArgumentError, ConvergenceError, InputError
 from geneig_adjoint.evaluation import Objective, evaluate
 from geneig_adjoint.gradient_steps import adjoints, contracted
 from geneig_adjoint.io import gathered
@@ -121,7 +121,8 @@ class Differentiation:
 
     def _failed(self, work: Work, name: str, error: Exception) -> None:
         outcome = work.outcome
-        outcome.failures[name] = f"{type(error).__name__}: {error}"
+        kind = InputError if isinstance(error, ArgumentError) else type(error)
+        outcome.failures[name] = f"{kind.__name__}: {error}"
         missing = isinstance(error, exit_codes.MISSING)
         outcome.codes[name] = exit_codes.MISSING_GRADIENT if missing else exit_codes.CONVERGENCE
         with suppress(*self._failures):

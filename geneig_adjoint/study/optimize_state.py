@@ -120,6 +120,16 @@ def write_history(directory: Path, history: Sequence[Mapping[str, Any]]) -> None
         temporary.write_text("".join(map(line_of, history)), encoding="utf-8")
 
 
+def begin_history(directory: Path, row: Mapping[str, Any]) -> None:
+    """Replace what an earlier search has left by a first row.  (Not collective.)
+
+    Not before there is one: a study that cannot be carried out costs no earlier results.
+    """
+    for name in (SUMMARY, CHECKPOINT):
+        (directory / name).unlink(missing_ok=True)
+    write_history(directory, [row])
+
+
 def append_history(directory: Path, row: Mapping[str, Any]) -> None:
     """Append one row.  (Not collective.)"""
     with (directory / HISTORY).open("a", encoding="utf-8") as stream:

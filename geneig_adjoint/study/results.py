@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import secrets
@@ -86,8 +87,8 @@ def prepare_directory(study: Study) -> None:
     make_writable(directory)
 
 
-def make_writable(directory: Path, *obsolete: str) -> None:
-    """Make a folder, without some files, and see whether files can be written there.
+def make_writable(directory: Path, *names: str) -> None:
+    """Make a folder and see whether files can be written there, those of some names too.
 
     Not collective: call it on one rank.
 
@@ -102,8 +103,9 @@ def make_writable(directory: Path, *obsolete: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / ".writable").touch()
         (directory / ".writable").unlink(missing_ok=True)
-        for place in map(directory.joinpath, obsolete):
-            place.unlink(missing_ok=True)
+        for place in map(directory.joinpath, names):
+            if place.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except OSError as error:
         raise StudyError(
             f"the output folder must be writable, got {error.strerror} for {place}; choose another "

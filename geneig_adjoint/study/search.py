@@ -13,7 +13,12 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.collective import from_first_rank, raise_together
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.study.evaluations import FEASIBLE, Evaluation, Evaluator
-from geneig_adjoint.study.optimize_state import Checkpoint, append_history, write_checkpoint
+from geneig_adjoint.study.optimize_state import (
+    Checkpoint,
+    append_history,
+    begin_history,
+    write_checkpoint,
+)
 from geneig_adjoint.study.progress import tell
 from geneig_adjoint.study.settings import about_the_study
 from geneig_adjoint.study.steps import Steps
@@ -211,7 +216,8 @@ class Search:
     def _keep(self, row: dict[str, Any]) -> None:
         assert self._best is not None
         try:
-            append_history(self._directory, row)
+            keep_row = append_history if len(self.history) > 1 else begin_history
+            keep_row(self._directory, row)
             write_checkpoint(self._directory, self._fingerprint, self._best, self.named_best())
         except OSError as error:
             raise StudyError(

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geneig_adjoint import exit_codes
-from geneig_adjoint.errors import InputError, NotHermitianError, StudyError
+from geneig_adjoint.errors import ArgumentError, StudyError
 from geneig_adjoint.study.entries import (
     PARAMETER_TABLES,
     flattened,
@@ -359,7 +358,5 @@ def about_the_study() -> Iterator[None]:
     """Mark wrong arguments as what they are here: something the study says."""
     try:
         yield
-    except InputError as error:
-        if exit_codes.of_error(error) != exit_codes.INPUT or isinstance(error, NotHermitianError):
-            raise
+    except ArgumentError as error:
         raise StudyError(*error.args) from error
