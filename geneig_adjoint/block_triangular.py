@@ -25,6 +25,7 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import BlockFactor, solve_block
 from geneig_adjoint.csr_matrices import matrix_of
+from geneig_adjoint.errors import MissingPackageError
 from geneig_adjoint.factoring import FAILED_LIBRARY, set_up_factor
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.sparse_lu import (
@@ -203,7 +204,7 @@ def factored(csr: Any, *, symmetric: bool) -> PETSc.KSP:
             with suppress(PETSc.Error):
                 return _factored_by("petsc", mat)
         if symmetric and _petsc.REAL_SCALARS and (csr.diagonal() > 0).all():
-            with suppress(PETSc.Error):
+            with suppress(PETSc.Error, MissingPackageError):  # not every PETSc has it
                 return _factored_by("cholmod", mat)
         return _factored_by("mumps", mat)
     finally:

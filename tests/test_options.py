@@ -112,7 +112,7 @@ def test_a_failed_solve_names_options_nobody_has_read(comm):
 REFUSED = {
     "integer": ({"eps_max_it": "many"}, {}, r"got eps_max_it = 'many' \(Input string many"),
     "type": ({"eps_tol": 1e-9, "st_pc_type": "xyz"}, {}, r"got st_pc_type = 'xyz' \("),
-    "range": ({"eps_tol": -1.0}, {}, r"got eps_tol = '-1.0' \(Illegal value of tol"),
+    "range": ({"eps_tol": -0.5}, {}, r"got eps_tol = '-0.5' \(Illegal value of tol"),
     "factor": ({"st_mat_mumps_icntl_7": "abc"}, {}, r"got st_mat_mumps_icntl_7 = 'abc'"),
     "iterative": ({"st_ksp_type": "gmres", "eps_tol": "tiny"}, {}, r"got eps_tol = 'tiny'"),
     "setup": ({"eps_ncv": 2}, {}, r"got eps_ncv = '2' \(The value of ncv"),
