@@ -9,7 +9,6 @@ from typing import Any
 
 from slepc4py import SLEPc
 
-from geneig_adjoint import _petsc
 from geneig_adjoint.collective import check_equal_input, freed_at_end, raise_together
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.eigensolver import solve_right

@@ -94,6 +94,15 @@ def test_options_of_a_kept_factor_are_not_called_unread(comm):
             assert not any("nothing has read" in note for note in f.pairs.info.notes)
 
 
+def test_an_option_that_was_read_once_is_no_typing_error(comm):
+    options = {"once": 1}
+    for reads in (1, 0):
+        with user_options.watched(("ga_test_",), options) as watch:
+            with _petsc.inserted_options("ga_test_", options):
+                assert [PETSc.Options().getInt("ga_test_once") for _ in range(reads)] == [1] * reads
+            assert watch.unread(comm) == []
+
+
 def test_a_failed_solve_names_options_nobody_has_read(comm):
     hopeless = {"eps_max_it": 1, "eps_ncv": 4, "eps_nev": 3, "eps_tol": 1e-15, "eps_nvc": 40}
     with pytest.raises(ga.ConvergenceError, match=r"; PETSc options .* has read: eps_nvc$"):
@@ -103,7 +112,7 @@ def test_a_failed_solve_names_options_nobody_has_read(comm):
 REFUSED = {
     "integer": ({"eps_max_it": "many"}, {}, r"got eps_max_it = 'many' \(Input string many"),
     "type": ({"eps_tol": 1e-9, "st_pc_type": "xyz"}, {}, r"got st_pc_type = 'xyz' \("),
-    "range": ({"eps_tol": -1.0}, {}, r"got eps_tol = '-1.0' \(Illegal value of tol"),
+    "range": ({"eps_tol": -0.5}, {}, r"got eps_tol = '-0.5' \(Illegal value of tol"),
     "factor": ({"st_mat_mumps_icntl_7": "abc"}, {}, r"got st_mat_mumps_icntl_7 = 'abc'"),
     "iterative": ({"st_ksp_type": "gmres", "eps_tol": "tiny"}, {}, r"got eps_tol = 'tiny'"),
     "setup": ({"eps_ncv": 2}, {}, r"got eps_ncv = '2' \(The value of ncv"),
