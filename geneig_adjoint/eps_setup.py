@@ -10,17 +10,14 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint.block_triangular import (
-    TRIANGULAR_OPTIONS,
-    is_triangular,
-    set_up_triangular,
-)
+from geneig_adjoint.block_triangular import TRIANGULAR_OPTIONS, is_triangular
 from geneig_adjoint.cholesky import (
     CHOLMOD_OPTIONS,
     cholmod_options,
     set_up_cholmod,
     tries_cholmod,
 )
+from geneig_adjoint.divided_factors import set_up_groups
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.factor_copies import forget_at_exit
 from geneig_adjoint.factoring import set_up_factor
@@ -180,6 +177,8 @@ def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> di
 
 def _quicker_options(pencil: Pencil, sigma: complex) -> dict[str, Any]:
     """Return options for a factor that suits A - sigma B better than that of MUMPS."""
+    if pencil.comm.size > 1:
+        return dict(TRIANGULAR_OPTIONS) if is_flat(pencil, sigma) else {}
     if is_triangular(pencil, sigma):
         return dict(TRIANGULAR_OPTIONS)
     quick = QUICK_OPTIONS if is_flat(pencil, sigma) else {}
@@ -262,7 +261,7 @@ def _set_up(
     trial = trials.get(package)
     if trial is None and defaults.get("st_pc_type") == TRIANGULAR_OPTIONS["st_pc_type"]:
         forget_at_exit(eps)
-        trial = set_up_triangular
+        trial = set_up_groups
     if trial is not None:
         action = trial(eps)
         if action is None:

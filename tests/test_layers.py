@@ -55,6 +55,7 @@ GROUPS = [
     [
         {"inner_solver", "sparse_lu"},
         {"block_triangular", "factorization"},
+        {"divided_factors"},
         {"conditioning"},
         {"clusters"},
     ],
