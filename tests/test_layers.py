@@ -18,7 +18,7 @@ GROUPS = [
         {"builds", "launches"},
         {"_petsc", "collective", "csr_matrices", "exchange"},
         {"assembly", "block_solves", "factoring", "ghosts", "tall_blocks"},
-        {"factor_copies"},
+        {"factor_copies", "one_rank_factor"},
     ],
     [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
