@@ -170,6 +170,8 @@ def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> di
         options |= {"st_mat_mumps_icntl_13": 1, "st_mat_mumps_icntl_24": 1}
     if tries_cholmod(pencil, wanted, sigma):
         options |= cholmod_options(pencil)
+    elif not symmetric and sigma is not None and _names_own_lu(pencil, wanted):
+        options |= TRIANGULAR_OPTIONS
     elif not symmetric and sigma is not None and _is_free(pencil, wanted):
         options |= _quicker_options(pencil, sigma)
     return options
@@ -183,6 +185,15 @@ def _quicker_options(pencil: Pencil, sigma: complex) -> dict[str, Any]:
         return dict(TRIANGULAR_OPTIONS)
     quick = QUICK_OPTIONS if is_flat(pencil, sigma) else {}
     return {f"st_{name}": value for name, value in quick.items()}
+
+
+def _names_own_lu(pencil: Pencil, wanted: Wanted) -> bool:
+    """Tell whether a user wants PETSc's own LU on several ranks: as copies, it knows no other."""
+    if pencil.comm.size == 1 or not pencil.factorable:
+        return False
+    named = wanted.option(f"st_{PACKAGE}", wanted.options) == QUICK_OPTIONS[PACKAGE]
+    chosen = (wanted.option(name, wanted.options) for name in ("st_ksp_type", "st_pc_type"))
+    return named and all(name is None for name in chosen)
 
 
 def _is_free(pencil: Pencil, wanted: Wanted) -> bool:
