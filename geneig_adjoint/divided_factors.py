@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -181,20 +182,24 @@ class DividedFactor(GroupFactor):
 
         A piece of the columns goes from group to group, and its team to the next piece meanwhile.
         """
-        teams, last = self._teams, self.number - 1
-        cuts = min(columns, teams * (PIECES if last else 1))
-        pieces = [slice(columns * i // cuts, columns * (i + 1) // cuts) for i in range(cuts)]
-        at = [0] * cuts
-        while min(at, default=last + 1) <= last:
+        last = self.number - 1
+        waiting = [
+            (team, 0, piece)
+            for team, share in enumerate(_cut(slice(0, columns), self._teams))
+            for piece in _cut(share, PIECES if last else 1)
+        ]
+        while waiting:
             tasks: dict[int, Task] = {}
-            for i, piece in enumerate(pieces):
-                if at[i] > last:
-                    continue
-                group = last - at[i] if hermitian else at[i]
-                owner = self._owner(group, i % teams)
-                if owner not in tasks:
+            left = []
+            for team, done, piece in waiting:
+                group = last - done if hermitian else done
+                owner = self._owner(group, team)
+                free = owner not in tasks
+                if free:
                     tasks[owner] = group, piece
-                    at[i] += 1
+                if done + free <= last:
+                    left.append((team, done + free, piece))
+            waiting = left
             yield tasks
 
     def _solved(self, task: Task, given: tuple[Block, Block], hermitian: bool) -> Block:
@@ -235,6 +240,13 @@ class DividedFactor(GroupFactor):
         for rank, (i, columns) in tasks.items():
             piece = packed[ends[rank] - counts[rank] : ends[rank]]
             found[self.groups[i].rows, columns] = piece.reshape(-1, self.groups[i].size).T
+
+
+def _cut(columns: slice, pieces: int) -> list[slice]:
+    """Return nearly equal pieces of some columns, none of them empty."""
+    number = columns.stop - columns.start
+    ends = columns.start + number * np.arange(pieces + 1) // pieces
+    return [slice(int(a), int(b)) for a, b in pairwise(ends) if b > a]
 
 
 def _solver_of(block: Any, symmetric: bool, *, alone: bool) -> PETSc.KSP:
