@@ -10,7 +10,7 @@ of the unknowns nor stored zeros matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,6 @@ import numpy as np
 import scipy.sparse
 from petsc4py import PETSc
 from scipy.sparse.csgraph import connected_components
-from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc, builds
 from geneig_adjoint._types import Block
@@ -27,12 +26,7 @@ from geneig_adjoint.block_solves import BlockFactor, solve_block
 from geneig_adjoint.csr_matrices import matrix_of
 from geneig_adjoint.factoring import FAILED_LIBRARY, set_up_factor
 from geneig_adjoint.pencil import Pencil
-from geneig_adjoint.sparse_lu import (
-    PACKAGE,
-    QUICK_OPTIONS,
-    has_flat_graph,
-    set_up_tried,
-)
+from geneig_adjoint.sparse_lu import PACKAGE, QUICK_OPTIONS, has_flat_graph
 
 SMALLEST = 2_000
 """Rows of a group that is worth a factor of its own; smaller ones join their neighbours."""
@@ -51,7 +45,7 @@ def groups_of(mat: PETSc.Mat) -> list[Block] | None:
 
     Not collective: a matrix on one rank. None where there are no two groups of some size.
     """
-    csr = _nonzeros(mat)
+    csr = nonzeros(mat)
     # SciPy would take the real parts of complex entries.
     graph = scipy.sparse.csr_matrix(
         (np.ones(csr.nnz), csr.indices, csr.indptr), shape=csr.shape, copy=False
@@ -84,7 +78,8 @@ def is_triangular(pencil: Pencil, sigma: complex) -> bool:
             mat.destroy()
 
 
-def _nonzeros(mat: PETSc.Mat) -> Any:
+def nonzeros(mat: PETSc.Mat) -> Any:
+    """Return the entries of a matrix on one rank that are not zero, by rows."""
     offsets, columns, values = mat.getValuesCSR()
     csr = scipy.sparse.csr_matrix((values, columns, offsets), shape=mat.getSize())
     csr.eliminate_zeros()
@@ -102,19 +97,43 @@ class _Group:
     source: PETSc.Vec
     target: PETSc.Vec
 
+
+def entries_of(ksp: PETSc.KSP) -> float:
+    """Return how many numbers are in the factor of a group, as if it were one of LU.
+
+    Not collective.
+    """
+    pc = ksp.getPC()
+    factor = pc.getFactorMatrix()
+    if pc.getFactorSolverType() == PETSc.Mat.SolverType.MUMPS:
+        entries = float(factor.getMumpsInfog(29))
+        return entries if entries >= 0 else -1e6 * entries
+    halves = 2 if pc.getType() == PETSc.PC.Type.CHOLESKY else 1
+    return halves * float(factor.getInfo()["nz_used"])
+
+
+class GroupFactor(BlockFactor):
+    """Python context of a PC that solves group after group."""
+
     @property
+    @abstractmethod
+    def number(self) -> int:
+        """Number of groups.  (Not collective.)"""
+
+    @property
+    @abstractmethod
     def entries(self) -> float:
-        """Numbers in the factor, as if it were one of LU."""
-        pc = self.ksp.getPC()
-        factor = pc.getFactorMatrix()
-        if pc.getFactorSolverType() == PETSc.Mat.SolverType.MUMPS:
-            entries = float(factor.getMumpsInfog(29))
-            return entries if entries >= 0 else -1e6 * entries
-        halves = 2 if pc.getType() == PETSc.PC.Type.CHOLESKY else 1
-        return halves * float(factor.getInfo()["nz_used"])
+        """Numbers in the factors of all groups.  (Not collective.)"""
+
+    def applyTranspose(  # noqa: N802  (PETSc's name)
+        self, _: PETSc.PC, source: PETSc.Vec, target: PETSc.Vec
+    ) -> None:
+        """Solve with the transpose for one vector.  (Collective.)"""
+        found = self.solve(source.array_r[:, None].conj(), hermitian=True)
+        target.array[:] = found[:, 0].conj()
 
 
-class TriangularFactor(BlockFactor):
+class TriangularFactor(GroupFactor):
     """Python context of a PC on one rank that solves group after group.
 
     PETSc calls `setUp` whenever the matrix has changed: its groups may have, too.
@@ -124,24 +143,25 @@ class TriangularFactor(BlockFactor):
         self.groups: list[_Group] = []
 
     @property
+    def number(self) -> int:
+        """Number of groups.  (Not collective.)"""
+        return len(self.groups)
+
+    @property
     def entries(self) -> float:
         """Numbers in all factors.  (Not collective.)"""
-        return sum(group.entries for group in self.groups)
+        return sum(entries_of(group.ksp) for group in self.groups)
 
     def setUp(self, pc: PETSc.PC) -> None:
         """Factor the diagonal blocks of the PC's matrix.  (Not collective.)"""
         self.reset()
         mat = pc.getOperators()[1]
-        csr = _nonzeros(mat)
+        csr = nonzeros(mat)
         for rows in groups_of(mat) or [np.arange(csr.shape[0])]:
-            chosen = _as_slice(rows)
+            chosen = as_slice(rows)
             own = csr[chosen]
-            block, beside = own[:, chosen], own.copy()
-            inside = np.zeros(csr.shape[0], dtype=bool)
-            inside[rows] = True
-            beside.data[inside[beside.indices]] = 0.0
-            beside.eliminate_zeros()
-            symmetric = _is_symmetric(block)
+            block, beside = own[:, chosen], without_columns(own, rows)
+            symmetric = is_symmetric(block)
             ksp = factored(block, symmetric=symmetric)
             vecs = ksp.getOperators()[0].createVecs()
             self.groups.append(_Group(chosen, ksp, symmetric, beside, *vecs))
@@ -157,13 +177,6 @@ class TriangularFactor(BlockFactor):
             group.ksp.solve(group.source, group.target)
             found[group.rows] = group.target.array_r
         target.array[:] = found
-
-    def applyTranspose(  # noqa: N802  (PETSc's name)
-        self, _: PETSc.PC, source: PETSc.Vec, target: PETSc.Vec
-    ) -> None:
-        """Solve with the transpose for one vector.  (Not collective.)"""
-        found = self.solve(source.array_r[:, None].conj(), hermitian=True)
-        target.array[:] = found[:, 0].conj()
 
     def solve(self, block: Block, *, hermitian: bool = False) -> Block:
         """Return solutions for the columns of a block (n, k).  (Not collective.)"""
@@ -201,22 +214,33 @@ def factored(csr: Any, *, symmetric: bool) -> PETSc.KSP:
     try:
         if csr.diagonal().all() and has_flat_graph(mat, smallest=0):
             with suppress(PETSc.Error):
-                return _factored_by("petsc", mat)
+                return factored_by("petsc", mat)
         if symmetric and builds.HAS_CHOLMOD and (csr.diagonal() > 0).all():
             with suppress(PETSc.Error):
-                return _factored_by("cholmod", mat)
-        return _factored_by("mumps", mat)
+                return factored_by("cholmod", mat)
+        return factored_by("mumps", mat)
     finally:
         mat.destroy()
 
 
-def _is_symmetric(csr: Any) -> bool:
+def without_columns(csr: Any, columns: Block) -> Any:
+    """Return sparse rows without their entries in some columns."""
+    inside = np.zeros(csr.shape[1], dtype=bool)
+    inside[columns] = True
+    found = csr.copy()
+    found.data[inside[found.indices]] = 0.0
+    found.eliminate_zeros()
+    return found
+
+
+def is_symmetric(csr: Any) -> bool:
     """Tell whether a matrix is Hermitian to the last bit: one factor then solves both ways."""
     difference = csr - csr.conj().T
     return not difference.nnz or not np.any(difference.data)
 
 
-def _factored_by(package: str, mat: PETSc.Mat) -> PETSc.KSP:
+def factored_by(package: str, mat: PETSc.Mat) -> PETSc.KSP:
+    """Return a solver for a matrix on one rank by one of `PACKAGES`.  (Not collective.)"""
     mat.setOption(PETSc.Mat.Option.SYMMETRIC, package == "cholmod")
     ksp = PETSc.KSP().create(mat.comm)
     try:
@@ -234,7 +258,7 @@ def _factored_by(package: str, mat: PETSc.Mat) -> PETSc.KSP:
     return ksp
 
 
-def _as_slice(rows: Block) -> Any:
+def as_slice(rows: Block) -> Any:
     """Return rows as a slice where they are equally far apart: ten times faster."""
     steps = np.diff(rows)
     if steps.size and (steps == steps[0]).all():
@@ -242,19 +266,8 @@ def _as_slice(rows: Block) -> Any:
     return rows
 
 
-def triangular_factor(ksp: PETSc.KSP) -> TriangularFactor | None:
+def triangular_factor(ksp: PETSc.KSP) -> GroupFactor | None:
     """Return the factors of groups that a KSP solves by, if it does.  (Not collective.)"""
     pc = ksp.getPC()
     context = pc.getPythonContext() if pc.getType() == PETSc.PC.Type.PYTHON else None
-    return context if isinstance(context, TriangularFactor) else None
-
-
-def set_up_triangular(eps: SLEPc.EPS) -> Callable[[], object] | None:
-    """Factor group by group; return what is left to do by MUMPS if that is not accurate.
-
-    Collective; on one rank. Then the KSP is left without a factor.
-    """
-    pc = eps.getST().getKSP().getPC()
-    pc.setType(PETSc.PC.Type.PYTHON)
-    pc.setPythonContext(TriangularFactor())
-    return set_up_tried(eps)
+    return context if isinstance(context, GroupFactor) else None

@@ -360,9 +360,8 @@ class BorderedSystem(CollectiveContext):
             return lambda local: self._packed(*action(*self._unpacked(local), hermitian=hermitian))
 
         def assembled() -> PETSc.Mat:
-            mat = bordered_matrix(
-                self.pencil, complex(self.lam), self.b, self.c, halves=self._halves
-            )
+            border = self.b, self.c
+            mat = bordered_matrix(self.pencil, complex(self.lam), *border, halves=self._halves)
             return mat.hermitianTranspose() if hermitian else mat
 
         return PackedOperator(
@@ -374,6 +373,7 @@ class BorderedSystem(CollectiveContext):
             apply=packed(self.apply),
             precondition=None if self.transformation is None else packed(self.eliminate),
             assemble=None if self.pencil.matrix_free else assembled,
+            alone=self.transformation is not None and self.transformation.on_single_ranks,
             name=self.name,
         )
 

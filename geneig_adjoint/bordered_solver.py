@@ -15,6 +15,7 @@ from geneig_adjoint.adjoint_settings import AdjointSettings, OwnSolver
 from geneig_adjoint.collective import freed_on_error
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
 from geneig_adjoint.factoring import MUMPS_SINGULAR, mumps_trouble, set_up_factor
+from geneig_adjoint.one_rank_factor import OneRankFactor
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -27,6 +28,8 @@ DIRECT_OPTIONS = {
     # with the others the analysis alone takes longer than the factorisation.
     "mat_mumps_icntl_7": 6,
 }
+CHOICES = ("ksp_type", "pc_type", "pc_factor_mat_solver_type")
+"""Options that say how all ranks are to solve together."""
 KRYLOV_OPTIONS = {
     "ksp_type": "gmres",
     "ksp_gmres_restart": 60,
@@ -53,6 +56,8 @@ class PackedOperator:
         Returns the assembled matrix; None for operators without entries.
     name : str
         What messages call the system.
+    alone : bool
+        Whether one rank is to factor it for all, unless options say otherwise.
 
     """
 
@@ -62,6 +67,7 @@ class PackedOperator:
     precondition: Callable[[Block], Block] | None
     assemble: Callable[[], PETSc.Mat] | None
     name: str
+    alone: bool = False
 
 
 class LinearSolver:
@@ -81,6 +87,7 @@ class LinearSolver:
         self._mats: list[PETSc.Mat] = []
         self._callbacks: list[_petsc.Callback] = []
         self._ksp: PETSc.KSP | None = None
+        self._one: OneRankFactor | None = None
         with freed_on_error(operator.comm, lambda: _petsc.destroy_quietly(*self._owned())):
             if strategy == "direct":
                 self._main = self._assembled()
@@ -97,7 +104,10 @@ class LinearSolver:
         return (
             ksp is not None
             and ksp.getType() == PETSc.KSP.Type.PREONLY
-            and ksp.getPC().getType() in {PETSc.PC.Type.LU, PETSc.PC.Type.CHOLESKY}
+            and (
+                self._one is not None
+                or ksp.getPC().getType() in {PETSc.PC.Type.LU, PETSc.PC.Type.CHOLESKY}
+            )
         )
 
     def solve(self, rhs: Block, *, transposed: bool = False) -> tuple[Block, int, str]:
@@ -154,11 +164,24 @@ class LinearSolver:
             ksp.setOperators(self._main)
         if not chosen_pc:
             self._precondition(ksp.getPC())
+        chosen = any(
+            name in settings.options or _petsc.has_option(prefix + name) for name in CHOICES
+        )
+        alone = direct and self._operator.alone and not self._operator.comm.allreduce(int(chosen))
         with _petsc.inserted_options(prefix, options), self._explained():
-            ksp.setFromOptions()
-            status = set_up_factor(ksp, prefix)
+            status = self._set_up_alone(ksp) if alone else _set_up(ksp)
         if status < 0:
             raise self._unsolvable(mumps_trouble(status), singular=status in MUMPS_SINGULAR)
+
+    def _set_up_alone(self, ksp: PETSc.KSP) -> int:
+        """Let one rank factor the matrix of a KSP, whose options it reads; return the verdict."""
+        self._one = OneRankFactor(ksp.getOptionsPrefix())
+        ksp.setType(PETSc.KSP.Type.PREONLY)
+        ksp.getPC().setType(PETSc.PC.Type.PYTHON)
+        ksp.getPC().setPythonContext(self._one)
+        with _petsc.plain_errors():
+            ksp.setUp()
+        return self._one.status
 
     def _precondition(self, pc: PETSc.PC) -> None:
         if self._operator.precondition is None:
@@ -200,6 +223,11 @@ class LinearSolver:
             f"{remedy}",
             reason=trouble,
         )
+
+
+def _set_up(ksp: PETSc.KSP) -> int:
+    ksp.setFromOptions()
+    return set_up_factor(ksp, ksp.getOptionsPrefix())
 
 
 def warn_of_rounding(name: str, error: float, limit: float) -> None:

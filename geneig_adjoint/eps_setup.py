@@ -10,17 +10,14 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint.block_triangular import (
-    TRIANGULAR_OPTIONS,
-    is_triangular,
-    set_up_triangular,
-)
+from geneig_adjoint.block_triangular import TRIANGULAR_OPTIONS, is_triangular
 from geneig_adjoint.cholesky import (
     CHOLMOD_OPTIONS,
     cholmod_options,
     set_up_cholmod,
     tries_cholmod,
 )
+from geneig_adjoint.divided_factors import set_up_groups
 from geneig_adjoint.errors import ArgumentError
 from geneig_adjoint.factor_copies import forget_at_exit
 from geneig_adjoint.factoring import set_up_factor
@@ -188,6 +185,8 @@ def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> di
         options |= {"st_mat_mumps_icntl_13": 1, "st_mat_mumps_icntl_24": 1}
     if tries_cholmod(pencil, wanted, sigma):
         options |= cholmod_options(pencil)
+    elif not symmetric and sigma is not None and _names_own_lu(pencil, wanted):
+        options |= TRIANGULAR_OPTIONS
     elif not symmetric and sigma is not None and _is_free(pencil, wanted):
         options |= _quicker_options(pencil, sigma)
     return options
@@ -195,10 +194,21 @@ def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> di
 
 def _quicker_options(pencil: Pencil, sigma: complex) -> dict[str, Any]:
     """Return options for a factor that suits A - sigma B better than that of MUMPS."""
+    if pencil.comm.size > 1:
+        return dict(TRIANGULAR_OPTIONS) if is_flat(pencil, sigma) else {}
     if is_triangular(pencil, sigma):
         return dict(TRIANGULAR_OPTIONS)
     quick = QUICK_OPTIONS if is_flat(pencil, sigma) else {}
     return {f"st_{name}": value for name, value in quick.items()}
+
+
+def _names_own_lu(pencil: Pencil, wanted: Wanted) -> bool:
+    """Tell whether a user wants PETSc's own LU on several ranks: as copies, it knows no other."""
+    if pencil.comm.size == 1 or not pencil.factorable:
+        return False
+    named = wanted.option(f"st_{PACKAGE}", wanted.options) == QUICK_OPTIONS[PACKAGE]
+    chosen = (wanted.option(name, wanted.options) for name in ("st_ksp_type", "st_pc_type"))
+    return named and all(name is None for name in chosen)
 
 
 def _is_free(pencil: Pencil, wanted: Wanted) -> bool:
@@ -277,7 +287,7 @@ def _set_up(
     trial = trials.get(package)
     if trial is None and defaults.get("st_pc_type") == TRIANGULAR_OPTIONS["st_pc_type"]:
         forget_at_exit(eps)
-        trial = set_up_triangular
+        trial = set_up_groups
     if trial is not None:
         action = trial(eps)
         if action is None:

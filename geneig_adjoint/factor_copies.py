@@ -191,12 +191,13 @@ def copies_of(ksp: PETSc.KSP) -> FactorCopies | None:
 
 
 def drop_copies(ksp: PETSc.KSP) -> None:
-    """Destroy the factors of a KSP that is about to be destroyed.  (Collective.)
+    """Destroy this package's factors of a KSP that is about to be destroyed.  (Collective.)
 
     Somebody may still have its PC, which would call Python when that has ended.
     """
-    if copies_of(ksp) is not None:
-        ksp.getPC().setType(PETSc.PC.Type.NONE)
+    pc = ksp.getPC()
+    if pc.getType() == PETSc.PC.Type.PYTHON and isinstance(pc.getPythonContext(), BlockFactor):
+        pc.setType(PETSc.PC.Type.NONE)
 
 
 _HOLDERS: list[weakref.ref[Any]] = []

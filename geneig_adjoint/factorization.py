@@ -13,7 +13,7 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.block_solves import solve_block
+from geneig_adjoint.block_solves import BlockFactor, solve_block
 from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factor_copies import drop_copies
 from geneig_adjoint.inner_solver import IterativeSolver, account_of, name_of
@@ -130,6 +130,15 @@ class SpectralTransformation:
         """Tolerance of iterative solves with K; None for a direct factor."""
         ksp = self.eps.getST().getKSP()
         return None if ksp.getType() == PETSc.KSP.Type.PREONLY else float(ksp.getTolerances()[0])
+
+    @property
+    def on_single_ranks(self) -> bool:
+        """Whether each of several ranks solves by whole factors of its own."""
+        pc = self.eps.getST().getKSP().getPC()
+        own = pc.getType() == PETSc.PC.Type.PYTHON and not self._closed
+        return bool(own and self.pencil.comm.size > 1) and isinstance(
+            pc.getPythonContext(), BlockFactor
+        )
 
     def estimate(self, block: Block, *, purpose: str) -> Block:
         """Return K^-1 block, or some digits of it where that takes iterations.  (Collective.)"""

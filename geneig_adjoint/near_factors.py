@@ -150,7 +150,7 @@ def prices(pencil: Pencil, transformation: SpectralTransformation) -> tuple[floa
         return None
     if groups is not None:
         # The bordered matrix couples all groups.
-        operations = PLANE * (len(groups.groups) * groups.entries) ** 1.5
+        operations = PLANE * (groups.number * groups.entries) ** 1.5
         return _factor_price(pencil, operations), GROUP_ENTRY * groups.entries
     factor = ksp.getPC().getFactorMatrix()
     if solver == "mumps":
@@ -171,8 +171,11 @@ def _factor_price(pencil: Pencil, operations: float) -> float:
 
 def forward_share(transformation: SpectralTransformation) -> float:
     """Return the price of a forward solve relative to that of `prices`.  (Not collective.)"""
-    pc = transformation.eps.getST().getKSP().getPC()
+    ksp = transformation.eps.getST().getKSP()
+    pc, groups = ksp.getPC(), triangular_factor(ksp)
     quick = pc.getType() == PETSc.PC.Type.LU and pc.getFactorSolverType() == "petsc"
+    # A single group is the whole matrix, factored by PETSc's own LU on every rank.
+    quick = quick or (groups is not None and groups.number == 1)
     return FORWARD if quick else 1.0
 
 

@@ -1,9 +1,10 @@
-"""Which package factors A - sigma B of a nonsymmetric pencil on one rank.
+"""Which package factors A - sigma B of a nonsymmetric pencil on one rank or a few.
 
 MUMPS is made for many ranks and for dense fronts. On meshes of the plane, and on bars, fronts
 are small, and PETSc's own LU solves with its factor ten times faster. It does not pivot: it is
 kept only where products with the matrix, forward and transposed, come back from it with small
-errors in every row, and MUMPS takes over where they do not.
+errors in every row, and MUMPS takes over where they do not. Several ranks have whole factors
+each (`divided_factors`).
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import scipy.sparse
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.block_solves import solve_block
+from geneig_adjoint.csr_matrices import matrix_of
 from geneig_adjoint.factor_copies import MOST_RANKS, gathered
 from geneig_adjoint.pencil import Pencil
 
@@ -51,14 +52,13 @@ def is_flat(pencil: Pencil, sigma: complex) -> bool:
     Collective, the same on all ranks. A mesh of dimension d has 2^d times the neighbours
     within twice as many steps, seen from most of its points.
     """
-    if pencil.comm.size > 1 or not SMALLEST <= pencil.n <= LARGEST:
+    if not SMALLEST <= pencil.n <= LARGEST:
         return False
     mat = pencil.A if sigma == 0 else pencil.shifted(sigma)
     try:
-        diagonal = mat.getDiagonal()
-        whole = bool(np.all(diagonal.array_r != 0))
-        diagonal.destroy()
-        return whole and has_flat_graph(mat)
+        zeros = np.count_nonzero(_petsc.diagonal(mat) == 0)
+        # Zeros may be on another rank.
+        return not pencil.comm.allreduce(zeros) and has_flat_graph(mat)
     finally:
         if mat is not pencil.A:
             mat.destroy()
@@ -112,8 +112,8 @@ def _dimension(graph: tuple[Block, Block], start: int) -> float:
 def set_up_tried(eps: SLEPc.EPS) -> Callable[[], object] | None:
     """Factor in the way an EPS is configured for, such as by ``QUICK_OPTIONS``.
 
-    Collective; on one rank. Returns what is left to do by MUMPS if that is not accurate; then
-    the KSP is left without a factor.
+    Collective; on one rank, or by a factor that fails on all ranks alike. Returns what is left
+    to do by MUMPS if that is not accurate; then the KSP is left without a factor.
     """
     ksp = eps.getST().getKSP()
     left: Callable[[], object] = eps.setUp
@@ -141,22 +141,26 @@ def turned_to_mumps(ksp: PETSc.KSP) -> None:
 
 
 def is_accurate(ksp: PETSc.KSP) -> bool:
-    """Tell whether solves with a factor on one rank are accurate in every row, both ways.
+    """Tell whether solves with a factor are accurate in every row, both ways.
 
     Collective. Random vectors see every entry of the error of the factor.
     """
     mat = ksp.getOperators()[0]
+    comm = mat.comm.tompi4py()
     offsets, columns, values = mat.getValuesCSR()
-    matrix = scipy.sparse.csr_matrix((values, columns, offsets), shape=mat.getSize())
-    sizes = scipy.sparse.csr_matrix((np.abs(values), columns, offsets), shape=matrix.shape)
-    x = _petsc.deterministic_block((0, matrix.shape[0]), 1, seed=17)
-    for transposed in (False, True):
-        rows, terms_of = (matrix.conj().T, sizes.T) if transposed else (matrix, sizes)
-        b = rows @ x
-        with np.errstate(all="ignore"):
-            back = solve_block(ksp, b, hermitian=transposed)
-            errors = np.abs(b - rows @ back)
-            terms = terms_of @ np.abs(back) + np.abs(b)
-            if not np.max(errors / np.maximum(terms, TINY)) <= LARGEST_ERROR:
+    sizes = matrix_of((offsets, columns, np.abs(values)), mat.getSizes(), mat.comm)
+    x = _petsc.deterministic_block(mat.getOwnershipRange(), 1, seed=17)
+    try:
+        for transposed in (False, True):
+            b = _petsc.multiply(mat, x, hermitian=transposed)
+            with np.errstate(all="ignore"):
+                back = solve_block(ksp, b, hermitian=transposed)
+                errors = np.abs(b - _petsc.multiply(mat, back, hermitian=transposed))
+                terms = _petsc.multiply(sizes, np.abs(back), hermitian=transposed).real + np.abs(b)
+                accurate = errors / np.maximum(terms, TINY) <= LARGEST_ERROR
+            # What is not a number is not accurate.
+            if comm.allreduce(np.count_nonzero(~accurate)):
                 return False
+    finally:
+        sizes.destroy()
     return True

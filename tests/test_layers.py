@@ -18,7 +18,7 @@ GROUPS = [
         {"builds", "launches", "user_options"},
         {"_petsc", "collective", "csr_matrices", "exchange"},
         {"assembly", "block_solves", "factoring", "ghosts", "tall_blocks"},
-        {"factor_copies"},
+        {"factor_copies", "one_rank_factor"},
     ],
     [{"differentiation", "energies"}, {"directions", "laws"}],
     [{"structure_kinds"}, {"structures"}, {"entrance", "parameters"}],
@@ -55,6 +55,7 @@ GROUPS = [
     [
         {"inner_solver", "sparse_lu"},
         {"block_triangular", "factorization"},
+        {"divided_factors"},
         {"conditioning"},
         {"clusters"},
     ],
