@@ -129,16 +129,17 @@ LOOPS = {
 }
 
 
-def main():
-    """Run one loop and print the slopes on rank 0."""
+def main(loops):
+    """Run one loop; print slopes and sizes of all ranks in MB on rank 0."""
     from mpi4py import MPI
 
     name, rounds = sys.argv[1], int(sys.argv[2])
     comm = MPI.COMM_WORLD
-    found = comm.gather(measured(LOOPS[name](comm), rounds, max(20, rounds // 6)))
+    found = comm.gather(measured(loops[name](comm), rounds, max(20, rounds // 6)))
+    sizes = comm.gather(resident())
     if comm.rank == 0:
-        print("slopes", *found)
+        print("slopes", *found, "sizes", *sizes)
 
 
 if __name__ == "__main__":
-    main()
+    main(LOOPS)
