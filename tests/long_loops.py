@@ -3,6 +3,8 @@
 The kinds of `loops` are few enough for the normal tests; these come on top of them.
 """
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -81,10 +83,10 @@ def stopped_and_resumed(name):
     """Return a loop of a study: stopped with a checkpoint, resumed from it, written."""
 
     def loop(comm):
-        held = tempfile.TemporaryDirectory() if comm.rank == 0 else None
-        folder = Path(comm.bcast(held and held.name))
+        folder = Path(comm.bcast(tempfile.mkdtemp() if comm.rank == 0 else ""))
         text, model = STUDIES[name]
         if comm.rank == 0:
+            atexit.register(shutil.rmtree, folder)
             study_folder(folder, text, model=model, own=OWN)
         comm.barrier()
         study = read_study(folder / "study.toml", ["output.overwrite=true"])
@@ -95,7 +97,6 @@ def stopped_and_resumed(name):
 
         def once(_):
             nonlocal visits
-            assert held is None or held.name
             with mock.patch.object(StopRequest, "agreed", at_fourth):
                 visits = iter(range(5))
                 try:
