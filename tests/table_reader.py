@@ -1,4 +1,7 @@
-"""Read the element tables named on stdin; print a digest of each, or why it was refused."""
+"""Read the element tables named on stdin; print a digest of each, or why it was refused.
+
+With the argument "forked" files are looked at by forks: see `forked_looks`.
+"""
 
 import hashlib
 import json
@@ -7,6 +10,7 @@ import sys
 
 import h5py
 import numpy as np
+from forked_looks import ForkedLooks
 from mpi4py import MPI
 
 import geneig_adjoint as ga
@@ -76,5 +80,7 @@ def verdict(path):
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
     hdf5_probe.SECONDS = 10.0
+    if "forked" in sys.argv:
+        hdf5_probe.subprocess, hdf5_probe.SECONDS = ForkedLooks(), 3.0
     for line in sys.stdin:
         print(json.dumps(verdict(line.rstrip("\n"))), flush=True)
