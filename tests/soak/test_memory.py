@@ -13,7 +13,7 @@ MB_PER_ROUND = 0.1
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, 2], ids=["alone", "two"])
 @pytest.mark.parametrize("name", LONG_LOOPS)
 def test_memory_of_300_rounds_is_flat(mpirun, report, scalar_build, name, ranks):
     start = time.monotonic()
