@@ -3,8 +3,8 @@
 from hypothesis import strategies as st
 
 
-def damaged(content):
-    """Draw content after one to four flips, cuts, insertions, repetitions or overwritings."""
+def damages():
+    """Draw one to four flips, cuts, insertions, repetitions or overwritings."""
     places = st.floats(0, 1, exclude_max=True)
     change = st.tuples(
         st.sampled_from(["bit", "byte", "cut", "end", "insert", "repeat", "copy"]),
@@ -12,10 +12,11 @@ def damaged(content):
         places,
         st.binary(min_size=1, max_size=12),
     )
-    return st.lists(change, min_size=1, max_size=4).map(lambda changes: _changed(content, changes))
+    return st.lists(change, min_size=1, max_size=4)
 
 
-def _changed(content, changes):
+def damaged(content, changes):
+    """Return content after some of these."""
     for change in changes:
         content = _change(content, *change)
     return content

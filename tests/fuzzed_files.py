@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from builders import REAL
-from damaged_bytes import damaged
+from damaged_bytes import damaged, damages
 from hypothesis import HealthCheck, given, settings
 from petsc4py import PETSc
 from study_files import ELEMENTS, P, chain_blocks, chain_mesh, market, petsc_binary, write_chain
@@ -263,9 +263,9 @@ def fuzz(name, folder, comm, *, readers, how):
     read = []
 
     @settings(how, max_examples=count)
-    @given(damaged(content))
-    def cases(changed):
-        path.write_bytes(changed)
+    @given(damages())
+    def cases(changes):
+        path.write_bytes(damaged(content, changes))
         read.append(check())
 
     cases()

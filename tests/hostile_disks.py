@@ -4,7 +4,6 @@ import contextlib
 import os
 import subprocess
 
-from resumable_studies import stop_at
 from searches import SEARCH, search_folder
 from study_files import ELEMENTS, chain_mesh, study_folder, write_chain
 from sweeps import ONE, sweep_folder
@@ -99,12 +98,14 @@ def contents(folder):
 @contextlib.contextmanager
 def as_nobody():
     """Have the rights of an ordinary user, whom permissions stop."""
-    was = os.geteuid()
     with contextlib.ExitStack() as back:
-        if was == 0:
+        if os.geteuid() == 0:
             os.seteuid(NOBODY)
             back.callback(os.seteuid, 0)
         yield
 
 
-__all__ = ["WRITERS", "Disk", "as_nobody", "contents", "stop_at"]
+def protect(folder, *, writable):
+    """Let nobody, or the owner again, change what is in a folder."""
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod((0o755 if writable else 0o555) if path.is_dir() else 0o644)

@@ -17,10 +17,15 @@ import geneig_adjoint as ga
 from geneig_adjoint.io import hdf5_probe, read_elements
 
 
+WIDE = {"f": float, "c": complex}
+
+
 def digest(parts):
     found = hashlib.sha256()
     for part in parts:
         array = np.ascontiguousarray(part)
+        if array.dtype.kind in WIDE:  # the same numbers in another byte order or size
+            array = array.astype(WIDE[array.dtype.kind])
         found.update(f"{array.shape} {array.dtype.kind}".encode() + array.tobytes())
     return found.hexdigest()
 
@@ -57,7 +62,8 @@ def stored(path):
             line = f"{text(group.attrs, 'matrix')} {text(group.attrs, 'parameter')} {law}"
             parts += [np.frombuffer(line.encode(), np.uint8)]
             parts += [group[name][()].astype(np.int64) for name in ("dofs", "ids")]
-            parts += [group["matrices"][()]]
+            matrices = group["matrices"][()]
+            parts += [matrices if matrices.dtype.kind == "c" else matrices.astype(float)]
         group = file["parameters"]
         parts += [group[name][()].astype(float) for name in sorted(group)]
         if "mesh" in file:
