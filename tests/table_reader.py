@@ -16,7 +16,6 @@ from mpi4py import MPI
 import geneig_adjoint as ga
 from geneig_adjoint.io import hdf5_probe, read_elements
 
-
 WIDE = {"f": float, "c": complex}
 
 
