@@ -15,6 +15,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import equal_layout
+from geneig_adjoint.builds import index_error
 from geneig_adjoint.collective import allreduce_same, guard
 from geneig_adjoint.element_blocks import ElementBlock
 from geneig_adjoint.elements import ElementModel
@@ -164,6 +165,7 @@ def read_elements(
         with guard(comm):
             file = opened.enter_context(opened_table(path))
             table = table_of(file)
+            raise_error(index_error(table.n, "rows"))
             if comm.rank == 0:
                 mesh = read_mesh(file)
                 raise_error(None if mesh is None else mesh.error(table.n))
