@@ -45,7 +45,17 @@ def tables(suffix):
     return words
 
 
-def pictures(folder, disk):
+def picture(folder, disk):
+    table = folder / "table.csv"
+    if not table.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        table.write_text(
+            "sample,folder,parameters.k,status,objective.f1\n0,a,1,done,2\n1,b,2,done,3\n"
+        )
+    return ["plot", str(table), "-o", str(disk / "pictures")]
+
+
+def all_pictures(folder, disk):
     if not (folder / "out").exists():
         assert main(["run", str(run_folder(folder))]) == 0
     return ["plot", str(folder / "out"), "-o", str(disk / "pictures")]
@@ -58,7 +68,7 @@ WRITERS = {
     "table.csv": (tables(".csv"), ["--overwrite"]),
     "table.json": (tables(".json"), ["--overwrite"]),
     "table.h5": (tables(".h5"), ["--overwrite"]),
-    "pictures": (pictures, []),
+    "picture": (picture, []),
 }
 """Command -> words for (folder of the study, disk), and what lets it replace its files."""
 

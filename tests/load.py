@@ -16,8 +16,8 @@ from geneig_adjoint.cli import main as command_line
 from geneig_adjoint.study.signals import StopRequest
 
 N = 1000
-BOUNDARY = 3
-"""Where a study is stopped: everything but the contraction is in its checkpoint."""
+BOUNDARY = 4
+"""Where a study is stopped: one gradient is in its checkpoint, the other to be contracted."""
 MODEL = """
 from load import many_parameters
 
@@ -33,6 +33,9 @@ count = 1
 [[objective]]
 name = "value"
 kind = "eigenvalue"
+[[objective]]
+name = "f"
+kind = "frequency"
 """
 
 

@@ -4,12 +4,13 @@ import shutil
 import subprocess
 
 import pytest
-from hostile_disks import PAGE, WRITERS, Disk, contents
+from hostile_disks import PAGE, WRITERS, Disk, all_pictures, contents
 
 from geneig_adjoint.cli import main
 
 ROOM = 4000
-STEPS = {"pictures": 12}
+STEPS = {"all pictures": 12}
+EVERYTHING = {**WRITERS, "all pictures": (all_pictures, [])}
 WHOLE = {"result.json", "result.h5", "modes.vtu", "table.csv", "table.json", "table.h5"}
 """Files of which the old one or the new one must stand; pictures, too."""
 
@@ -52,9 +53,9 @@ def fill_up(disk, words, capsys, *, step, before_each):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_disk_that_is_full_at_any_page(tmp_path, disk, capsys, report, name):
-    make, replacing = WRITERS[name]
+    make, replacing = EVERYTHING[name]
     words, step = make(tmp_path / "study", disk.folder), STEPS.get(name, 1)
 
     def empty():
