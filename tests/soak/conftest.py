@@ -16,7 +16,7 @@ MINUTES = {
     "test_optimize_memory": (1, "300 iterations of a search"),
     "test_properties": (20, "1,000 random pencils for every property"),
 }
-"""What campaigns take with one build on two cores that do nothing else, and what they do."""
+"""What campaigns take, roughly, with one build on two idle cores, and what they do."""
 
 
 def pytest_report_header():
@@ -25,7 +25,7 @@ def pytest_report_header():
     lines = [f"{MINUTES[name][0]:>4} min  {name:<22}{MINUTES[name][1]}" for name in names]
     total = sum(MINUTES[name][0] for name in names)
     how = "one of them: bash tests/run.sh --soak -- -k test_disks"
-    return ["campaigns, for each build:", *lines, f"{total:>4} min  in all; {how}"]
+    return ["campaigns, roughly, for each build on two idle cores:", *lines, f"{total:>4} min  in all; {how}"]
 
 
 @pytest.fixture(autouse=True)
