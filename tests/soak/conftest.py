@@ -25,7 +25,11 @@ def pytest_report_header():
     lines = [f"{MINUTES[name][0]:>4} min  {name:<22}{MINUTES[name][1]}" for name in names]
     total = sum(MINUTES[name][0] for name in names)
     how = "one of them: bash tests/run.sh --soak -- -k test_disks"
-    return ["campaigns, roughly, for each build on two idle cores:", *lines, f"{total:>4} min  in all; {how}"]
+    return [
+        "campaigns, roughly, for each build on two idle cores:",
+        *lines,
+        f"{total:>4} min  in all; {how}",
+    ]
 
 
 @pytest.fixture(autouse=True)
