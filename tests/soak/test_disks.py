@@ -1,8 +1,10 @@
 """Every command that writes files, on a disk that is full after any number of pages."""
 
+import io
 import shutil
 import subprocess
 
+import h5py
 import pytest
 from hostile_disks import PAGE, WRITERS, Disk, all_pictures, contents
 
@@ -13,6 +15,7 @@ STEPS = {"all pictures": 12}
 EVERYTHING = {**WRITERS, "all pictures": (all_pictures, [])}
 WHOLE = {"result.json", "result.h5", "modes.vtu", "table.csv", "table.json", "table.h5"}
 """Files of which the old one or the new one must stand; pictures, too."""
+ENDS = {"json": (b"}\n", b"]\n"), "vtu": b"</VTKFile>\n", "csv": b"\n", "png": b"IEND\xaeB`\x82"}
 
 
 @pytest.fixture
@@ -32,6 +35,14 @@ def whole(found):
     return {n: data for n, data in found.items() if n.split("/")[-1] in WHOLE or ".png" in n}
 
 
+def is_complete(name, content):
+    """Tell whether a file has its end."""
+    if name.endswith(".h5"):
+        with h5py.File(io.BytesIO(content)) as file:  # refuses what is shorter than it says
+            return len(file) > 0
+    return content.endswith(ENDS[name.rpartition(".")[2]])
+
+
 def fill_up(disk, words, capsys, *, step, before_each):
     """Do what the words say with ever more room until there is enough; return how much was."""
     for pages in range(1, 400, step):
@@ -49,6 +60,7 @@ def fill_up(disk, words, capsys, *, step, before_each):
         kept = whole(old)
         assert {name: found[name] for name in kept} == kept
         assert not [name for name in found if name.split("/")[-1].startswith(".")]
+        assert all(is_complete(*item) for item in whole(found).items())
     raise AssertionError("never enough room")
 
 
