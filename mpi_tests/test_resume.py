@@ -10,6 +10,7 @@ from ranks import raised_everywhere
 from resumable_studies import OWN, STUDIES, assert_alike, outcome_of, stop_at
 from study_files import result, study_folder
 
+from geneig_adjoint import pencil
 from geneig_adjoint.errors import InputError, StoppedError
 from geneig_adjoint.study.checkpoint_file import CheckpointReader, CheckpointWriter, read_rows
 from geneig_adjoint.study.run import run_study
@@ -64,6 +65,19 @@ def test_work_goes_on_on_other_ranks(comm, study, name, monkeypatch):
     assert any("resumed from" in note for note in result(folder)["notes"])
     assert not (folder / "checkpoint.h5").exists()
     comm.barrier()
+
+
+def test_nothing_is_measured_by_one_rank_alone_at_the_end(comm, study, monkeypatch):
+    with_changes = study("symmetric")
+    stop_at(monkeypatch, FIRST_CONTRACTION)
+    assert "stopped on request" in on_ranks(comm, comm.size, with_changes())
+    stop_at(monkeypatch, None)
+    measured, measure = [], pencil.hermitian_defect
+    monkeypatch.setattr(
+        pencil, "hermitian_defect", lambda mat: measured.append(mat) or measure(mat)
+    )
+    assert on_ranks(comm, comm.size, with_changes(), resume=True) == ""
+    assert len(set(comm.allgather(len(measured)))) == 1
 
 
 def test_signal_of_the_last_rank_is_agreed_on(comm):

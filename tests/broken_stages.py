@@ -23,7 +23,7 @@ STAGES = {
     "left vectors": "finished_pairs:left_vectors",
     "conditions": "finished_pairs:conditions_and_errors",
     "scaling": "finished_pairs:normalized",
-    "evaluation": "sensitivity:evaluate",
+    "evaluation": "gradient_steps:evaluate",
     "adjoint": "adjoint:project_cotangent",
     "adjoint solve": "pair_systems:_solved",
     "contraction": "contraction:sides",
@@ -38,11 +38,11 @@ FIRST_ONLY = {"write", "summary"}
 AFTER_WRITING = {"summary", "close of pairs", "close of the pencil"}
 
 
-def broken_run(mpirun, folder, stage, rank):
-    """Run a nonsymmetric study on three ranks with a broken function; look at how it ends."""
+def broken_run(mpirun, folder, stage, rank, *, ranks=3, timeout=60):
+    """Run a nonsymmetric study on some ranks with a broken function; look at how it ends."""
     study = study_folder(folder, PYTHON, model=NONSYMMETRIC)
     words = [sys.executable, FAULTS, f"geneig_adjoint.{STAGES[stage]}", str(rank)]
-    finished = mpirun(3, *words, "run", str(study), timeout=60)
+    finished = mpirun(ranks, *words, "run", str(study), timeout=timeout)
     met = not (stage in FIRST_ONLY and rank)
     assert finished.returncode == (70 if met else 0), finished.stderr
     assert finished.stderr.count("InjectedError: injected") == met

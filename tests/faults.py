@@ -51,12 +51,17 @@ def os_error(_):
     raise OSError(28, "No space left on device")
 
 
-@contextmanager
-def injected(target, broken, **options):
-    """Replace "module:name" or "module:Class.name" where ``broken``; give the `Fault`."""
+def owner_and_name(target):
+    """Return where a function is kept that is given as "module:name" or "module:Class.name"."""
     module, _, path = target.partition(":")
     *owners, name = path.split(".")
-    owner = pkgutil.resolve_name(f"{module}:{'.'.join(owners)}" if owners else module)
+    return pkgutil.resolve_name(f"{module}:{'.'.join(owners)}" if owners else module), name
+
+
+@contextmanager
+def injected(target, broken, **options):
+    """Replace a function where ``broken``; give the `Fault`."""
+    owner, name = owner_and_name(target)
     fault = Fault(getattr(owner, name), broken, **options)
     with mock.patch.object(owner, name, fault):
         yield fault

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import pytest
 from builders import REAL
+from damaged_bytes import damaged, damages
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from petsc4py import PETSc
 from study_files import ELEMENTS, P, chain_blocks, chain_mesh, market, petsc_binary, write_chain
 from table_readers import REFUSED, TableReaders
@@ -41,39 +41,6 @@ def readers():
     found = TableReaders()
     yield found
     found.close()
-
-
-def damaged(content):
-    """Draw content after one to four flips, cuts, insertions, repetitions or overwritings."""
-    places = st.floats(0, 1, exclude_max=True)
-    change = st.tuples(
-        st.sampled_from(["bit", "byte", "cut", "end", "insert", "repeat", "copy"]),
-        places,
-        places,
-        st.binary(min_size=1, max_size=12),
-    )
-    return st.lists(change, min_size=1, max_size=4).map(lambda changes: _changed(content, changes))
-
-
-def _changed(content, changes):
-    for change in changes:
-        content = _change(content, *change)
-    return content
-
-
-def _change(content, kind, first, second, new):
-    at, length = int(first * len(content)), 1 + int(second**4 * 64)
-    head, tail = content[:at], content[at:]
-    part, other = tail[:length], content[int(second * len(content)) :]
-    return {
-        "bit": head + bytes([(tail or b"\0")[0] ^ (1 << new[0] % 8)]) + tail[1:],
-        "byte": head + new[:1] + tail[1:],
-        "cut": head + tail[length:],
-        "end": head,
-        "insert": head + new + tail,
-        "repeat": head + part + tail,
-        "copy": head + other[: len(part)] + tail[length:],
-    }[kind]
 
 
 ENTRIES = {
@@ -284,21 +251,21 @@ CAMPAIGNS = {
 
 
 SLOW = {"table without checksums": 10}
-"""Campaigns that start a process for every case: so many times fewer cases."""
+"""Campaigns that start a process for every case, unless it is forked: fewer cases by so much."""
 
 
 def fuzz(name, folder, comm, *, readers, how):
     """Check many damaged versions of a file; return how many there were, and were read."""
-    count = how.max_examples // SLOW.get(name, 1)
+    count = how.max_examples // (1 if readers.forked else SLOW.get(name, 1))
     path, content, check = CAMPAIGNS[name](folder, comm, readers)
     path.write_bytes(content)
     assert check()
     read = []
 
     @settings(how, max_examples=count)
-    @given(damaged(content))
-    def cases(changed):
-        path.write_bytes(changed)
+    @given(damages())
+    def cases(changes):
+        path.write_bytes(damaged(content, changes))
         read.append(check())
 
     cases()

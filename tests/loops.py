@@ -31,13 +31,17 @@ def slope(sizes):
     return float(np.polyfit(np.arange(len(sizes)), sizes, 1)[0])
 
 
-def measured(once, rounds, warm):
-    """Return the slope of the memory in MB per round, after some rounds to warm up."""
+def measured(once, rounds, warm, every=1):
+    """Return the slope of the memory in MB per round, after some rounds to warm up.
+
+    ``every``: rounds between two looks, which take longer than most rounds.
+    """
     sizes = []
     for number in range(warm + rounds):
         once(number)
-        sizes += [resident()] * (number >= warm)
-    return slope(sizes)
+        if number >= warm and number % every == 0:
+            sizes.append(resident())
+    return slope(sizes) / every
 
 
 def weight(rows):
@@ -129,16 +133,18 @@ LOOPS = {
 }
 
 
-def main():
-    """Run one loop and print the slopes on rank 0."""
+def main(loops):
+    """Run one loop; print slopes and sizes of all ranks in MB on rank 0."""
     from mpi4py import MPI
 
     name, rounds = sys.argv[1], int(sys.argv[2])
     comm = MPI.COMM_WORLD
-    found = comm.gather(measured(LOOPS[name](comm), rounds, max(20, rounds // 6)))
+    warm, every = max(20, rounds // 6), max(1, rounds // 60)
+    found = comm.gather(measured(loops[name](comm), rounds, warm, every))
+    sizes = comm.gather(resident())
     if comm.rank == 0:
-        print("slopes", *found)
+        print("slopes", *found, "sizes", *sizes)
 
 
 if __name__ == "__main__":
-    main()
+    main(LOOPS)

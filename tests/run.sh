@@ -11,7 +11,8 @@ usage: bash tests/run.sh [options] [-- pytest arguments]
   --petsc VERSION        PETSc built by docker/build-petsc.sh in place of Debian's
   --ranks "1 2 3"        rank counts of the parallel tests; "" for none
   --no-serial            only the parallel tests
-  --soak                 only the long campaigns of tests/soak, with their numbers
+  --soak                 only the long campaigns of tests/soak, with their numbers: hours; each
+                         says beforehand what it takes, and -- -k NAME chooses some
   -x, --fail-fast        stop at the first stage that fails
   -h, --help             this text
 

@@ -11,6 +11,7 @@ from fuzzed_files import plain_table
 from study_files import N, P, chain_blocks, chain_mesh, chain_pencil, changed_table, write_chain
 
 import geneig_adjoint as ga
+from geneig_adjoint.builds import LARGEST_INDEX
 from geneig_adjoint.io import check_elements, read_elements, write_elements
 
 
@@ -64,6 +65,13 @@ def test_oddities_are_noted_with_their_place(tmp_path, comm, change, note):
     assert [found for found in report.notes if found.startswith(note)]
     assert f"note: {note}" in str(report)
     read_elements(path, comm)
+
+
+def test_more_rows_than_can_be_counted_are_refused_with_the_file(tmp_path, comm):
+    rows = LARGEST_INDEX + 1
+    path = changed_table(tmp_path / "elements.h5", lambda file: file.attrs.modify("n", rows))
+    with pytest.raises(ga.InputError, match=rf"{path}: .* counts to .*, got {rows:,} rows"):
+        read_elements(path, comm)
 
 
 def test_table_is_looked_at_in_pieces(tmp_path, monkeypatch):

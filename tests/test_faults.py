@@ -1,7 +1,13 @@
 """A function of some stages raises on one rank of three; tests/soak has all stages and ranks."""
 
 import pytest
-from broken_stages import broken_run
+from broken_stages import STAGES, broken_run
+from faults import owner_and_name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_function_of_every_stage_exists(stage):
+    assert callable(getattr(*owner_and_name(f"geneig_adjoint.{STAGES[stage]}")))
 
 
 @pytest.mark.failure("exception on one rank", through="command")

@@ -15,6 +15,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import equal_layout
+from geneig_adjoint.builds import index_error
 from geneig_adjoint.collective import allreduce_same, guard
 from geneig_adjoint.element_blocks import ElementBlock
 from geneig_adjoint.elements import ElementModel
@@ -166,6 +167,7 @@ def read_elements(
         with guard(comm):
             file = opened.enter_context(opened_table(path))
             table = table_of(file)
+            raise_error(index_error(table.n, "rows"))
             if comm.rank == 0:
                 mesh = read_mesh_of(file, table)
         blocks = [_read_block(file[block.name], block, table, comm) for block in table.blocks]

@@ -32,7 +32,7 @@ from geneig_adjoint.study.progress import show
 from geneig_adjoint.study.results import Outcome, Pairs, prepare_directory, write_results
 from geneig_adjoint.study.settings import Study, about_the_study
 from geneig_adjoint.study.steps import Steps
-from geneig_adjoint.study.summary import summary
+from geneig_adjoint.study.summary import frequencies, summary
 from geneig_adjoint.user_options import unread_text
 
 if TYPE_CHECKING:
@@ -239,7 +239,9 @@ def _write(run: _Run, problem: Problem, work: Work) -> None:
     with run.steps.step("write results"):
         timings = {**work.timings, **run.steps.progress.timings}
         notes = write_results(run.study, problem, work.pairs, outcome=work.outcome, timings=timings)
+    frequency = frequencies(work.pairs)
     with guard(run.comm):
         if run.comm.rank == 0:
-            text = summary(work.pairs, work.outcome, notes, directory=run.study.directory)
+            folder = run.study.directory
+            text = summary(work.pairs, work.outcome, notes, frequency=frequency, directory=folder)
             show(run.comm, text)

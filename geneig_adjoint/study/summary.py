@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,17 +16,30 @@ UNSURE = 1e-4
 """Estimated relative error above which a gradient is said to be inaccurate."""
 
 
-def summary(pairs: Pairs, outcome: Outcome, notes: Sequence[str], *, directory: Path) -> str:
-    """Return the closing table of a run.  (Not collective.)"""
-    lines = ["", *_pair_lines(pairs), "", *_objective_lines(outcome)]
+Frequency: TypeAlias = Callable[[complex], float] | None
+"""Eigenvalue -> how often per second its mode swings; None where it cannot be meant so."""
+
+
+def summary(
+    pairs: Pairs,
+    outcome: Outcome,
+    notes: Sequence[str],
+    *,
+    frequency: Frequency,
+    directory: Path,
+) -> str:
+    """Return the closing table of a run.
+
+    Not collective: what has to be measured for it, all ranks have measured (`frequencies`).
+    """
+    lines = ["", *_pair_lines(pairs, frequency), "", *_objective_lines(outcome)]
     lines += [f"{name}: {reason}" for name, reason in outcome.failures.items()]
     lines += [f"note: {note}" for note in notes]
     return "\n".join([*lines, "", f"results in {directory}"])
 
 
-def _pair_lines(pairs: Pairs) -> list[str]:
+def _pair_lines(pairs: Pairs, frequency: Frequency) -> list[str]:
     cluster = {j: index for index, group in enumerate(pairs.clusters) for j in group}
-    frequency = _frequencies(pairs)
     head = "" if frequency is None else f"  {'frequency':<14}"
     lines = [f"pair  {'eigenvalue':<32}{head}  residual  condition  cluster  check"]
     for j, value in enumerate(pairs.values):
@@ -38,8 +52,10 @@ def _pair_lines(pairs: Pairs) -> list[str]:
     return lines
 
 
-def _frequencies(pairs: Pairs) -> Callable[[complex], float] | None:
+def frequencies(pairs: Pairs) -> Frequency:
     """Return how often per second a mode swings, if its eigenvalues may be meant so.
+
+    Collective: a resumed run has not asked yet whether its matrices are definite.
 
     Vibrations: A x = omega^2 B x with values that are real and positive, or a quadratic
     problem. Whether others (multiplication factors, buckling loads) are meant is not known.

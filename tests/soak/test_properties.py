@@ -1,6 +1,7 @@
 """Thousands of random pencils, others every time; a failure prints how to see it again."""
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -14,15 +15,17 @@ EXAMPLES = 1000
 
 @pytest.mark.timeout(3000)
 def test_properties_of_thousands_of_pencils(report, scalar_build):
+    seed = random.SystemRandom().randrange(2**32)
+    report(f"{EXAMPLES} examples each, {scalar_build}: --hypothesis-seed={seed}")
     finished = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--color=no", "--timeout=1500",
-         str(TESTS / "test_properties.py")],
+         f"--hypothesis-seed={seed}", str(TESTS / "test_properties.py")],
         env={**os.environ, "PROPERTY_EXAMPLES": str(EXAMPLES)},
         cwd=TESTS.parent,
         capture_output=True,
         text=True,
         check=False,
     )  # fmt: skip
-    report(f"{EXAMPLES} examples each, {scalar_build}:", finished.stdout.splitlines()[-1])
+    report(f"seed {seed}, {scalar_build}:", finished.stdout.splitlines()[-1])
     assert finished.returncode == 0, finished.stdout
     assert re.search(r"\d+ passed", finished.stdout)
