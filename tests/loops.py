@@ -34,9 +34,14 @@ def slope(sizes):
 def measured(once, rounds, warm):
     """Return the slope of the memory in MB per round, after some rounds to warm up."""
     sizes = []
-    for number in range(warm + rounds):
-        once(number)
-        sizes += [resident()] * (number >= warm)
+    gc.collect()
+    gc.freeze()  # what is there already would be searched in every round: most of the time
+    try:
+        for number in range(warm + rounds):
+            once(number)
+            sizes += [resident()] * (number >= warm)
+    finally:
+        gc.unfreeze()
     return slope(sizes)
 
 
