@@ -11,6 +11,8 @@ from geneig_adjoint.machine import parallel, resources, stack
 from geneig_adjoint.machine.findings import safely
 from geneig_adjoint.machine.probes import Probe, probe
 
+pytestmark = pytest.mark.any_scalars
+
 
 @pytest.fixture(autouse=True)
 def forgetful():

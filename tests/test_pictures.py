@@ -19,6 +19,8 @@ from geneig_adjoint.errors import InputError
 from geneig_adjoint.pictures import style
 from geneig_adjoint.pictures.draw import draw
 
+pytestmark = pytest.mark.any_scalars
+
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
