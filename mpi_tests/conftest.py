@@ -9,6 +9,8 @@ ranks exchange its outcome over a communicator of their own:
 - a failed rank whose outcome the others do not come to hear, because they wait for it in a
   collective call: its traceback is printed and the job is aborted;
 - a rank that hangs: after the timeout every rank prints where it is and the job ends.
+
+A single rank needs no mpirun: tests/run.sh then spreads the files over several processes.
 """
 
 import faulthandler

@@ -37,10 +37,15 @@ def measured(once, rounds, warm, every=1):
     ``every``: rounds between two looks, which take longer than most rounds.
     """
     sizes = []
-    for number in range(warm + rounds):
-        once(number)
-        if number >= warm and number % every == 0:
-            sizes.append(resident())
+    gc.collect()
+    gc.freeze()  # what is there already would be searched in every round: most of the time
+    try:
+        for number in range(warm + rounds):
+            once(number)
+            if number >= warm and number % every == 0:
+                sizes.append(resident())
+    finally:
+        gc.unfreeze()
     return slope(sizes) / every
 
 

@@ -10,6 +10,8 @@ from conftest import environment_outside_mpi
 from searches import SEARCH, search_folder, summary
 from sweeps import MODES, ONE, statuses, sweep_folder
 
+pytestmark = pytest.mark.any_scalars
+
 HERE = Path(__file__).parent
 SCRIPTS = HERE.parent / "examples" / "cluster"
 DONE = ("done", 0)

@@ -11,7 +11,7 @@ from geneig_adjoint.machine import parallel, resources, stack
 from geneig_adjoint.machine.findings import safely
 from geneig_adjoint.machine.probes import Probe, probe
 
-pytestmark = pytest.mark.usefixtures("forgetful")
+pytestmark = [pytest.mark.any_scalars, pytest.mark.usefixtures("forgetful")]
 
 
 @pytest.fixture

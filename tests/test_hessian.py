@@ -4,6 +4,8 @@ Against differences of dense reference gradients, symmetry, third-order Taylor r
 agreement of the strategies.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from pencils import flat, moved
@@ -15,16 +17,31 @@ CHAINS = scenarios("B", "2", "component", "linear", "bilinear")
 STEP = 2e-3
 
 
+class Products(NamedTuple):
+    """A chain, and the products with its direction, which several tests ask for."""
+
+    chain: Chain
+    rows: np.ndarray
+
+
+def with_products(scenario, comm):
+    with solved(scenario, comm) as chain:
+        yield Products(chain, products(chain, chain.problem.p_dot))
+
+
 @pytest.fixture(scope="module", params=CHAINS, ids=str)
-def chain(request, comm):
-    with solved(request.param, comm) as found:
-        yield found
+def known(request, comm):
+    yield from with_products(request.param, comm)
 
 
 @pytest.fixture(scope="module", params=scenarios("default"), ids=str)
-def default_chain(request, comm):
-    with solved(request.param, comm) as found:
-        yield found
+def default_known(request, comm):
+    yield from with_products(request.param, comm)
+
+
+@pytest.fixture
+def default_chain(default_known):
+    return default_known.chain
 
 
 def products(chain, p_dot, **settings) -> np.ndarray:
@@ -60,8 +77,8 @@ def sizes(chain, rows) -> np.ndarray:
     return np.maximum(np.abs(rows).max(axis=1), 0.1 * chain.sizes)
 
 
-def test_product_equals_differences_of_gradients(chain):
-    found = products(chain, chain.problem.p_dot)
+def test_product_equals_differences_of_gradients(known):
+    chain, found = known
     at = {k: gradients_at(chain, k * STEP) for k in (-3, -2, -1, 1, 2, 3)}
     weights = {1: 45, 2: -9, 3: 1}
     expected = sum(w * (at[k] - at[-k]) for k, w in weights.items()) / (60 * STEP)
@@ -70,17 +87,18 @@ def test_product_equals_differences_of_gradients(chain):
     assert chain.named(errors, ~(errors <= 1e-7)) == {}
 
 
-def test_hessian_is_symmetric(chain):
+def test_hessian_is_symmetric(known):
+    chain, Hu = known
     u, v = chain.problem.p_dot, other_direction(chain.problem.p)
-    Hu, Hv = products(chain, u), products(chain, v)
+    Hv = products(chain, v)
     errors = np.abs(Hu @ flat(v) - Hv @ flat(u)) / sizes(chain, Hu)
     assert chain.named(errors, ~(errors <= 1e-8)) == {}
 
 
-def test_remainder_with_second_derivatives_is_of_third_order(default_chain):
-    chain, steps = default_chain, np.array([4e-3, 2e-3])
+def test_remainder_with_second_derivatives_is_of_third_order(default_known):
+    (chain, rows), steps = default_known, np.array([4e-3, 2e-3])
     slopes = gradients_at(chain, 0.0) @ flat(chain.problem.p_dot)
-    curvatures = products(chain, chain.problem.p_dot) @ flat(chain.problem.p_dot)
+    curvatures = rows @ flat(chain.problem.p_dot)
     start = chain.values(chain.pairs, chain.problem.p)
     remainders = []
     for step in steps:
@@ -95,20 +113,20 @@ def test_remainder_with_second_derivatives_is_of_third_order(default_chain):
     assert chain.named(orders, ~(orders >= 2.9)) == {}
 
 
-def test_strategies_agree(default_chain):
-    direct = products(default_chain, default_chain.problem.p_dot)
-    ksp = products(default_chain, default_chain.problem.p_dot, strategy="ksp")
-    errors = np.abs(direct - ksp).max(axis=1) / sizes(default_chain, direct)
+def test_strategies_agree(default_known):
+    chain, direct = default_known
+    ksp = products(chain, chain.problem.p_dot, strategy="ksp")
+    errors = np.abs(direct - ksp).max(axis=1) / sizes(chain, direct)
     # rtol 1e-10 of the solves, one fed into the next
-    assert default_chain.named(errors, ~(errors <= 1e-8)) == {}
+    assert chain.named(errors, ~(errors <= 1e-8)) == {}
 
 
-def test_product_is_linear_in_the_direction(default_chain):
-    p_dot = default_chain.problem.p_dot
-    single = products(default_chain, p_dot)
-    scaled = products(default_chain, {name: -300.0 * value for name, value in p_dot.items()})
-    errors = np.abs(scaled + 300.0 * single).max(axis=1) / (300 * sizes(default_chain, single))
-    assert default_chain.named(errors, ~(errors <= 1e-9)) == {}
+def test_product_is_linear_in_the_direction(default_known):
+    chain, single = default_known
+    p_dot = chain.problem.p_dot
+    scaled = products(chain, {name: -300.0 * value for name, value in p_dot.items()})
+    errors = np.abs(scaled + 300.0 * single).max(axis=1) / (300 * sizes(chain, single))
+    assert chain.named(errors, ~(errors <= 1e-9)) == {}
 
 
 def test_product_with_no_direction_is_zero(default_chain):

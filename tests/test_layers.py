@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.any_scalars
+
 PACKAGE = Path(__file__).parents[1] / "geneig_adjoint"
 ROOT = "geneig_adjoint"
 README = PACKAGE.parent / "README.md"

@@ -6,6 +6,8 @@ import pytest
 
 from geneig_adjoint import endings
 
+pytestmark = pytest.mark.any_scalars
+
 
 class Clock:
     """Time that passes by sleeping alone, and something that happens at a certain time."""

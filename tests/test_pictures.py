@@ -22,6 +22,8 @@ from geneig_adjoint.pictures.draw import draw
 from geneig_adjoint.pictures.folders import read_folder
 from geneig_adjoint.pictures.sensitivities import sensitivities
 
+pytestmark = pytest.mark.any_scalars
+
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):

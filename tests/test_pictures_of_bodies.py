@@ -13,6 +13,8 @@ from result_files import box_mesh, cell_centres, write_folder
 from geneig_adjoint.pictures import solids, style
 from geneig_adjoint.pictures.draw import draw
 
+pytestmark = pytest.mark.any_scalars
+
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):

@@ -18,6 +18,8 @@ from geneig_adjoint.io import Mesh, write_vtu
 from geneig_adjoint.pictures.draw import draw
 from geneig_adjoint.pictures.spectrum import together
 
+pytestmark = pytest.mark.any_scalars
+
 __all__ = ["coarse"]  # a fixture of every test
 
 
