@@ -167,7 +167,9 @@ def read_elements(
         with guard(comm):
             file = opened.enter_context(opened_table(path))
             table = table_of(file)
-            raise_error(index_error(table.n, "rows"))
+            unfit = index_error(table.n, "rows")
+            if unfit is not None:
+                raise unfit
             if comm.rank == 0:
                 mesh = read_mesh_of(file, table)
         blocks = [_read_block(file[block.name], block, table, comm) for block in table.blocks]
