@@ -221,6 +221,32 @@ def test_parts_of_a_resumed_run_follow_each_other():
     assert found.steps == [("solve", 1.0, 5.0, False), ("solve", 6.0, 9.0, True)]
 
 
+def test_many_iterations_share_a_row():
+    from geneig_adjoint.pictures.convergence import rows_of
+
+    few = [(f"sample {i}", i, i + 1.0, True) for i in range(3)]
+    many = [(f"iteration {i}", i, i + 1.0, True) for i in range(1, 10)]
+    last = [("write 3 results", 10.0, 11.0, False)]
+    assert rows_of([*few, *many, *last]) == [
+        *((step[0], [step]) for step in few),
+        ("iteration 1 ... 9", many),
+        ("write 3 results", last),
+    ]
+
+
+def test_progress_of_iterations_that_share_a_row_is_not_drawn(tmp_path):
+    names = {f"kind_{i}": i for i in range(6)}
+    lines = [
+        {"event": event, "step": f"iteration {i}", "seconds": i + t, **more}
+        for i in range(9)
+        for t, (event, more) in enumerate(
+            [("begin", {}), ("progress", names), ("progress", names), ("end", {})]
+        )
+    ]
+    write_events(tmp_path, lines)
+    assert drawn(tmp_path)[1] == ()
+
+
 def test_only_some_kinds_of_progress_are_drawn(tmp_path):
     names = {f"kind_{i}": i for i in range(6)}
     lines = [{"event": "progress", "step": "solve", "seconds": t, **names} for t in (0, 1)]

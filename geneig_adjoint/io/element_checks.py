@@ -11,15 +11,8 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.io import table_pieces
 from geneig_adjoint.io.table_layout import Table, TableBlock, opened_table, table_of
-from geneig_adjoint.io.table_pieces import (
-    check_readable,
-    read_matrices,
-    read_mesh_of,
-    read_parameter,
-    read_places,
-    read_shared_matrix,
-)
 
 PIECE = 4_000_000
 """Matrix entries looked at once: 32 MB."""
@@ -104,12 +97,12 @@ def check_elements(path: str | Path) -> TableReport:
         versions, dofs of no element, data whose checksum is wrong.
 
     """
-    check_readable(path)
+    table_pieces.check_readable(path)
     with opened_table(path) as file:
         table, odd = table_of(file), _Oddities()
         for name in table.sizes:
             for rows in _pieces(table.sizes[name], PIECE):
-                read_parameter(file["parameters"][name], name, rows)
+                table_pieces.read_parameter(file["parameters"][name], name, rows)
         touched = {matrix: np.zeros(table.n, dtype=bool) for matrix in "AB"}
         used = {name: np.zeros(size, dtype=bool) for name, size in table.sizes.items()}
         for block in table.blocks:
@@ -118,7 +111,7 @@ def check_elements(path: str | Path) -> TableReport:
                 used[block.parameter][ids] = True
         has_b = any(block.matrix == "B" for block in table.blocks)
         _look_at_orphans(touched, used, odd, has_b=has_b)
-        read_mesh_of(file, table)
+        table_pieces.read_mesh_of(file, table)
     return TableReport(table.n, table.blocks, table.sizes, odd.notes())
 
 
@@ -131,11 +124,13 @@ def _checked_pieces(
     group: Any, block: TableBlock, table: Table, odd: _Oddities
 ) -> Iterator[tuple[Block, Block]]:
     if block.shared:
-        _look_at_symmetry(block, 0, read_shared_matrix(group, block)[None], odd)
+        _look_at_symmetry(block, 0, table_pieces.read_shared_matrix(group, block)[None], odd)
     for rows in _pieces(block.count, max(1, PIECE // max(block.nd**2, 1))):
-        dofs, ids = read_places(group, block, table, rows)
+        dofs, ids = table_pieces.read_places(group, block, table, rows)
         if not block.shared:
-            _look_at_symmetry(block, rows.start, read_matrices(group, block, rows), odd)
+            _look_at_symmetry(
+                block, rows.start, table_pieces.read_matrices(group, block, rows), odd
+            )
         ordered = np.sort(dofs, axis=1)
         twice = ((np.diff(ordered, axis=1) == 0) & (ordered[:, 1:] >= 0)).any(axis=1)
         odd.add("elements with a dof twice", block.name, rows.start, twice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,14 @@ WHOLE = "run"
 """Name of the step that all others are in."""
 CURVES = 4
 """Numbers of a run that are drawn over time, at most."""
+NUMBERED = re.compile(r"(.+) \d+")
+MANY = 8
+"""Numbered steps, such as iterations, of which more than this share a row."""
 MARKS = {"checkpoint": ("v", COLOURS[2]), "note": ("o", COLOURS[4]), "stop": ("X", COLOURS[1])}
+
+
+Step = tuple[str, float, float, bool]
+"""Name, begin, end, and whether it was finished."""
 
 
 @dataclass
@@ -34,7 +42,7 @@ class Timeline:
 
     """
 
-    steps: list[tuple[str, float, float, bool]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     marks: list[tuple[str, float]] = field(default_factory=list)
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
@@ -42,19 +50,25 @@ class Timeline:
 def convergence(results: Folder) -> list[Picture]:
     """Draw steps as bars over time, and the numbers of their progress that are told repeatedly."""
     line = timeline(results.events) if results.events else _of_timings(results.summary)
-    known = {name: points for name, points in line.curves.items() if len(points) > 1}
+    rows_of_steps = rows_of(line.steps)
+    shared = {step[0] for _, steps in rows_of_steps if len(steps) > 1 for step in steps}
+    known = {
+        name: points
+        for name, points in line.curves.items()
+        if len(points) > 1 and name.rpartition(": ")[0] not in shared
+    }
     if not line.steps and not known:
         return []
     curves = dict(list(known.items())[:CURVES])
     if len(known) > CURVES:
         results.notes.append(f"only {CURVES} of {len(known)} kinds of progress are drawn")
-    heights = [0.7 + 0.27 * max(len(line.steps), 1), *[1.5] * len(curves)]
+    heights = [0.7 + 0.27 * max(len(rows_of_steps), 1), *[1.5] * len(curves)]
     made = figure(7.2, sum(heights) + 0.6)
     rows = made.subplots(
         1 + len(curves), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
     )[:, 0]
     rows[0].set_title(f"{plain(results.title)}: the run over time", loc="left")
-    _bars(rows[0], line)
+    _bars(rows[0], rows_of_steps, line.marks)
     for axes, (name, points) in zip(rows[1:], curves.items(), strict=True):
         _curve(axes, name, points)
     rows[-1].set_xlabel("seconds since the start")
@@ -91,7 +105,27 @@ def timeline(events: list[dict[str, Any]]) -> Timeline:
     return line
 
 
-def _unfinished(begun: dict[str, float], end: float) -> list[tuple[str, float, float, bool]]:
+def rows_of(steps: list[Step]) -> list[tuple[str, list[Step]]]:
+    """Return the steps of each row and its name: a step has its own, but for many numbered ones."""
+    alike: dict[str, list[Step]] = {}
+    for step in steps:
+        alike.setdefault(_stem(step[0]), []).append(step)
+    rows = []
+    for step in steps:
+        others = alike[_stem(step[0])]
+        if len(others) <= MANY or _stem(step[0]) == step[0]:
+            rows.append((step[0], [step]))
+        elif others[0] is step:
+            rows.append((f"{step[0]} ... {others[-1][0].rpartition(' ')[2]}", others))
+    return rows
+
+
+def _stem(name: str) -> str:
+    found = NUMBERED.fullmatch(name)
+    return found[1] if found else name
+
+
+def _unfinished(begun: dict[str, float], end: float) -> list[Step]:
     found = [(step, begin, end, False) for step, begin in begun.items()]
     begun.clear()
     return found
@@ -112,33 +146,42 @@ def _of_timings(summary: dict[str, Any]) -> Timeline:
     return line
 
 
-def _bars(axes: Axes, line: Timeline) -> None:
-    longest = max((end for _, _, end, _ in line.steps), default=1.0)
-    for number, (_, begin, end, finished) in enumerate(line.steps):
-        axes.barh(
-            number, max(end - begin, 1e-3 * longest), left=begin, height=0.62,
-            color=COLOURS[0] if finished else "white", edgecolor=COLOURS[0],
-            hatch="" if finished else "////", linewidth=0.8,
-        )  # fmt: skip
-        text = _duration(end - begin) + ("" if finished else ", not finished")
+def _bars(axes: Axes, rows: list[tuple[str, list[Step]]], marks: list[tuple[str, float]]) -> None:
+    longest = max((step[2] for _, steps in rows for step in steps), default=1.0)
+    beyond = False
+    for number, (_, steps) in enumerate(rows):
+        for _, begin, end, finished in steps:
+            axes.barh(
+                number, max(end - begin, 1e-3 * longest), left=begin, height=0.62,
+                color=COLOURS[0] if finished else "white", edgecolor=COLOURS[0],
+                hatch="" if finished else "////", linewidth=0.8,
+            )  # fmt: skip
+        begin, end = steps[0][1], steps[-1][2]
         right = begin > 0.5 * longest
+        beyond = beyond or (not right and end > 0.8 * longest)
         axes.annotate(
-            text, (begin if right else end, number), xytext=(-4 if right else 4, 0),
+            _words(steps), (begin if right else end, number), xytext=(-4 if right else 4, 0),
             textcoords="offset points", ha="right" if right else "left", va="center", fontsize=7.5,
         )  # fmt: skip
     for kind, (marker, colour) in MARKS.items():
-        times = [seconds for event, seconds in line.marks if event == kind]
+        times = [seconds for event, seconds in marks if event == kind]
         if times:
             axes.plot(times, [-0.75] * len(times), marker, color=colour, label=kind, markersize=5)
-    if line.marks:
+    if marks:
         axes.legend(
             loc="lower right", bbox_to_anchor=(1.0, 0.98), fontsize=7.5, ncols=3, borderaxespad=0.0
         )
-    axes.set_yticks(range(len(line.steps)), [plain(name) for name, *_ in line.steps])
-    axes.set_ylim(len(line.steps) - 0.4, -1.1 if line.marks else -0.6)
+    axes.set_yticks(range(len(rows)), [plain(name) for name, _ in rows])
+    axes.set_ylim(len(rows) - 0.4, -1.1 if marks else -0.6)
     axes.grid(visible=True, axis="x")
-    beyond = any(begin <= 0.5 * longest and end > 0.8 * longest for _, begin, end, _ in line.steps)
     axes.set_xlim(0, (1.3 if beyond else 1.05) * longest)
+
+
+def _words(steps: list[Step]) -> str:
+    """Return how long the steps of a row took: the middle one of many."""
+    seconds = sorted(end - begin for _, begin, end, _ in steps)
+    text = _duration(seconds[len(seconds) // 2]) + (" each" if len(steps) > 1 else "")
+    return text + ("" if steps[-1][3] else ", not finished")
 
 
 def _duration(seconds: float) -> str:
