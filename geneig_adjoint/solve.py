@@ -126,6 +126,8 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
     with _about_options(wanted) as watch:
         pairs = _solved(pencil, wanted, left=bool(left), scale=(normalization, phase, like))
     unread = watch.unread(pencil.comm)
+    if not left or pencil.definite or pencil.symmetric:  # no solve that could have read them
+        unread = [name for name in unread if not name.startswith("left_")]
     if unread:
         notes = (*pairs.info.notes, unread_text(unread))
         pairs = replace(pairs, info=replace(pairs.info, notes=notes))

@@ -26,14 +26,15 @@ def children(process):
     return [int(number) for number in listed.split()]
 
 
-def killed_run(path, chance, seconds):
+def killed_run(path, chance, seconds, pauses):
     """Run on several ranks and kill one of them; return the exit code.
 
-    ``seconds``: how long after the run has begun to write events, at most.
+    ``seconds``: how long after the run has begun to write events, at most; ``pauses``: of its
+    model, so that it lasts.
     """
     environment = environment_outside_mpi()
     environment["PYTHONPATH"] = f"{HERE}{os.pathsep}{environment.get('PYTHONPATH', '')}"
-    environment["SLOW"] = str(chance.choice([0.0, 0.05, 0.15]))
+    environment["SLOW"] = str(chance.choice(pauses))
     command = [sys.executable, "-m", "geneig_adjoint.cli", "run", str(path), "--resume"]
     events = path.parent / "out" / "events.jsonl"
     written = events.stat().st_size if events.exists() else 0
@@ -71,7 +72,7 @@ def what_is_left(folder):
     return "nothing"
 
 
-def campaign(folder, seed, kills, seconds=1.2):
+def campaign(folder, seed, kills, seconds=1.2, pauses=(0.0, 0.05, 0.15)):
     """Kill a run several times, let it end, compare; return what each kill has left.
 
     A run that ended before it could be killed is not in the list.
@@ -82,7 +83,7 @@ def campaign(folder, seed, kills, seconds=1.2):
     assert code == 0, "the uninterrupted run"
     out, left = folder / "out", []
     for _ in range(kills):
-        if killed_run(path, chance, seconds) != 0:
+        if killed_run(path, chance, seconds, pauses) != 0:
             left.append(what_is_left(out))
         if (out / "result.json").exists() and not (out / "checkpoint.h5").exists():
             break

@@ -203,7 +203,7 @@ def test_package_suits_the_group(comm, second, package):
 def test_cholmod_is_asked_only_where_petsc_has_it(monkeypatch, there):
     monkeypatch.setattr(builds, "HAS_CHOLMOD", there)
     monkeypatch.setattr(block_triangular, "has_flat_graph", lambda *_, **__: False)
-    monkeypatch.setattr(block_triangular, "_factored_by", lambda package, _: package)
+    monkeypatch.setattr(block_triangular, "factored_by", lambda package, _: package)
     found = block_triangular.factored(SECOND.copy(), symmetric=True)
     assert found == ["mumps", "cholmod"][there]
 

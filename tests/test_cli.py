@@ -32,7 +32,7 @@ HERE = str(Path(__file__).parent)
 KEYS = {
     "values", "residuals", "left_residuals", "condition", "clusters", "normalization", "notes",
     "completeness", "objectives", "gradients", "gradient_errors", "failures", "timings",
-    "versions", "ranks", "run",
+    "versions", "ranks", "run", "exit_code",
 }  # fmt: skip
 NUMBERS = r"[-+]?\d\.\d+e[-+]\d\d"
 

@@ -8,4 +8,4 @@ from kills import HERE, campaign
 @pytest.mark.parametrize("seed", [3, 5])
 def test_killed_run_goes_on(tmp_path, monkeypatch, seed):
     monkeypatch.syspath_prepend(HERE)
-    assert len(campaign(tmp_path, seed, kills=1, seconds=0.5)) == 1
+    assert len(campaign(tmp_path, seed, kills=1, seconds=0.5, pauses=[0.3])) == 1

@@ -24,7 +24,7 @@ def place():
     shutil.rmtree(folder)
 
 
-@pytest.mark.failure("unwritable output")
+@pytest.mark.failure("unwritable output", through="command")
 @pytest.mark.parametrize("name", WRITERS)
 def test_folder_that_must_not_be_written_is_named(place, capsys, name):
     make, replacing = WRITERS[name]
