@@ -125,12 +125,7 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
     ).checked(pencil)
     with _about_options(wanted) as watch:
         pairs = _solved(pencil, wanted, left=bool(left), scale=(normalization, phase, like))
-    unread = watch.unread(pencil.comm)
-    if not left or pencil.definite or pencil.symmetric:  # no solve that could have read them
-        unread = [name for name in unread if not name.startswith("left_")]
-    if unread:
-        notes = (*pairs.info.notes, unread_text(unread))
-        pairs = replace(pairs, info=replace(pairs.info, notes=notes))
+    pairs = _noted(pairs, pencil, watch, left=bool(left))
     if not keep_factor:
         pairs.close()
     return pairs
@@ -154,6 +149,16 @@ def _solved(
             found, wanted = solve_right(work, wanted)
             found, vectors = with_left_vectors(work, found, wanted, asked=left)
         return finished(pencil, work, found, vectors, scale=scale, scaling=scaling)
+
+
+def _noted(pairs: Eigenpairs, pencil: Pencil, watch: Watch, *, left: bool) -> Eigenpairs:
+    """Return the pairs with a note on options that nobody has read.  (Collective.)"""
+    unread = watch.unread(pencil.comm)
+    if not left or pencil.definite or pencil.symmetric:  # no solve that could have read them
+        unread = [name for name in unread if not name.startswith("left_")]
+    if not unread:
+        return pairs
+    return replace(pairs, info=replace(pairs.info, notes=(*pairs.info.notes, unread_text(unread))))
 
 
 @contextmanager
