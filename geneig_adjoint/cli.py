@@ -22,6 +22,7 @@ from geneig_adjoint.errors import (
     IllConditionedWarning,
     StudyError,
     TruncationWarning,
+    UnreadOptionWarning,
 )
 from geneig_adjoint.launches import alone_by_mistake
 from geneig_adjoint.study.progress import close_stdout, tell
@@ -132,6 +133,10 @@ def _together(chosen: Any, comm: MPI.Comm) -> int:
     return code
 
 
+OWN_WARNINGS = (IllConditionedWarning, TruncationWarning, UnreadOptionWarning)
+"""All ranks have them alike."""
+
+
 @contextmanager
 def _own_warnings_once(comm: MPI.Comm) -> Iterator[None]:
     """Show warnings that all ranks have as notes of one of them.  (Not collective.)"""
@@ -141,7 +146,7 @@ def _own_warnings_once(comm: MPI.Comm) -> Iterator[None]:
         def shown(
             message: Warning | str, category: type[Warning], *place: Any, **more: Any
         ) -> None:
-            if issubclass(category, (IllConditionedWarning, TruncationWarning)):
+            if issubclass(category, OWN_WARNINGS):
                 tell(comm, f"note: {message}")
             else:
                 others(message, category, *place, **more)

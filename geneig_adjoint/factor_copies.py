@@ -190,7 +190,7 @@ def copies_of(ksp: PETSc.KSP) -> FactorCopies | None:
     return context if isinstance(context, FactorCopies) else None
 
 
-def drop_copies(ksp: PETSc.KSP) -> None:
+def drop_own_factor(ksp: PETSc.KSP) -> None:
     """Destroy this package's factors of a KSP that is about to be destroyed.  (Collective.)
 
     Somebody may still have its PC, which would call Python when that has ended.

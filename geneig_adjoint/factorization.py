@@ -15,7 +15,7 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import BlockFactor, solve_block
 from geneig_adjoint.errors import ConvergenceError
-from geneig_adjoint.factor_copies import drop_copies
+from geneig_adjoint.factor_copies import drop_own_factor
 from geneig_adjoint.inner_solver import IterativeSolver, account_of, name_of
 from geneig_adjoint.pencil import Pencil
 
@@ -258,6 +258,6 @@ class SpectralTransformation:
         if self.owned and not self._closed:
             if self.pencil.kept is not None and self.scaling is None:
                 self.pencil.kept.take_from(self.eps)
-            drop_copies(self.eps.getST().getKSP())
+            drop_own_factor(self.eps.getST().getKSP())
             _petsc.destroy(self.eps)
         self._closed = True

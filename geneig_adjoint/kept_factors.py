@@ -16,7 +16,7 @@ from petsc4py import PETSc
 from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
-from geneig_adjoint.factor_copies import copies_of, drop_copies, forget_at_exit
+from geneig_adjoint.factor_copies import copies_of, drop_own_factor, forget_at_exit
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -104,7 +104,7 @@ class KeptFactor:
     def close(self) -> None:
         """Destroy what is kept.  (Collective.)"""
         if self._kept is not None:
-            drop_copies(self._kept[1].getKSP())
+            drop_own_factor(self._kept[1].getKSP())
             _petsc.destroy(self._kept[1])
         self._kept = None
 

@@ -107,8 +107,7 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
     """
     options = dict(solver_parameters or {})
     request = (count, target, which, interval, phase, left, options, keep_factor, options_prefix)
-    others = (count_check, near_null_space is None)
-    _check_request(pencil, (*request, *others), normalization, like)
+    _check_request(pencil, (*request, count_check, near_null_space is None), normalization, like)
     _check_words(phase, left, count_check)
     if near_null_space is not None:
         pencil.set_near_null_space(near_null_space)

@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
+from mpi4py import MPI
 from study_files import ELEMENTS, result, study_folder
 from sweeps import ONE, STIFFNESS, statuses, sweep_folder
+
+from geneig_adjoint import cli, errors
 
 HERE = str(Path(__file__).parent)
 COMMAND = [sys.executable, "-m", "geneig_adjoint.cli"]
@@ -79,3 +83,23 @@ def test_folder_with_other_letters_is_as_good(tmp_path, monkeypatch, name):
     assert finished.stdout.decode().isascii()
     assert set(result(folder / "out")["objectives"]) == {"f1", "second", "motion"}
     assert started(["collect", folder / "out"], monkeypatch).returncode == 0
+
+
+@pytest.mark.parametrize("kind", cli.OWN_WARNINGS)
+def test_warnings_that_all_ranks_have_are_one_note(capsys, kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with cli._own_warnings_once(MPI.COMM_WORLD):
+            warnings.warn("what all ranks see", kind, stacklevel=1)
+    assert capsys.readouterr().err == "note: what all ranks see\n"
+
+
+def test_warnings_of_others_are_shown_as_they_were(recwarn):
+    with cli._own_warnings_once(MPI.COMM_WORLD):
+        warnings.warn("somebody else's", UserWarning, stacklevel=1)
+    assert [str(warning.message) for warning in recwarn] == ["somebody else's"]
+
+
+def test_every_warning_of_the_package_is_a_note():
+    own = {kind for kind in vars(errors).values() if isinstance(kind, type)}
+    assert {kind for kind in own if issubclass(kind, Warning)} == set(cli.OWN_WARNINGS)
