@@ -25,6 +25,7 @@ from typing import NoReturn, Protocol
 
 import numpy as np
 import pytest
+from compiled_before import keep_apart
 from mpi4py import MPI
 
 from geneig_adjoint.endings import crowding
@@ -107,6 +108,7 @@ def scalar_build() -> str:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     ranks = config.stash[RANKS] = Ranks(MPI.COMM_WORLD)
+    keep_apart(os.environ.get("PYTEST_XDIST_WORKER", f"rank{MPI.COMM_WORLD.rank}"))
     config.pluginmanager.register(CollectionErrors(ranks))
     if MPI.COMM_WORLD.rank > 0:
         reporter = config.pluginmanager.get_plugin("terminalreporter")

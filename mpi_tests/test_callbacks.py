@@ -140,8 +140,9 @@ def test_exception_of_an_early_call_reaches_the_user(comm, call, everywhere):
     works_again(comm)
 
 
-@pytest.mark.parametrize("everywhere", [True, False], ids=["all", "last"])
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("stage", "everywhere"), [*((stage, False) for stage in STAGES), ("gradient", True)]
+)
 @pytest.mark.parametrize("product_of", ["a", "a_hermitian", "b", "b_hermitian"])
 def test_exception_of_the_last_call_of_a_stage(comm, product_of, stage, everywhere):
     name = f"apply_{product_of}"

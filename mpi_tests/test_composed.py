@@ -30,6 +30,13 @@ def case(request, comm):
     return ga.Composed(chain_model(comm), maps), p
 
 
+@pytest.fixture(params=["filter", "coupled"])
+def whole_case(request, comm):
+    """Two are enough: the whole chain meets maps by the functions tested above only."""
+    maps, p = composed_cases(comm)[request.param]
+    return ga.Composed(chain_model(comm), maps), p
+
+
 def flat(g):
     return np.concatenate([entries(value) for value in g.values()])
 
@@ -124,16 +131,16 @@ def test_columns_of_derivatives(case):
 # -- the whole chain --
 
 
-def test_gradients_are_verified(case):
-    model, p = case
+def test_gradients_are_verified(whole_case):
+    model, p = whole_case
     report = ga.verify_gradient(model, p, functional(model), **SOLVER)
     assert report.passed, str(report)
     assert report.dot_product_error < 1e-10  # one direct factor, gaps around 0.1
     assert max(report.orders) >= 1.95
 
 
-def test_second_derivatives_are_those_of_gradients(case):
-    model, p = case
+def test_second_derivatives_are_those_of_gradients(whole_case):
+    model, p = whole_case
     p_dot, objective = direction(p), functional(model)
 
     def gradient(at, like=None):

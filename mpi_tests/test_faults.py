@@ -102,9 +102,9 @@ def test_error_of_a_stage_is_raised_on_all_ranks(comm, path, right, stage):
         assert len(set(comm.allgather(described(found)))) == 1
         with pytest.raises(kind, match=match):
             raise {True: found, False: kind("injected chain.h5 No space left")}[met[rank]]
-        # usable afterwards
-        assert np.array_equal(whole_chain(MODELS[name], comm, path), right[name])
     assert any(everyone)
+    # usable afterwards
+    assert np.array_equal(whole_chain(MODELS[name], comm, path), right[name])
 
 
 # -- a function that returns NaN: nobody may go on with it unseen --
@@ -142,4 +142,4 @@ def test_nan_of_a_stage_never_passes_for_a_result(comm, path, right, stage, name
             found, right[name], rtol=1e-8, atol=1e-8
         )
         assert close or isinstance(found, ga.GeneigError), described(found)
-        assert np.array_equal(whole_chain(MODELS[name], comm, path), right[name])
+    assert np.array_equal(whole_chain(MODELS[name], comm, path), right[name])

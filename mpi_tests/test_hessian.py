@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 from builders import chain, chain_parameters, distributed
 from pencils import flat, moved
-from scenarios import scenarios, solved
+from scenarios import STEP, fourth_order_difference, scenarios, solved
 
 import geneig_adjoint as ga
 
-STEP = 2e-3
+# One problem of every kind of pencil; the others differ from these on one rank, too.
+NAMES = {"nonsymmetric", "indefinite", "complex_pair", "bar", "jax_advection", "assembled"}
+NAMES |= {"semidefinite", "buckling", "hermitian_indefinite", "complex_symmetric"}
+NAMES |= {"hermitian_ghiep"}
+CHOSEN = [item for item in scenarios("default") if item.problem.name in NAMES]
 
 
-@pytest.mark.parametrize("scenario", scenarios("default"), ids=str)
+@pytest.mark.parametrize("scenario", CHOSEN, ids=str)
 def test_product_equals_differences_of_gradients(scenario, comm):
     with solved(scenario, comm) as at:
         problem = at.problem
@@ -29,9 +33,7 @@ def test_product_equals_differences_of_gradients(scenario, comm):
             rows = ga.gradient(at.model, p, at.solved(p, like=at.pairs), at.objectives)
             return np.array([flat(row) for row in rows])
 
-        weights = {1: 45, 2: -9, 3: 1}
-        expected = sum(w * (gradients(k) - gradients(-k)) for k, w in weights.items())
-        expected = expected / (60 * STEP)
+        expected = fourth_order_difference(gradients)
         sizes = np.maximum(np.abs(expected).max(axis=1), 0.1 * at.sizes)
         errors = np.abs(found - expected).max(axis=1) / sizes
         # Gradients are exact to 1e-10 of their terms, divided by the step.

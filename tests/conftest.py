@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
+from compiled_before import FOLDER, keep_apart
 
 STDERR = pytest.StashKey[int]()
 LEFT_OUT = "left_out"
@@ -93,7 +94,7 @@ def mpirun() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 def environment_outside_mpi() -> dict[str, str]:
-    inside = ("OMPI_", "PMIX_", "ORTE_")
+    inside = ("OMPI_", "PMIX_", "ORTE_", FOLDER)  # that is for one process
     return {
         name: value
         for name, value in os.environ.items()
@@ -103,6 +104,7 @@ def environment_outside_mpi() -> dict[str, str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.dup(2)  # pytest captures descriptor 2 while a test runs
+    keep_apart(os.environ.get("PYTEST_XDIST_WORKER", "alone"))
 
 
 @pytest.hookimpl(tryfirst=True)

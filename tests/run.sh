@@ -29,9 +29,10 @@ soak=no
 fail_fast=no
 pytest_arguments=()
 selection=()
-# Serial tests on several cores; a process takes 1.3 GB, so that more than four may not fit.
+# Serial tests on several cores, and one process more: a quarter of the time tests wait for jobs to
+# end.  A process takes 1.3 GB, so that more than four may not fit.
 cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # which would count those of OpenMP
-workers=$((cores < 4 ? cores : 4))
+workers=$((cores < 4 ? cores + 1 : 4))
 # Only for what no timeout of a single test catches; campaigns have more time.
 stage_seconds=${STAGE_SECONDS:-}
 
@@ -94,6 +95,9 @@ scratch=$(mktemp -d)
 summary=()
 failures=0
 trap 'rm -rf "$log" "$scratch"' EXIT
+# What JAX has compiled in one stage, the next ones need not compile again.
+export JAX_COMPILATION_CACHE_DIR=$scratch/compiled
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 trap 'echo "interrupted" >&2; exit 130' INT TERM
 # Output goes through a pipe (and mpirun always gives its ranks a terminal): decide for pytest.
 color=no

@@ -29,6 +29,7 @@ ACTIONS = {
 SECONDS = 20  # to start Python on every rank of a busy machine; a hang has no end
 
 
+@pytest.mark.any_scalars
 @pytest.mark.failure("exception on one rank", through="api")
 @pytest.mark.parametrize("runner", [(), ("-m", "mpi4py")], ids=["python", "mpi4py"])
 @pytest.mark.parametrize("case", ACTIONS)
@@ -43,6 +44,7 @@ def test_failure_on_one_rank_ends_the_job(mpirun, tmp_path, case, runner):
     assert "reached the end" not in result.stdout
 
 
+@pytest.mark.any_scalars
 def test_one_traceback_names_the_rank(mpirun, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(action='raise ValueError("no tip found")'))
@@ -73,6 +75,7 @@ def test_nothing_is_left_of_a_plain_system_exit_when_the_process_ends():
     assert ended.stdout == 2 * "[]\n(None, None, None) False\n"
 
 
+@pytest.mark.any_scalars
 def test_plain_exit_is_not_a_failure(mpirun, tmp_path):
     script = tmp_path / "script.py"
     # all ranks leave; code 0 must not become an abort

@@ -18,6 +18,7 @@ RUNS = {
 }
 
 
+@pytest.mark.any_scalars
 @pytest.mark.parametrize("script", RUNS)
 def test_script_prints_its_table(script):
     options, expected = RUNS[script]

@@ -119,6 +119,7 @@ def test_reactor_sensitivities_can_be_seen_on_the_mesh(reactor):
     assert slope[np.argmin(np.hypot(*centres[:, :2].T))] < 10 * slope[np.argmax(centres[:, 0])] < 0
 
 
+@pytest.mark.any_scalars
 def test_reactor_plot_prints_the_table_and_draws_the_picture(reactor):
     folder, _ = reactor
     out = draw("iaea2d/plot.py", folder)
@@ -186,6 +187,7 @@ def test_bracket_modes_and_sensitivities_can_be_seen_on_the_mesh(bracket):
         )
 
 
+@pytest.mark.any_scalars
 def test_bracket_plot_draws_both_pictures(bracket):
     folder, _ = bracket
     draw("bracket/plot.py", folder, "bracket_coarse.msh")

@@ -12,7 +12,14 @@ def test_function_of_every_stage_exists(stage):
 
 @pytest.mark.failure("exception on one rank", through="command")
 @pytest.mark.parametrize(
-    ("stage", "rank"), [("eigenpairs", 1), ("left vectors", 2), ("gather", 2), ("write", 0)]
+    ("stage", "rank"),
+    [
+        ("eigenpairs", 1),
+        ("left vectors", 2),
+        # what is gathered and written has gone through Python's complex numbers in both builds
+        pytest.param("gather", 2, marks=pytest.mark.any_scalars),
+        pytest.param("write", 0, marks=pytest.mark.any_scalars),
+    ],
 )
 def test_fault_ends_the_job_with_one_message(mpirun, tmp_path, stage, rank):
     broken_run(mpirun, tmp_path, stage, rank)

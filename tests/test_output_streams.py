@@ -51,6 +51,7 @@ def test_sweep_goes_on_when_nobody_reads_on(tmp_path, closed, monkeypatch):
         assert (finished.returncode, finished.stderr) == (0, b"")
 
 
+@pytest.mark.any_scalars
 @pytest.mark.parametrize("unbuffered", ["1", ""])
 def test_full_disk_behind_the_output_is_said(tmp_path, monkeypatch, unbuffered):
     """It is no failure of a run, whose results are in files."""
@@ -66,6 +67,7 @@ def test_full_disk_behind_the_output_is_said(tmp_path, monkeypatch, unbuffered):
 
 
 # The second is no UTF-8: Python reads its last byte as half of a letter.
+@pytest.mark.any_scalars
 @pytest.mark.parametrize("name", ["Grüße", os.fsdecode(b"x\xff")], ids=["letters", "bytes"])
 def test_folder_with_other_letters_is_as_good(tmp_path, monkeypatch, name):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")

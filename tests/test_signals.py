@@ -56,7 +56,11 @@ def test_signal_of_one_rank_stops_all(path, mpirun, monkeypatch):
 @pytest.mark.failure("killed", through="command")
 @pytest.mark.parametrize(
     ("launcher", "number"),
-    [([], signal.SIGUSR1), ([], signal.SIGTERM), (["mpirun", "-n", "2"], signal.SIGUSR1)],
+    [
+        ([], signal.SIGUSR1),
+        pytest.param([], signal.SIGTERM, marks=pytest.mark.any_scalars),
+        pytest.param(["mpirun", "-n", "2"], signal.SIGUSR1, marks=pytest.mark.any_scalars),
+    ],
     ids=["USR1", "TERM", "USR1 through mpirun"],
 )
 def test_signal_from_outside_stops_a_run(path, launcher, number, monkeypatch):

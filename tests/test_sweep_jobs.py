@@ -22,6 +22,7 @@ def job(mpirun, monkeypatch):
     return lambda path, *words: mpirun(2, "geneig-adjoint", "sweep", str(path), *words, timeout=60)
 
 
+@pytest.mark.any_scalars
 def test_a_rank_that_dies_ends_the_job_and_the_next_goes_on(tmp_path, job):
     path = sweep_folder(tmp_path, MODES.format("kill"))
     assert job(path).returncode == 137
@@ -31,6 +32,7 @@ def test_a_rank_that_dies_ends_the_job_and_the_next_goes_on(tmp_path, job):
     assert result(tmp_path / "out" / "sample_0003")["ranks"] == 2
 
 
+@pytest.mark.any_scalars
 def test_an_error_of_one_rank_alone_ends_the_job(tmp_path, job):
     path = sweep_folder(tmp_path, MODES.format("alone"))
     finished = job(path, "--only", "1")
