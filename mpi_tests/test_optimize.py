@@ -34,8 +34,12 @@ def study(comm, tmp_path):
     return write
 
 
+SHORT = ("--set", "optimize.max_iterations=20")
+"""As far as the third digit; tests/test_optimize.py goes on to the fifth."""
+
+
 def optimize(comm, path, *words):
-    code = main(["optimize", str(path), *words])
+    code = main(["optimize", str(path), *SHORT, *words])
     assert comm.allgather(code) == [code] * comm.size
     comm.barrier()
     return code
@@ -45,7 +49,7 @@ def test_best_chain_is_that_of_one_rank(comm, study):
     path = study(ONE + SEARCH + BELOW)
     assert optimize(comm, path) == 0
     best = summary(path.parent)["best"]["objective"]
-    assert best == pytest.approx(best_chain(0.22), rel=2e-5)
+    assert best == pytest.approx(best_chain(0.22), rel=1e-3)
     comm.barrier()
 
 
@@ -57,7 +61,7 @@ DISTRIBUTED = MODEL.replace("chain_parameters\n", "chain_parameters, distributed
 def test_distributed_parameters_are_searched_too(comm, study):
     path = study(ONE + SEARCH, model=DISTRIBUTED)
     assert optimize(comm, path) == 0
-    assert summary(path.parent)["best"]["objective"] == pytest.approx(best_chain(), rel=2e-5)
+    assert summary(path.parent)["best"]["objective"] == pytest.approx(best_chain(), rel=1e-3)
     design = best_design(path.parent)
     assert design.shape == (9,)
     assert design.mean() == pytest.approx(1.0, abs=1e-4)
@@ -75,7 +79,7 @@ def test_what_meets_one_rank_ends_all_and_is_resumed(comm, study, action, code, 
     assert len(history(path.parent)) == rows
     comm.barrier()
     assert optimize(comm, path, "--resume") == 0
-    assert summary(path.parent)["best"]["objective"] == pytest.approx(best_chain(0.22), rel=2e-5)
+    assert summary(path.parent)["best"]["objective"] == pytest.approx(best_chain(0.22), rel=1e-3)
     comm.barrier()
 
 
