@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace results that exist already, and drop what an unfinished run has kept",
+        help="replace results that exist already, also an unfinished run of another study",
     )
     parser.add_argument(
         "--resume",

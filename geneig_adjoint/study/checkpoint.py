@@ -165,7 +165,7 @@ class Checkpoint:
                 raise StudyError(
                     "only the same study can be resumed, got other matrices, parameters or "
                     "derivatives from its [model] than when the checkpoint was written; undo "
-                    "the change, or start over with --overwrite"
+                    f"the change, or remove {self._path} to start over"
                 )
             return None
         pairs = read_pairs(found.reader, self._pencil)
@@ -193,7 +193,8 @@ class Checkpoint:
             raise StudyError(
                 "only the same study can be resumed, got other eigenvalues than when the "
                 f"checkpoint was written ({new[:3]} in place of {old[:3]}): its [model] has "
-                "changed, or depends on the number of ranks; start over with --overwrite"
+                f"changed, or depends on the number of ranks; undo that, or remove {self._path} to "
+                "start over"
             )
 
     def _bcast(self, found: Found, name: str) -> Any:
