@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io.mesh import Mesh
+from geneig_adjoint.io.own_hdf5 import h5py
 from geneig_adjoint.io.table_layout import read_mesh, text_attribute
 
 RESULT_FORMAT = "geneig_adjoint results"

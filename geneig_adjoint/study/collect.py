@@ -14,12 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.exit_codes import MISSING_GRADIENT, OK
 from geneig_adjoint.io.hdf5_writer import checked_dataset, written_hdf5
+from geneig_adjoint.io.own_hdf5 import h5py
 from geneig_adjoint.io.results import atomic_path, write_json
 from geneig_adjoint.io.table_layout import text_attribute
 from geneig_adjoint.io.written_results import datasets

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.io.hdf5_writer import checked_dataset, write_attributes, written_hdf5
+from geneig_adjoint.io.own_hdf5 import h5py
 from geneig_adjoint.io.results import as_json, atomic_path
 from geneig_adjoint.io.table_layout import text_attribute
 from geneig_adjoint.study.earlier_runs import NAME
