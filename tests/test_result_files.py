@@ -104,12 +104,13 @@ def test_complex_modes_are_split_in_the_picture(tmp_path, comm):
         np.testing.assert_array_equal(real + 1j * imaginary, [0, *mode, 0])
 
 
-def test_gradients_by_cell_are_in_the_picture(meshed, comm):
-    outcome, folder = run(meshed, comm)
+@pytest.mark.parametrize("change", ["model.distributed=true", "model.distributed=false"])
+def test_gradients_by_cell_are_in_the_picture(meshed, comm, change):
+    outcome, folder = run(meshed, comm, change)
     picture = meshio.read(folder / "modes.vtu")
     assert set(picture.cell_data) == {f"{o}_{p}" for o in outcome.values for p in "km"}
     np.testing.assert_array_equal(
-        picture.cell_data["f1_k"][0].ravel(), outcome.gradients["f1"]["k"]
+        picture.cell_data["f1_k"][0].ravel(), read_results(folder).gradients["f1"]["k"]
     )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HEADER = 512
 """Bytes in front of what HDF5 writes: what the file is, and the checksum of the rest."""
-MAGIC = b"geneig_adjoint checkpoint 1\n"
+MAGIC = b"geneig_adjoint checkpoint 2\n"
 Rows = tuple[int, int]
 
 
