@@ -116,7 +116,7 @@ def test_without_a_checkpoint_a_resumed_run_starts(folder, comm):
     path = folder()
     run_study(read_study(path), comm, resume=True)
     assert "f1" in result(path.parent / "out")["objectives"]
-    with pytest.raises(StudyError, match="must not be overwritten"):
+    with pytest.raises(StudyError, match="must be free of results"):
         run_study(read_study(path), comm, resume=True)
 
 

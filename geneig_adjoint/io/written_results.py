@@ -124,8 +124,8 @@ def check_name(file: str, found: str, run: str) -> None:
     """Raise if a file names another run than result.json.  (Not collective.)"""
     if found != run:
         raise InputError(
-            f"{file} and result.json must be of the same run, got two: one was stopped while "
-            "it moved its files into place; run the study again"
+            f"{file} and result.json must be of the same run, got those of two: one was "
+            "stopped while it moved its files into place; run the study again"
         )
 
 

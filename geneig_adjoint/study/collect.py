@@ -52,7 +52,8 @@ def collected(folders: Sequence[str | Path], *, norms: bool = False) -> list[Row
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise StudyError(
-                f"collect needs folders of results, got no folder {folder}; give for example out/*/"
+                f"collect needs folders of results, got {folder}, which is none; give for example "
+                "out/*/"
             )
         definition = folder / DEFINITION
         sweep = folder if definition.is_file() else folder.parent
@@ -199,8 +200,8 @@ def write_table(path: Path, rows: Sequence[Row], *, overwrite: bool = False) -> 
         )
     if path.exists() and not overwrite:
         raise StudyError(
-            f"a table must not be overwritten by accident, got {path}, which exists; give "
-            "--overwrite, or another name"
+            f"a table must have a name that is free, got {path}, which exists; give --overwrite to "
+            "replace it, or another name"
         )
     try:
         _write(path, rows)

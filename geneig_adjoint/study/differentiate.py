@@ -81,7 +81,7 @@ class Differentiation:
         stops = signal is not None and not done
         kept = self._keep(work, always=always or stops)
         if stops:
-            again = "nothing could be kept"
+            again = "nothing could be kept: give the same command again to start over"
             if kept:
                 again = f"give the same command with --resume to go on from {self.checkpoint.path}"
             self.steps.stop(str(signal), again)

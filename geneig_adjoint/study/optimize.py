@@ -171,7 +171,7 @@ def _finish(study: Study, comm: MPI.Comm, search: Search, reason: str, seconds: 
         except OSError as error:
             raise StudyError(
                 f"results must be writable, got {error.strerror or error} in {study.directory}; "
-                "make room, or choose another output.directory"
+                "make room, then go on with --resume"
             ) from error
 
     from_first_rank(comm, written)

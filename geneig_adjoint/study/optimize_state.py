@@ -92,12 +92,12 @@ def _refuse_to_lose(study: Study, fingerprint: str, *, resume: bool) -> None:
     directory = study.directory
     kept = [name for name in (CHECKPOINT, SUMMARY_OF_RUN, NAME) if (directory / name).exists()]
     if kept and not study.output.get("overwrite", False):
-        ways = "give --overwrite to replace it"
+        ways = "give --overwrite to replace what is there"
         if not resume:
-            ways = "give --resume to go on with a search, --overwrite to begin anew"
+            ways = "give --resume to go on with a search, --overwrite to replace what is there"
         raise StudyError(
-            f"a search must not replace anything by accident, got {directory / kept[0]}; {ways}, "
-            "or another output.directory"
+            f"the output folder must be free of results, got {directory / kept[0]} of an earlier "
+            f"job; {ways}, or choose another output.directory"
         )
     if kept and _unfinished(directory, fingerprint):
         raise StudyError(
@@ -139,8 +139,9 @@ def _read(directory: Path, fingerprint: str) -> Checkpoint:
         ) from error
     if not same:
         raise StudyError(
-            f"a search can go on with the same study only, got {directory} of another one, or of "
-            "files that have changed since; give --overwrite to begin anew"
+            f"a search can go on with the same study only, got {directory / CHECKPOINT} of another "
+            "one, or of files that have changed since; undo the change, or give --overwrite to "
+            "begin anew"
         )
     write_history(directory, history)
     return Checkpoint(z, values, rows, reference, history)

@@ -82,8 +82,8 @@ def prepare_directory(study: Study) -> None:
     directory = study.directory
     if (directory / SUMMARY).exists() and not study.output.get("overwrite", False):
         raise StudyError(
-            f"results must not be overwritten by accident, got {directory} with a result.json; "
-            "give --overwrite, or another output.directory"
+            f"the output folder must be free of results, got {directory / SUMMARY} of an earlier "
+            "run; give --overwrite to replace it, or choose another output.directory"
         )
     make_writable(directory)
 
@@ -199,7 +199,7 @@ def _described(study: Study, error: Exception | None) -> Exception | None:
     reason = error.strerror if error.errno is None else os.strerror(error.errno)
     return StudyError(
         f"results must be writable, got {reason or error} in {study.directory}; "
-        "make room, or choose another output.directory"
+        "make room and go on with --resume, or choose another output.directory"
     )
 
 

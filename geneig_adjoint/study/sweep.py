@@ -103,7 +103,8 @@ def _chosen(samples: Sequence[Sample], wishes: Wishes) -> list[int]:
     unknown = [number for number in wishes.only if not 0 <= number < len(samples)]
     if unknown:
         raise StudyError(
-            f"the sweep has samples 0 ... {len(samples) - 1}, got {unknown[0]}; --list shows them"
+            f"--only must name samples among 0 ... {len(samples) - 1}, got {unknown[0]}; --list "
+            "shows them"
         )
     return sorted(set(wishes.only))
 
