@@ -62,6 +62,8 @@ def test_results_of_an_earlier_search_are_kept_apart_as_a_whole(searched, tmp_pa
 def test_an_unfinished_search_is_not_lost_by_accident(searched, tmp_path, capsys):
     assert main(["optimize", searched, "--resume"]) == 70
     old = results(tmp_path / "out")
+    assert main(["run", searched, "--overwrite"]) == 2
+    assert "of a run must not be that of a search, got" in capsys.readouterr().err
     assert main(["optimize", searched, "--overwrite"]) == 2
     assert "of this study; go on with --resume, or remove" in capsys.readouterr().err
     assert results(tmp_path / "out") == old

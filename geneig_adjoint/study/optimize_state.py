@@ -106,6 +106,16 @@ def _refuse_to_lose(study: Study, fingerprint: str, *, resume: bool) -> None:
         )
 
 
+def refuse_folder_of_a_search(study: Study) -> None:
+    """Raise if results of a single run would pass for those of a search.  (Not collective.)"""
+    path = study.directory / CHECKPOINT
+    if path.exists():
+        raise StudyError(
+            f"the output folder of a run must not be that of a search, got {path}; choose another "
+            "output.directory, or remove what the search has left"
+        )
+
+
 def _unfinished(directory: Path, fingerprint: str) -> bool:
     """Tell whether a search of this study has a checkpoint and has not come to its end."""
     try:
