@@ -48,13 +48,16 @@ def inserted_options(prefix: str, options: Mapping[str, Any]) -> Iterator[None]:
 
     """
     database = PETSc.Options()
-    names = [prefix + name for name in options if not database.hasName(prefix + name)]
+    # PETSc's hasName would count as reading them, and typing errors as read ever after.
+    given = {name.lower() for name in database.getAll()}
+    wanted = [prefix + name for name in options]
+    names = [name for name in wanted if name.lower() not in given]
     for name in names:
         value = options[name[len(prefix) :]]
         # PETSc reads a flag without a value as true; None means such a flag.
         database.setValue(name, "" if value is None else _option_text(value))
     try:
-        with followed(prefix, names):
+        with followed(prefix, names, wanted):
             yield
     finally:
         for name in names:

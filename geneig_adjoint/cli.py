@@ -173,6 +173,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing and exiting."""
+        if "unrecognized" in message:
+            message += "; options of PETSc and SLEPc come last, after --"
         raise StudyError(f"{message}\n{self.format_usage().rstrip()}")
 
 

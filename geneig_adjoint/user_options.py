@@ -35,7 +35,7 @@ class Watch:
         self._read: set[str] = set()
 
     def follow(self, names: list[str]) -> None:
-        """Look which of some options of the database, about to be removed, have been read."""
+        """Look which of some options of the database, perhaps about to go, have been read."""
         for name in self._names.keys() & set(names):
             self._offered.add(self._names[name])
             if name in _EVER_READ or _was_read(name):
@@ -106,10 +106,11 @@ def take(name: str) -> None:
 
 
 @contextmanager
-def followed(prefix: str, names: list[str]) -> Iterator[None]:
-    """Tell all watches what becomes of inserted options; explain those PETSc refuses.
+def followed(prefix: str, names: list[str], wanted: list[str]) -> Iterator[None]:
+    """Tell all watches what becomes of options; explain those PETSc refuses.
 
-    Not collective. ``names``: with the prefix, as they stand in the database.
+    Not collective. ``names``: those inserted, with the prefix, as they stand in the database;
+    ``wanted``: the same and those that the command line gave, too.
     """
     token = _FRAMES.set((*_FRAMES.get(), (prefix, tuple(names))))
     try:
@@ -123,7 +124,7 @@ def followed(prefix: str, names: list[str]) -> Iterator[None]:
     finally:
         _FRAMES.reset(token)
         for watch in _WATCHES.get():
-            watch.follow(names)
+            watch.follow(wanted)
 
 
 def refused_option(error: BaseException | None) -> OptionError | None:

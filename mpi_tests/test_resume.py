@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from ranks import raised_everywhere
@@ -64,6 +65,25 @@ def test_work_goes_on_on_other_ranks(comm, study, name, monkeypatch):
     comm.barrier()
     assert any("resumed from" in note for note in result(folder)["notes"])
     assert not (folder / "checkpoint.h5").exists()
+    comm.barrier()
+
+
+def test_gradients_stay_on_the_ranks_that_have_the_parameters(comm, study, monkeypatch):
+    with_changes = study("distributed")
+    stop_at(monkeypatch, FIRST_CONTRACTION)
+    assert "stopped on request" in on_ranks(comm, comm.size, with_changes())
+    stop_at(monkeypatch, None)
+    outcome = run_study(with_changes(), comm, resume=True)  # read again, and found now
+    folder = with_changes().directory
+    with h5py.File(folder / "result.h5") as file:
+        for name, parts in outcome.gradients.items():
+            for parameter, part in parts.items():
+                written = file[f"gradients/{name}/{parameter}"][()]
+                np.testing.assert_array_equal(part.local, written[slice(*part.rows)])
+                assert comm.allreduce(len(part.local)) == len(part) == len(written)
+                assert part.norm == pytest.approx(np.linalg.norm(written), rel=1e-14)
+                entries = result(folder)["gradients"][name][parameter]["entries"]
+                assert entries == written.tolist()
     comm.barrier()
 
 

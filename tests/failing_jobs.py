@@ -98,7 +98,7 @@ JOBS = {
         ranks=True,
     ),
     "before the solve": Failing(
-        "killed", 75, (r"stopped on request \(SIGUSR1\); .*--resume",),
+        "killed", 75, (r"stopped on request \(SIGUSR1\); .*same command",),
         model="double", text=study("", lam=value()),
         broken=asked_to_stop(1),
     ),
@@ -106,7 +106,7 @@ JOBS = {
         "killed", 75, (r"stopped on request",),
         model="double", text=study("count = 1", lam=value()) + SEARCH, command="optimize",
         broken=asked_to_stop(1), kept=frozenset({"design.h5", "history.jsonl", "optimize.json"}),
-        quiet=True,
+        aside=".earlier", quiet=True,
     ),
     "disk full": Failing(
         "killed", 2, (r"results must be writable, got No space left .*make room",),
@@ -153,12 +153,12 @@ JOBS = {
         failures={}, gradients=("shape",), notes=(r"has read: ksp_tye\n",),
     ),
     "run": Failing(
-        "existing results", 2, (r"must not be overwritten by accident, got .*give --overwrite",),
+        "existing results", 2, (r"must be free of results, got .*result.json .*give --overwrite",),
         model="raising", text=study("", lam=value()), overwrite=False,
         ranks=True,
     ),
     "search over results": Failing(
-        "existing results", 2, (r"must not be overwritten by accident, got .*give --resume",),
+        "existing results", 2, (r"must be free of results, got .*give --resume",),
         model="raising", text=study("", lam=value()) + SEARCH, command="optimize",
         overwrite=False,
     ),

@@ -253,6 +253,7 @@ PENCILS = {
         + '[optimize]\nobjective = "lam"\nsense = "max"\nparameters = ["p"]\n'
         "[optimize.bounds]\np = [0.0, 1.0]\n",
         command="optimize", kept=frozenset({"design.h5", "history.jsonl"}),
+        aside=".earlier",
         ranks=True,
     ),
 }  # fmt: skip

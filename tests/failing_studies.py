@@ -44,6 +44,7 @@ class Failing:
     broken: Mapping[str, Any] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
     old: Mapping[str, bytes] = field(default_factory=lambda: OLD)
+    aside: str = ""
     overwrite: bool = True
     quiet: bool = False
     ranks: bool = False
@@ -122,9 +123,9 @@ def left(case, folder):
     """Look at the files a study has left."""
     out = folder / "out"
     found = set(os.listdir(out)) - {"events.jsonl"}
-    assert found == set(case.old) | case.kept, found
+    assert found == ({case.aside} if case.aside else set(case.old)) | case.kept, found
     if case.failures is None:
-        assert {name: (out / name).read_bytes() for name in case.old} == case.old
+        assert {name: (out / case.aside / name).read_bytes() for name in case.old} == case.old
         return
     content = result(out)
     assert list(content["failures"]) == list(case.failures)

@@ -99,6 +99,10 @@ def test_dry_run_knows_mesh_and_earlier_results(tmp_path, capsys):
     assert table["mesh"] == "10 points, 9 line"
     assert table["results"].endswith("out (has results: give --overwrite to run)")
     assert result(tmp_path / "out") == {}
+    (tmp_path / "out" / "checkpoint.h5").touch()
+    assert main(["check", path, "--dry-run"]) == 0
+    table = rows(capsys.readouterr().out)
+    assert table["results"].endswith("out (has an unfinished run: go on with --resume)")
 
 
 WRONG_ROWS = ELEMENTS.replace("rows = [0, 1]", "rows = [0, 8]")

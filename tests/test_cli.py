@@ -235,7 +235,10 @@ def test_exception_on_all_ranks_is_an_internal_error(tmp_path, capsys):
     [
         (["run"], "the following arguments are required: study"),
         (["rnu", "x.toml"], "invalid choice: 'rnu'"),
-        (["run", "x.toml", "--bogus"], "unrecognized arguments: --bogus"),
+        (
+            ["run", "x.toml", "--bogus"],
+            "--bogus; options of PETSc and SLEPc come last, after --",
+        ),
         ([], "the following arguments are required: command"),
         (["check", "x.toml", "--overwrite"], "unrecognized arguments: --overwrite"),
     ],

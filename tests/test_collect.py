@@ -164,7 +164,7 @@ def test_table_is_not_overwritten_by_accident(swept, tmp_path, capsys):
     table = tmp_path / "table.csv"
     table.write_text("mine")
     assert main(["collect", str(swept / "out"), "-o", str(table)]) == 2
-    assert "must not be overwritten by accident" in capsys.readouterr().err
+    assert "a table must have a name that is free, got " in capsys.readouterr().err
     assert table.read_text() == "mine"
     assert main(["collect", str(swept / "out"), "-o", str(table), "--overwrite"]) == 0
     assert len(rows(table)) == 4
@@ -172,7 +172,7 @@ def test_table_is_not_overwritten_by_accident(swept, tmp_path, capsys):
 
 REFUSED = {
     "suffix": (["-o", "table.txt"], "must end in .csv, .json, .h5, got table.txt"),
-    "no folder": (["nowhere"], "got no folder nowhere"),
+    "no folder": (["nowhere"], "got nowhere, which is none"),
     "unwritable": (["-o", "no/table.csv"], "a table must be writable, got No such file"),
 }
 

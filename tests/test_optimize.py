@@ -136,7 +136,7 @@ def test_request_to_stop_is_honoured_at_the_next_iteration(tmp_path, capsys):
     assert "stopped on request; --resume goes on" in capsys.readouterr().err
     assert not (tmp_path / "out" / "result.json").exists()
     assert optimize(path) == 2
-    assert "give --resume to go on, --overwrite to begin anew" in capsys.readouterr().err
+    assert "give --resume to go on with a search, --overwrite to replace" in capsys.readouterr().err
     assert optimize(path, "--resume") == 0
     assert summary(tmp_path)["best"]["objective"] == pytest.approx(best_chain(0.22), rel=2e-5)
 
@@ -171,7 +171,7 @@ def test_results_of_a_run_are_not_overwritten(tmp_path, capsys):
     path = search_folder(tmp_path)
     assert main(["run", str(path)]) == 0
     assert optimize(path) == 2
-    assert "with a result.json; give --resume" in capsys.readouterr().err
+    assert "/result.json of an earlier job; give --resume" in capsys.readouterr().err
 
 
 def test_constraints_that_cannot_hold_are_said(tmp_path, capsys):

@@ -10,6 +10,7 @@ from petsc4py import PETSc
 import geneig_adjoint as ga
 from geneig_adjoint import _petsc, user_options
 from geneig_adjoint import objectives as obj
+from geneig_adjoint.study.options import unread_options
 
 N = 40
 P = chain_parameters(N)
@@ -80,6 +81,15 @@ def test_options_nobody_has_read_are_named(comm):
         pairs, _ = run(comm, {**right, **wrong}, {"ksp_rtol": 1e-12, "ksp_rtlo": 1e-12})
     named = [note for note in pairs.info.notes if "nothing has read" in note]
     assert named == [f"PETSc options that nothing has read: {', '.join(wrong)}"]
+
+
+@pytest.mark.failure("misspelt PETSc option", through="api")
+@pytest.mark.parametrize("name", ["ga_eps_nvc", "mine_ga_EPS_nvc"])
+def test_an_error_made_in_two_places_is_seen_in_both(comm, name):
+    with database(**{name: 9}):
+        pairs, _ = run(comm, {"eps_nvc": 9}, prefix=name.partition("ga_")[0])
+        assert f"-{name}" in unread_options()
+    assert about_options(pairs) == [f"{NOTE}eps_nvc"]
 
 
 def test_options_of_a_kept_factor_are_not_called_unread(comm):
@@ -260,6 +270,3 @@ def test_options_that_nothing_reads_are_noted(comm, prefix):
     options = {"eps_tolerance": 1e-9, "eps_tol": 1e-9, "st_kps_rtol": 1e-3}
     pairs, _ = run(comm, options, prefix=prefix)
     assert about_options(pairs) == [f"{NOTE}eps_tolerance, st_kps_rtol"]
-    with database(**{f"{prefix}ga_st_kps_rtol": 1e-5}):  # in force, and for those who look there
-        pairs, _ = run(comm, options, prefix=prefix)
-    assert about_options(pairs) == [f"{NOTE}eps_tolerance"]

@@ -83,7 +83,7 @@ def test_search_does_not_replace_an_unfinished_run(tmp_path, capsys, monkeypatch
         stop_at(patch, 2)
         assert main(["run", path]) == 75
     assert main(["optimize", path]) == 2
-    assert "with a checkpoint.h5; give --resume" in capsys.readouterr().err
+    assert "/checkpoint.h5 of an earlier job; give --resume" in capsys.readouterr().err
     assert main(["run", path, "--resume"]) == 0
 
 

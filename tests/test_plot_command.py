@@ -99,7 +99,7 @@ def test_settings_of_matplotlib_are_left_alone(tmp_path):
 def test_files_of_two_runs_are_not_one_picture(tmp_path, capsys):
     folder = write_folder(tmp_path, [1], run="another")
     assert main(["plot", str(folder)]) == 3
-    assert "must be of the same run, got two" in capsys.readouterr().err
+    assert "must be of the same run, got those of two" in capsys.readouterr().err
 
 
 def test_names_are_no_formulas_and_may_have_any_letters(tmp_path):

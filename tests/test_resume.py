@@ -101,9 +101,11 @@ def test_an_unfinished_run_is_not_lost_by_accident(stopped, comm, solves):
     path = stopped(SOLVE)
     kept = path.parent / "out" / "checkpoint.h5"
     old = kept.read_bytes()
-    with pytest.raises(StudyError, match=r"unfinished run must not be lost .*go on with --resume"):
-        run_study(read_study(path), comm)
+    for changes in [], ["output.overwrite=true"]:
+        with pytest.raises(StudyError, match=r"must not be lost .*of this study; .* or remove"):
+            run_study(read_study(path, changes), comm)
     assert kept.read_bytes() == old
+    kept.unlink()
     solves.update(_solved=0)
     run_study(read_study(path, ["output.overwrite=true"]), comm)
     assert solves["_solved"] == 1
@@ -114,7 +116,7 @@ def test_without_a_checkpoint_a_resumed_run_starts(folder, comm):
     path = folder()
     run_study(read_study(path), comm, resume=True)
     assert "f1" in result(path.parent / "out")["objectives"]
-    with pytest.raises(StudyError, match="must not be overwritten"):
+    with pytest.raises(StudyError, match="must be free of results"):
         run_study(read_study(path), comm, resume=True)
 
 

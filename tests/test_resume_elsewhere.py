@@ -94,7 +94,9 @@ def test_other_numbers_of_equal_parameters_are_seen(start_again, comm, ranks, ca
 
 def test_other_values_on_other_ranks_are_refused(start_again, comm):
     study = start_again(7, PLAIN, {**FLIPPED, "END": 1.0 + 1e-6})
-    with pytest.raises(StudyError, match=r"got other eigenvalues than when .* --overwrite"):
+    with pytest.raises(
+        StudyError, match=r"got other eigenvalues than when .* remove .*out/checkpoint.h5"
+    ):
         run_study(study, comm, resume=True)
 
 

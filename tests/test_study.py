@@ -121,7 +121,7 @@ def test_results_are_overwritten_only_when_told(tmp_path, comm):
     path = study_folder(tmp_path)
     _, folder = run(path, comm)
     old = (folder / "result.json").read_bytes()
-    with pytest.raises(StudyError, match=r"must not be overwritten by accident, got .*--overwrite"):
+    with pytest.raises(StudyError, match=r"must be free of results, got .*--overwrite"):
         run(path, comm)
     assert (folder / "result.json").read_bytes() == old
     run(path, comm, "output.overwrite=true", "solver.count=3")

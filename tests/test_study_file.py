@@ -52,7 +52,10 @@ STUDY_ERRORS = {
         r"\[\[derivative\]\] must not stand beside 'elements'",
     ),
     "no objective": (HEAD, r"needs at least one \[\[objective\]\], got none"),
-    "single brackets": (HEAD + '[objective]\nname = "f"', r"write \[\[objective\]\] with two brac"),
+    "single brackets": (
+        HEAD + '[objective]\nname = "f"',
+        r"got dict; write \[\[objective\]\], with t",
+    ),
     "no table": ("model = 3\n" + F1, r"\[model\] must be a table, got int"),
     "twice": (HEAD + F1 + F1, r"must have different names, got 'f1' twice"),
     "no name": (HEAD + '[[objective]]\nkind = "keff"', r"needs a name without '/', got None"),

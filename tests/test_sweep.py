@@ -223,7 +223,7 @@ def test_list_shows_samples_and_runs_none(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--only", "4"], "the sweep has samples 0 ... 3, got 4"),
+        (["--only", "4"], "--only must name samples among 0 ... 3, got 4"),
         (["--only", "x"], "must be numbers of samples such as"),
         (["--only", "1-"], "must be numbers of samples such as"),
     ],

@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     add_study_arguments(parser)
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace results that exist already"
+        "--overwrite",
+        action="store_true",
+        help="replace results that exist already, also an unfinished search of another study",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on where an earlier job stopped, if there is one"

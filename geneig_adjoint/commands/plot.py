@@ -31,7 +31,7 @@ def execute(chosen: Any) -> int:
     from geneig_adjoint.pictures.draw import draw
 
     if chosen.modes < 0:
-        raise StudyError(f"--modes must be 0 or more, got {chosen.modes}; it is the largest number")
+        raise StudyError(f"--modes must be 0 or more, got {chosen.modes}; say how many to draw")
     drawn = draw(chosen.results, chosen.output, kind=chosen.format, limit=chosen.modes)
     for path in drawn.files:
         print(path)

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace results that exist already, and drop what an unfinished run has kept",
+        help="replace results that exist already, also an unfinished run of another study",
     )
     parser.add_argument(
         "--resume",
@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(chosen: Any, comm: MPI.Comm) -> int:
     """Run a study and return the exit code.  (Collective.)"""
+    from geneig_adjoint.collective import from_first_rank
+    from geneig_adjoint.study.optimize_state import refuse_folder_of_a_search
     from geneig_adjoint.study.run import run_study
 
     study = shared_study(chosen, comm, ["output.overwrite=true"] if chosen.overwrite else [])
+    from_first_rank(comm, lambda: refuse_folder_of_a_search(study))
     return worst(run_study(study, comm, resume=chosen.resume).codes.values())

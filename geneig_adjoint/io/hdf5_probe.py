@@ -12,9 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
-
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.io.own_hdf5 import h5py
 
 SECONDS = 60.0
 """How long the other process may take; it reads no data, and starts in a fraction of a second."""

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.io.mesh import Mesh
+from geneig_adjoint.io.own_hdf5 import h5py
 
 CHUNK_BYTES = 1_000_000
 FORMATS = ("v110", "v110")

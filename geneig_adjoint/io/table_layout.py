@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io.mesh import Mesh
+from geneig_adjoint.io.own_hdf5 import h5py
 from geneig_adjoint.laws import Law, Linear, PowerLaw
 
 FORMAT = "geneig_adjoint elements"

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io.mesh import Mesh
+from geneig_adjoint.io.own_hdf5 import h5py
 from geneig_adjoint.io.table_layout import read_mesh, text_attribute
 
 RESULT_FORMAT = "geneig_adjoint results"
@@ -124,8 +124,8 @@ def check_name(file: str, found: str, run: str) -> None:
     """Raise if a file names another run than result.json.  (Not collective.)"""
     if found != run:
         raise InputError(
-            f"{file} and result.json must be of the same run, got two: one was stopped while "
-            "it moved its files into place; run the study again"
+            f"{file} and result.json must be of the same run, got those of two: one was "
+            "stopped while it moved its files into place; run the study again"
         )
 
 

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError, StudyError
+from geneig_adjoint.io.own_hdf5 import h5py
 from geneig_adjoint.io.written_results import check_name, check_run, gradients_of
 from geneig_adjoint.pictures.meshes import Shape, read_shape
 

@@ -106,7 +106,7 @@ def _from_python(study: Study, comm: MPI.Comm) -> Problem:
     if not isinstance(result, tuple) or len(result) not in {2, 3}:
         raise StudyError(
             f"{study.model['python']} must return (model, p) or (model, p, mesh), got "
-            f"{type(result).__name__}; see the documentation of study files"
+            f"{type(result).__name__}; return one of these tuples"
         )
     mesh = result[2] if len(result) == 3 else None
     model, p = entered(comm, result[0], result[1])

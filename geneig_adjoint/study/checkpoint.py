@@ -26,6 +26,7 @@ from geneig_adjoint.study.identity import probes, same_probes
 from geneig_adjoint.study.kept_pairs import read_block, read_pairs, write_block, write_pairs
 from geneig_adjoint.study.results import Outcome, Pairs, versions
 from geneig_adjoint.study.settings import Study
+from geneig_adjoint.study.spread import Spread, spread
 
 if TYPE_CHECKING:
     pass
@@ -165,7 +166,7 @@ class Checkpoint:
                 raise StudyError(
                     "only the same study can be resumed, got other matrices, parameters or "
                     "derivatives from its [model] than when the checkpoint was written; undo "
-                    "the change, or start over with --overwrite"
+                    f"the change, or remove {self._path} to start over"
                 )
             return None
         pairs = read_pairs(found.reader, self._pencil)
@@ -193,7 +194,8 @@ class Checkpoint:
             raise StudyError(
                 "only the same study can be resumed, got other eigenvalues than when the "
                 f"checkpoint was written ({new[:3]} in place of {old[:3]}): its [model] has "
-                "changed, or depends on the number of ranks; start over with --overwrite"
+                f"changed, or depends on the number of ranks; undo that, or remove {self._path} to "
+                "start over"
             )
 
     def _bcast(self, found: Found, name: str) -> Any:
@@ -261,32 +263,42 @@ def _write_outcome(writer: CheckpointWriter, work: Work) -> None:
     writer.json("adjoints_about", adjoints)
     for i, parts in enumerate(outcome.gradients.values()):
         for j, entries in enumerate(parts.values()):
-            writer.array(f"gradients/{i}/{j}", entries)
+            if isinstance(entries, Spread):
+                writer.rows(f"gradients/{i}/{j}", entries.rows, entries.local[:, None])
+            else:
+                writer.array(f"gradients/{i}/{j}", entries)
 
 
 def _read_outcome(
     reader: CheckpointReader | None, problem: Problem
 ) -> tuple[Outcome, dict[str, Adjoint], dict[str, float]]:
-    """Return results as they were: distributed gradients are on rank 0 only.  (Collective.)"""
-    content, gradients = None, {}
+    """Return results as they were, the work under way without its adjoints.  (Collective.)"""
+    content = None
     if reader is not None:
         content = {**reader.json("outcome"), "timings": reader.json("timings")}
-        for i, (name, parts) in enumerate(content["gradients"].items()):
-            gradients[name] = {
-                parameter: reader.array(f"gradients/{i}/{j}") for j, parameter in enumerate(parts)
-            }
     content = problem.comm.bcast(content, root=0)
-    replicated = {name for name, value in problem.p.items() if not params.is_distributed(value)}
-    small = {
-        name: {key: part if key in replicated else None for key, part in parts.items()}
-        for name, parts in gradients.items()
+    gradients = {
+        name: {
+            parameter: _read_gradient(reader, problem, f"gradients/{i}/{j}", parameter)
+            for j, parameter in enumerate(parts)
+        }
+        for i, (name, parts) in enumerate(content["gradients"].items())
     }
-    shared = problem.comm.bcast(small, root=0)
     outcome = Outcome(
         content["values"],
-        gradients if reader is not None else shared,
+        gradients,
         content["gradient_errors"],
         content["failures"],
         content["codes"],
     )
     return outcome, {}, content["timings"]
+
+
+def _read_gradient(
+    reader: CheckpointReader | None, problem: Problem, name: str, parameter: str
+) -> Any:
+    """Return a gradient with respect to one parameter.  (Collective.)"""
+    like, comm = problem.p[parameter], problem.comm
+    if params.is_distributed(like):
+        return spread(like, read_rows(comm, reader, name, _range(like))[:, 0])
+    return comm.bcast(None if reader is None else reader.array(name), root=0)

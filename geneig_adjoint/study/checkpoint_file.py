@@ -10,20 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import private_comm
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.io import atomic_path, written_hdf5
+from geneig_adjoint.io.own_hdf5 import h5py
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 HEADER = 512
 """Bytes in front of what HDF5 writes: what the file is, and the checksum of the rest."""
-MAGIC = b"geneig_adjoint checkpoint 1\n"
+MAGIC = b"geneig_adjoint checkpoint 2\n"
 Rows = tuple[int, int]
 
 

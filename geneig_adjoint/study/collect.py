@@ -14,12 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.exit_codes import MISSING_GRADIENT, OK
 from geneig_adjoint.io.hdf5_writer import checked_dataset, written_hdf5
+from geneig_adjoint.io.own_hdf5 import h5py
 from geneig_adjoint.io.results import atomic_path, write_json
 from geneig_adjoint.io.table_layout import text_attribute
 from geneig_adjoint.io.written_results import datasets
@@ -52,7 +52,8 @@ def collected(folders: Sequence[str | Path], *, norms: bool = False) -> list[Row
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise StudyError(
-                f"collect needs folders of results, got no folder {folder}; give for example out/*/"
+                f"collect needs folders of results, got {folder}, which is none; give for example "
+                "out/*/"
             )
         definition = folder / DEFINITION
         sweep = folder if definition.is_file() else folder.parent
@@ -199,8 +200,8 @@ def write_table(path: Path, rows: Sequence[Row], *, overwrite: bool = False) -> 
         )
     if path.exists() and not overwrite:
         raise StudyError(
-            f"a table must not be overwritten by accident, got {path}, which exists; give "
-            "--overwrite, or another name"
+            f"a table must have a name that is free, got {path}, which exists; give --overwrite to "
+            "replace it, or another name"
         )
     try:
         _write(path, rows)

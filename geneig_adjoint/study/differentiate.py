@@ -14,10 +14,10 @@ from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.errors import ArgumentError, ConvergenceError, InputError
 from geneig_adjoint.evaluation import Objective, evaluate
 from geneig_adjoint.gradient_steps import adjoints, contracted
-from geneig_adjoint.io import gathered
 from geneig_adjoint.study.build import Problem
 from geneig_adjoint.study.checkpoint import Checkpoint, Work
 from geneig_adjoint.study.results import Outcome
+from geneig_adjoint.study.spread import spread
 from geneig_adjoint.study.steps import Steps
 
 BATCH = 16
@@ -81,7 +81,7 @@ class Differentiation:
         stops = signal is not None and not done
         kept = self._keep(work, always=always or stops)
         if stops:
-            again = "nothing could be kept"
+            again = "nothing could be kept: give the same command again to start over"
             if kept:
                 again = f"give the same command with --resume to go on from {self.checkpoint.path}"
             self.steps.stop(str(signal), again)
@@ -141,17 +141,15 @@ class Differentiation:
                 adjoint = work.adjoints.pop(name)
                 gradient = contracted(problem.model, problem.p, pairs, adjoint)
                 outcome.values[name] = adjoint.value
-                outcome.gradients[name] = {key: _whole(part) for key, part in gradient.items()}
+                outcome.gradients[name] = {key: _kept(part) for key, part in gradient.items()}
                 outcome.gradient_errors[name] = gradient.relative_error
                 params.release(gradient)
             self.checkpoint_or_stop(work)
 
 
-def _whole(value: Any) -> Any:
-    """Return a gradient entry as one array on rank 0 (None elsewhere if distributed)."""
-    if params.is_distributed(value):
-        return gathered(value.comm.tompi4py(), params.local_values(value))
-    return value
+def _kept(value: Any) -> Any:
+    """Return a gradient entry as it is kept: where it is, if distributed.  (Collective.)"""
+    return spread(value) if params.is_distributed(value) else value
 
 
 def _sort(outcome: Outcome, names: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint import _petsc
 from geneig_adjoint.collective import guard
-from geneig_adjoint.errors import StudyError
+from geneig_adjoint.errors import GeneigError, StudyError
 from geneig_adjoint.study.checkpoint_file import CheckpointReader
 from geneig_adjoint.study.settings import Study
 
@@ -70,34 +70,62 @@ def found_checkpoint(
     return found or Found(about, None)
 
 
+def resumable(study: Study, digests: dict[str, str]) -> bool:
+    """Tell whether there is a checkpoint that the same study can go on from.
+
+    Not collective: call it on one rank.
+    """
+    try:
+        found = _opened(study, digests)
+    except GeneigError:
+        return False
+    if found is not None:
+        found.close()
+    return found is not None
+
+
 def _found(study: Study, digests: dict[str, str], *, resume: bool) -> Found | None:
+    if resume:
+        return _opened(study, digests)
     path = study.directory / NAME
     if not path.exists():
         return None
-    if not resume and study.output.get("overwrite", False):
-        path.unlink(missing_ok=True)
-        return None
-    if not resume:
+    same = resumable(study, digests)
+    if same or not study.output.get("overwrite", False):
+        whose, ways = "this study", f"go on with --resume, or remove {path} to begin anew"
+        if not same:
+            whose = "another study or build, or damaged"
+            ways = "undo the change and go on with --resume, or give --overwrite to begin anew"
         raise StudyError(
-            f"an unfinished run must not be lost by accident, got {path}; go on with --resume, "
-            "or start over with --overwrite"
+            f"an unfinished run must not be lost by accident, got {path} of {whose}; {ways}"
         )
+    return None  # the first checkpoint of the new run replaces it, not before
+
+
+def _opened(study: Study, digests: dict[str, str]) -> Found | None:
+    path = study.directory / NAME
+    if not path.exists():
+        return None
     reader = CheckpointReader(path)
     about = reader.json("about")
     old = about["study"]
     changed = [name for name in {**old, **digests} if old.get(name) != digests.get(name)]
+    error = None
     if changed:
-        raise StudyError(
+        error = StudyError(
             f"only the same study can be resumed, got changes in {_tables(changed)} (or in files "
             f"named there, or in modules these import) since {path} was written; undo them, or "
             "start over with --overwrite"
         )
-    if about["scalars"] != _petsc.SCALAR_NAME:
-        raise StudyError(
+    elif about["scalars"] != _petsc.SCALAR_NAME:
+        error = StudyError(
             f"a run must be resumed with the scalars it was started with, {about['scalars']}, got "
             f"PETSc's {_petsc.SCALAR_NAME} build; choose the other one, or start over with "
             "--overwrite"
         )
+    if error is not None:
+        reader.close()
+        raise error
     return Found(about, reader)
 
 

@@ -154,7 +154,7 @@ def _check(pairs: Eigenpairs) -> None:
             raise InputError(
                 f"the {side} vectors of the checkpoint must be those of these matrices, got a "
                 f"residual of {found[j]:.1e} for pair {j} ({known[j]:.1e} when it was written); "
-                "start over with --overwrite"
+                "remove checkpoint.h5 from the output folder to start over"
             )
 
 

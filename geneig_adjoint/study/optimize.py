@@ -14,8 +14,11 @@ from geneig_adjoint.errors import StudyError
 from geneig_adjoint.io.results import write_json
 from geneig_adjoint.study.build import build_objectives, build_problem
 from geneig_adjoint.study.design import Design, Goal, goal_of
+from geneig_adjoint.study.earlier_runs import resumable
 from geneig_adjoint.study.evaluations import FEASIBLE, Evaluator
+from geneig_adjoint.study.fingerprint import Fingerprints
 from geneig_adjoint.study.optimize_state import (
+    STOPPED,
     SUMMARY,
     Checkpoint,
     earlier_search,
@@ -23,8 +26,10 @@ from geneig_adjoint.study.optimize_state import (
 )
 from geneig_adjoint.study.optimizers import Task, check_method, minimize
 from geneig_adjoint.study.progress import tell
+from geneig_adjoint.study.results import Outcome
 from geneig_adjoint.study.run import run_study
 from geneig_adjoint.study.search import Search
+from geneig_adjoint.study.set_aside import drop_set_aside
 from geneig_adjoint.study.settings import Study, about_the_study, study_of
 from geneig_adjoint.study.steps import Steps
 
@@ -65,7 +70,7 @@ def optimize_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> int
     code = steps.code
     if code == exit_codes.STOPPED:
         return code
-    final = run_study(_with_design(study, search.named_best()), comm)
+    final = _final_run(_with_design(study, search.named_best()), comm)
     best = search.best_row["objective"]
     found = final.values.get(goal.objective, best)
     if abs(found - best) > CHANGED * abs(found):
@@ -76,6 +81,17 @@ def optimize_study(study: Study, comm: MPI.Comm, *, resume: bool = False) -> int
             f"{found:.8g} there",
         )
     return code or exit_codes.worst(final.codes.values())
+
+
+def _final_run(study: Study, comm: MPI.Comm) -> Outcome:
+    """Write the results at the best design, which replace all earlier ones.  (Collective.)"""
+
+    def begun() -> bool:
+        return resumable(study, Fingerprints().of_parts(study))
+
+    outcome = run_study(study, comm, resume=from_first_rank(comm, begun))
+    from_first_rank(comm, lambda: drop_set_aside(study.directory))
+    return outcome
 
 
 def _start(study: Study, goal: Goal, resume: bool) -> tuple[str, Checkpoint | None]:
@@ -138,7 +154,7 @@ def _finish(study: Study, comm: MPI.Comm, search: Search, reason: str, seconds: 
     """Write the summary, say how it ended and return the exit code.  (Collective.)"""
     best = search.best_row
     code = exit_codes.OK if best["violation"] <= FEASIBLE else exit_codes.CONVERGENCE
-    if reason == "stopped":
+    if reason == STOPPED:
         code = exit_codes.STOPPED
     summary = {
         "reason": reason,
@@ -155,7 +171,7 @@ def _finish(study: Study, comm: MPI.Comm, search: Search, reason: str, seconds: 
         except OSError as error:
             raise StudyError(
                 f"results must be writable, got {error.strerror or error} in {study.directory}; "
-                "make room, or choose another output.directory"
+                "make room, then go on with --resume"
             ) from error
 
     from_first_rank(comm, written)

@@ -9,20 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.io.hdf5_writer import checked_dataset, write_attributes, written_hdf5
+from geneig_adjoint.io.own_hdf5 import h5py
 from geneig_adjoint.io.results import as_json, atomic_path
 from geneig_adjoint.io.table_layout import text_attribute
 from geneig_adjoint.study.earlier_runs import NAME
 from geneig_adjoint.study.fingerprint import Fingerprints, of_content
+from geneig_adjoint.study.results import FILES as RESULTS
+from geneig_adjoint.study.results import SUMMARY as SUMMARY_OF_RUN
 from geneig_adjoint.study.results import make_writable
+from geneig_adjoint.study.set_aside import set_aside
 from geneig_adjoint.study.settings import Study
+from geneig_adjoint.study.sweep_state import read_json
 
 CHECKPOINT, HISTORY, SUMMARY = "design.h5", "history.jsonl", "optimize.json"
+STOPPED = "stopped"
 FORMAT = 1
 FREE = {"max_iterations", "tolerance", "options"}
 """Keys of [optimize] that may change when a search goes on."""
@@ -77,15 +82,52 @@ def earlier_search(study: Study, fingerprint: str, *, resume: bool) -> Checkpoin
     make_writable(directory)
     if resume and path.exists():
         return _read(directory, fingerprint)
-    results = (CHECKPOINT, "result.json", NAME)
-    kept = [name for name in results if (directory / name).exists()]
-    if kept and not study.output.get("overwrite", False):
-        raise StudyError(
-            f"a search must not be overwritten by accident, got {directory} with a {kept[0]}; "
-            "give --resume to go on, --overwrite to begin anew, or another output.directory"
-        )
+    _refuse_to_lose(study, fingerprint, resume=resume)
     make_writable(directory, CHECKPOINT, HISTORY, SUMMARY)
     return None
+
+
+def _refuse_to_lose(study: Study, fingerprint: str, *, resume: bool) -> None:
+    """Raise if there is something in the folder that may be there by accident."""
+    directory = study.directory
+    kept = [name for name in (CHECKPOINT, SUMMARY_OF_RUN, NAME) if (directory / name).exists()]
+    if kept and not study.output.get("overwrite", False):
+        ways = "give --overwrite to replace what is there"
+        if not resume:
+            ways = "give --resume to go on with a search, --overwrite to replace what is there"
+        raise StudyError(
+            f"the output folder must be free of results, got {directory / kept[0]} of an earlier "
+            f"job; {ways}, or choose another output.directory"
+        )
+    if kept and _unfinished(directory, fingerprint):
+        raise StudyError(
+            f"an unfinished search must not be lost by accident, got {directory / CHECKPOINT} of "
+            "this study; go on with --resume, or remove this file to begin anew"
+        )
+
+
+def refuse_folder_of_a_search(study: Study) -> None:
+    """Raise if results of a single run would pass for those of a search.  (Not collective.)"""
+    path = study.directory / CHECKPOINT
+    if path.exists():
+        raise StudyError(
+            f"the output folder of a run must not be that of a search, got {path}; choose another "
+            "output.directory, or remove what the search has left"
+        )
+
+
+def _unfinished(directory: Path, fingerprint: str) -> bool:
+    """Tell whether a search of this study has a checkpoint and has not come to its end."""
+    try:
+        with h5py.File(directory / CHECKPOINT) as file:
+            if text_attribute(file, "fingerprint") != fingerprint:
+                return False
+            count = int(file.attrs["iterations"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return False  # damaged, or none at all
+    end = read_json(directory / SUMMARY) or {}
+    ended = end.get("iterations") == count and end.get("reason") != STOPPED
+    return not (ended and (directory / SUMMARY_OF_RUN).exists())
 
 
 def _read(directory: Path, fingerprint: str) -> Checkpoint:
@@ -107,8 +149,9 @@ def _read(directory: Path, fingerprint: str) -> Checkpoint:
         ) from error
     if not same:
         raise StudyError(
-            f"a search can go on with the same study only, got {directory} of another one, or of "
-            "files that have changed since; give --overwrite to begin anew"
+            f"a search can go on with the same study only, got {directory / CHECKPOINT} of another "
+            "one, or of files that have changed since; undo the change, or give --overwrite to "
+            "begin anew"
         )
     write_history(directory, history)
     return Checkpoint(z, values, rows, reference, history)
@@ -120,14 +163,26 @@ def write_history(directory: Path, history: Sequence[Mapping[str, Any]]) -> None
         temporary.write_text("".join(map(line_of, history)), encoding="utf-8")
 
 
-def begin_history(directory: Path, row: Mapping[str, Any]) -> None:
-    """Replace what an earlier search has left by a first row.  (Not collective.)
+def begin_history(directory: Path, row: Mapping[str, Any]) -> bool:
+    """Replace what an earlier search has left by a first row; tell whether it was set aside.
 
-    Not before there is one: a study that cannot be carried out costs no earlier results.
+    Not collective. Not before there is a row: a study that cannot be carried out costs no earlier
+    results. Those are set aside as a whole: none of them may pass for one of this search.
     """
+    moved = set_aside(directory, (*RESULTS, SUMMARY, NAME, HISTORY, CHECKPOINT))
     for name in (SUMMARY, CHECKPOINT):
         (directory / name).unlink(missing_ok=True)
     write_history(directory, [row])
+    return moved
+
+
+def leave_results(directory: Path) -> bool:
+    """Set results aside that a search, which goes on, has left behind; tell whether it did.
+
+    Not collective.
+    """
+    complete = (directory / SUMMARY_OF_RUN).exists()
+    return complete and set_aside(directory, (*RESULTS, SUMMARY))
 
 
 def append_history(directory: Path, row: Mapping[str, Any]) -> None:

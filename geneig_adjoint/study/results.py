@@ -6,7 +6,7 @@ import errno
 import os
 import platform
 import secrets
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -35,6 +35,7 @@ from geneig_adjoint.io.written_results import RESULT_FORMAT, RESULT_VERSION
 from geneig_adjoint.quadratic_pairs import QuadraticPairs
 from geneig_adjoint.study.build import Problem
 from geneig_adjoint.study.settings import Study
+from geneig_adjoint.study.spread import Spread
 
 Pairs: TypeAlias = Eigenpairs | QuadraticPairs
 SUMMARY, ARRAYS, PICTURE = FILES = ("result.json", "result.h5", "modes.vtu")
@@ -45,14 +46,14 @@ COLUMN_ROWS = 100_000
 
 @dataclass
 class Outcome:
-    """Results of a run, whole on rank 0.
+    """Results of a run, the same on all ranks but for gradients that are spread over them.
 
     Attributes
     ----------
     values : dict
         Objective -> value.
     gradients : dict
-        Objective -> parameter -> array.
+        Objective -> parameter -> array, or `Spread` for a distributed parameter.
     gradient_errors : dict
         Objective -> estimated relative error of its gradient.
     failures : dict
@@ -81,8 +82,8 @@ def prepare_directory(study: Study) -> None:
     directory = study.directory
     if (directory / SUMMARY).exists() and not study.output.get("overwrite", False):
         raise StudyError(
-            f"results must not be overwritten by accident, got {directory} with a result.json; "
-            "give --overwrite, or another output.directory"
+            f"the output folder must be free of results, got {directory / SUMMARY} of an earlier "
+            "run; give --overwrite to replace it, or choose another output.directory"
         )
     make_writable(directory)
 
@@ -133,14 +134,21 @@ def write_results(
     """
     comm, notes = pairs.comm, pairs.info.notes
     wanted, writing = None, None
+    parts = {place: part for place, _, part in _gradient_parts(outcome) if isinstance(part, Spread)}
+    small = {
+        place: gathered(comm, part.local)
+        for place, part in parts.items()
+        if len(part) <= INLINE_ENTRIES
+    }
     with guard(comm):
         if comm.rank == 0:
-            content = _json_content(pairs, outcome, timings, notes)
-            wanted = _wanted_columns(study, problem, pairs)
+            content = _json_content(pairs, outcome, timings, small)
+            wanted = [*_wanted_columns(study, problem, pairs), *((place, 0) for place in parts)]
             writing = _writing(study, problem, wanted, outcome=outcome, content=content)
     error = _next(writing, None)
     for place, j in comm.bcast(wanted, root=0):
-        column = gathered(comm, _local(place, j, problem, pairs))
+        local = parts[place].local if place in parts else _local(place, j, problem, pairs)
+        column = gathered(comm, local)
         error = error or _next(writing, column)
     error = error or _next(writing, None)
     raise_together(comm, _described(study, error))
@@ -191,7 +199,7 @@ def _described(study: Study, error: Exception | None) -> Exception | None:
     reason = error.strerror if error.errno is None else os.strerror(error.errno)
     return StudyError(
         f"results must be writable, got {reason or error} in {study.directory}; "
-        "make room, or choose another output.directory"
+        "make room and go on with --resume, or choose another output.directory"
     )
 
 
@@ -223,16 +231,18 @@ def _writing(
                 write_mesh(file, problem.mesh)
                 fields = VtuFile(place(PICTURE), problem.mesh, run=content["run"])
                 picture = opened.enter_context(fields)
+            labels = {place: label for place, label, _ in _gradient_parts(outcome)}
             for name, j in wanted:
                 column = yield
                 if name not in {"right", "left"}:
                     checked_dataset(file, name, column)
                 elif study.output.get("vectors", True):
                     _write_column(file, name, j, column, len(content["values"]))
-                if name == "right" and picture is not None:
+                if picture is not None and name == "right":
                     _show_mode(picture, problem.mesh, j, column)
-            if picture is not None:
-                _show_gradients(picture, problem.mesh, outcome)
+                _show_gradient(picture, problem.mesh, labels.get(name), column)
+            for _, label, part in _gradient_parts(outcome):
+                _show_gradient(picture, problem.mesh, label, part)
         write_json(summary_path, content)
         yield
 
@@ -246,9 +256,9 @@ def _remove_earlier(path: Path, failed: object, *_: object) -> None:
 def _write_small(file: Any, problem: Problem, outcome: Outcome, content: Mapping[str, Any]) -> None:
     write_attributes(file, format=RESULT_FORMAT, version=RESULT_VERSION, run=content["run"])
     checked_dataset(file, "values", content["values"])
-    for name, gradient in outcome.gradients.items():
-        for parameter, entries in gradient.items():
-            checked_dataset(file, f"gradients/{name}/{parameter}", entries)
+    for place, _, part in _gradient_parts(outcome):
+        if not isinstance(part, Spread):
+            checked_dataset(file, place, part)
     for parameter, entries in problem.p.items():
         if not params.is_distributed(entries):
             checked_dataset(file, f"parameters/{parameter}", entries)
@@ -267,17 +277,30 @@ def _show_mode(picture: VtuFile, mesh: Mesh | None, j: int, mode: Any) -> None:
         picture.point_field(f"mode_{j}", mesh.point_field(mode))
 
 
-def _show_gradients(picture: VtuFile, mesh: Mesh | None, outcome: Outcome) -> None:
-    """Write the gradients that have one entry per cell."""
+def _show_gradient(
+    picture: VtuFile | None, mesh: Mesh | None, label: str | None, entries: Any
+) -> None:
+    """Write a gradient that has one entry per cell, and is all here; nothing without a label."""
+    if picture is None or mesh is None or label is None or isinstance(entries, Spread):
+        return
+    if len(entries) == mesh.cell_count:
+        picture.cell_field(label, entries)
+
+
+def _gradient_parts(outcome: Outcome) -> Iterator[tuple[str, str, Any]]:
+    """Give place in result.h5, name in the picture and entries of every gradient."""
     for name, gradient in outcome.gradients.items():
         for parameter, entries in gradient.items():
-            if mesh is not None and len(entries) == mesh.cell_count:
-                picture.cell_field(f"{name}_{parameter}", entries)
+            yield f"gradients/{name}/{parameter}", f"{name}_{parameter}", entries
 
 
 def _json_content(
-    pairs: Pairs, outcome: Outcome, timings: dict[str, float], notes: tuple[str, ...]
+    pairs: Pairs, outcome: Outcome, timings: dict[str, float], small: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """Return what result.json says.
+
+    Not collective. ``small``: the entries of gradients that are spread, and short, by place.
+    """
     return {
         # Also in result.h5: files of two runs must not be taken for one.
         "run": secrets.token_hex(8),
@@ -288,11 +311,11 @@ def _json_content(
         "clusters": pairs.clusters,
         "normalization": str(pairs.normalization),
         "completeness": asdict(pairs.info.completeness),
-        "notes": notes,
+        "notes": pairs.info.notes,
         "objectives": outcome.values,
         "gradients": {
             name: {
-                parameter: _reference(name, parameter, entries)
+                parameter: _reference(f"gradients/{name}/{parameter}", entries, small)
                 for parameter, entries in gradient.items()
             }
             for name, gradient in outcome.gradients.items()
@@ -306,10 +329,10 @@ def _json_content(
     }
 
 
-def _reference(name: str, parameter: str, entries: Any) -> dict[str, Any]:
-    reference = {"path": f"gradients/{name}/{parameter}", "size": len(entries)}
+def _reference(place: str, entries: Any, small: Mapping[str, Any]) -> dict[str, Any]:
+    reference = {"path": place, "size": len(entries)}
     if len(entries) <= INLINE_ENTRIES:
-        reference["entries"] = entries
+        reference["entries"] = small.get(place, entries)
     return reference
 
 

@@ -129,7 +129,7 @@ class _Run:
         """Stop before anything is worth keeping, if that was asked for."""
         signal = self.steps.requested()
         if signal is not None:
-            text = "there is nothing new to keep: give the same command with --resume"
+            text = "there is nothing new to keep: give the same command again"
             self.steps.stop(signal, text)
 
     def solved(self, task: Differentiation, pencil: Pencil) -> Work:

@@ -14,12 +14,15 @@ from geneig_adjoint.collective import from_first_rank, raise_together
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.study.evaluations import FEASIBLE, Evaluation, Evaluator
 from geneig_adjoint.study.optimize_state import (
+    STOPPED,
     Checkpoint,
     append_history,
     begin_history,
+    leave_results,
     write_checkpoint,
 )
 from geneig_adjoint.study.progress import tell
+from geneig_adjoint.study.set_aside import EARLIER
 from geneig_adjoint.study.settings import about_the_study
 from geneig_adjoint.study.steps import Steps
 from geneig_adjoint.tracking import Placed
@@ -155,7 +158,7 @@ class Search:
         found, stopped = self._evaluate(z)
         self._failed_together = False
         if stopped:
-            raise _EndedError("stopped")
+            raise _EndedError(STOPPED)
         return found
 
     def _evaluate(self, z: Block) -> tuple[Evaluation, bool]:
@@ -216,14 +219,23 @@ class Search:
     def _keep(self, row: dict[str, Any]) -> None:
         assert self._best is not None
         try:
-            keep_row = append_history if len(self.history) > 1 else begin_history
-            keep_row(self._directory, row)
+            self._keep_row(row)
             write_checkpoint(self._directory, self._fingerprint, self._best, self.named_best())
         except OSError as error:
             raise StudyError(
                 f"the checkpoint of a search must be writable, got {error.strerror or error} in "
                 f"{self._directory}; make room, then go on with --resume"
             ) from error
+
+    def _keep_row(self, row: dict[str, Any]) -> None:
+        if len(self.history) == 1:
+            moved = begin_history(self._directory, row)
+        else:
+            moved = leave_results(self._directory)
+            append_history(self._directory, row)
+        if moved:
+            aside = self._directory / EARLIER
+            self._say(f"earlier results are kept in {aside} until this search has ended")
 
     def _say(self, text: str) -> None:
         tell(self._comm, text)

@@ -263,7 +263,8 @@ def _check_keys(path: Path, tables: Mapping[str, Any]) -> None:
             _check_table(table, content)
         elif not _list_of(TABLE)(content):
             raise StudyError(
-                f"[{table}] must be a list of tables; write [[{table}]] with two brackets"
+                f"[{table}] must be a list of tables, got {type(content).__name__}; write "
+                f"[[{table}]], with two brackets"
             )
 
 
@@ -336,7 +337,8 @@ def _checked_objective(objective: Mapping[str, Any]) -> str:
     name = objective.get("name")
     if not isinstance(name, str) or name in {"", "."} or "/" in name or "\0" in name:
         raise StudyError(
-            f"every [[objective]] needs a name without '/', got {name!r}; it names the results"
+            f"every [[objective]] needs a name without '/', got {name!r}; give it one, under which "
+            "its results are written"
         )
     if ("kind" in objective) == ("python" in objective):
         raise StudyError(

@@ -11,6 +11,7 @@ import numpy as np
 from geneig_adjoint.conditioning import ILL_CONDITION
 from geneig_adjoint.quadratic_pairs import QuadraticPairs
 from geneig_adjoint.study.results import Outcome, Pairs
+from geneig_adjoint.study.spread import norm_of
 
 UNSURE = 1e-4
 """Estimated relative error above which a gradient is said to be inaccurate."""
@@ -82,9 +83,7 @@ def _objective_lines(outcome: Outcome) -> list[str]:
         if name not in outcome.failures:
             gradient, size = outcome.gradients[name], outcome.gradient_errors[name]
             error, check = f"{size:.1e}", "ok" if size <= UNSURE else "inaccurate"
-            norms = ", ".join(
-                f"{key} {float(np.linalg.norm(part)):.4g}" for key, part in gradient.items()
-            )
+            norms = ", ".join(f"{key} {norm_of(part):.4g}" for key, part in gradient.items())
         lines.append(
             f"{name:<20}  {value:<18.12g}  {error:<7}  {check:<10}  {norms or 'no parameters'}"
         )

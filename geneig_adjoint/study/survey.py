@@ -16,6 +16,7 @@ from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.quadratic_pencil import QuadraticPencil
 from geneig_adjoint.study.build import Problem
+from geneig_adjoint.study.earlier_runs import NAME as CHECKPOINT
 from geneig_adjoint.study.settings import Study, about_the_study
 from geneig_adjoint.symmetry import infinity_norm
 from geneig_adjoint.wanted import Wanted
@@ -141,6 +142,8 @@ def _mesh(problem: Problem) -> str:
 
 
 def _directory(study: Study) -> str:
+    if (study.directory / CHECKPOINT).exists():
+        return f"{study.directory} (has an unfinished run: go on with --resume)"
     there = (study.directory / "result.json").exists()
     kept = there and not study.output.get("overwrite", False)
     return f"{study.directory}{' (has results: give --overwrite to run)' if kept else ''}"

@@ -7,15 +7,19 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint import exit_codes
 from geneig_adjoint.collective import from_first_rank, leave_together
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.study import sweep_state as state
+from geneig_adjoint.study.earlier_runs import resumable
+from geneig_adjoint.study.fingerprint import Fingerprints
 from geneig_adjoint.study.progress import show, tell
 from geneig_adjoint.study.run import run_study
 from geneig_adjoint.study.samples import Sample, samples_of
+from geneig_adjoint.study.set_aside import EARLIER, drop_set_aside
 from geneig_adjoint.study.settings import Study, with_entries
 from geneig_adjoint.study.signals import StopRequest
 
@@ -99,7 +103,8 @@ def _chosen(samples: Sequence[Sample], wishes: Wishes) -> list[int]:
     unknown = [number for number in wishes.only if not 0 <= number < len(samples)]
     if unknown:
         raise StudyError(
-            f"the sweep has samples 0 ... {len(samples) - 1}, got {unknown[0]}; --list shows them"
+            f"--only must name samples among 0 ... {len(samples) - 1}, got {unknown[0]}; --list "
+            "shows them"
         )
     return sorted(set(wishes.only))
 
@@ -134,9 +139,10 @@ def _run_one(sample: Sample, records: list[dict[str, Any]], comm: MPI.Comm, over
     study = with_entries(sample.study, {"output.overwrite": True}) if known else sample.study
     start = time.perf_counter()
     same = now in {earlier["fingerprint"], found["fingerprint"]}
-    # What was kept may be damaged, or of another build: to replace it must be possible.
+    if same and overwrite:  # what was kept may be damaged, or of another build: replaced then
+        same = from_first_rank(comm, lambda: resumable(study, Fingerprints().of_parts(study)))
     try:
-        outcome = _outcome(study, comm, resume=same and not overwrite)
+        outcome = _outcome(study, comm, resume=same)
     except KeyboardInterrupt:
         if comm.rank == 0:  # the others may not get here
             with suppress(OSError):
@@ -145,6 +151,8 @@ def _run_one(sample: Sample, records: list[dict[str, Any]], comm: MPI.Comm, over
     record = state.ended(record, outcome, time.perf_counter() - start)
     records[sample.number] = record
     _write(sample, record, comm)
+    if comm.rank == 0 and outcome.status == state.DONE:
+        drop_set_aside(sample.study.directory.parent, sample.folder)
     tell(comm, f"{sample.folder}: {_standing(record)} ({record['seconds']:.2f} s)")
     return outcome.code
 
@@ -208,6 +216,16 @@ def _close(
         )
     lines.append(f"geneig-adjoint collect {study.directory} -o table.csv makes a table of them")
     show(comm, "\n".join(lines))
+    if comm.rank == 0:
+        _drop_replaced(study.directory, samples)
+
+
+def _drop_replaced(directory: Path, samples: Sequence[Sample]) -> None:
+    """Remove what was set aside of samples that are none any more: the sweep is complete."""
+    if (directory / EARLIER).exists():
+        records = [state.read_record(directory / sample.folder, sample) for sample in samples]
+        if all(record["status"] == state.DONE for record in records):
+            drop_set_aside(directory)
 
 
 def _exit_code(codes: dict[int, int | None]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from geneig_adjoint.errors import StudyError
 from geneig_adjoint.io.results import write_json
 from geneig_adjoint.study.fingerprint import Fingerprints, of_tables
 from geneig_adjoint.study.samples import Sample
+from geneig_adjoint.study.set_aside import set_folder_aside
 
 FORMAT = 1
 DEFINITION, RECORD = "sweep.json", "sample.json"
@@ -104,18 +104,19 @@ def _store_definition(
         )
     write_json(path, definition)
     if earlier is not None:
-        _remove_others(directory, earlier, definition, {samples[j].folder for j in chosen})
+        _set_others_aside(directory, earlier, definition, {samples[j].folder for j in chosen})
 
 
-def _remove_others(
+def _set_others_aside(
     directory: Path, earlier: dict[str, Any], definition: dict[str, Any], chosen: set[str]
 ) -> None:
-    """Remove samples of an earlier definition that are none of this one, or other ones."""
+    """Set samples of an earlier definition aside that are none of this one, or other ones."""
     now = {sample["folder"]: sample for sample in definition["samples"]}
     for sample in earlier.get("samples", []):
         folder = sample["folder"]
         if sample != now.get(folder) and (folder in chosen or folder not in now):
-            shutil.rmtree(directory / folder, ignore_errors=True)
+            done = (read_json(directory / folder / RECORD) or {}).get("status") == DONE
+            set_folder_aside(directory, folder, complete=done)
 
 
 def _refuse_other_files(
@@ -134,6 +135,10 @@ def _refuse_other_files(
             "one, or of files that have changed since; give --overwrite to run it again, or "
             "another output.directory"
         )
+    if record["status"] == DONE:  # nobody may take it for a result of this study
+        set_folder_aside(directory, sample.folder, complete=True)
+        records[sample.number] = read_record(directory / sample.folder, sample)
+        return
     records[sample.number] = {**record, "status": WAITING, "attempts": 0}
 
 
