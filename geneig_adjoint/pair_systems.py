@@ -25,7 +25,12 @@ from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.collective import freed_at_end, freed_on_error
 from geneig_adjoint.deflated_cg import DeflatedCG
 from geneig_adjoint.eigenpairs import Eigenpairs
-from geneig_adjoint.errors import ConvergenceError, InputError, UnreadOptionWarning
+from geneig_adjoint.errors import (
+    ConvergenceError,
+    IllConditionedWarning,
+    InputError,
+    UnreadOptionWarning,
+)
 from geneig_adjoint.near_factors import (
     NearSystem,
     factors_pay_in_blocks,
@@ -39,20 +44,30 @@ from geneig_adjoint.user_options import is_watched, unread_text, watched
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """Right-hand sides (n_local, k) and lower parts (g, k); see `BorderedSystem.solve`."""
+    """Right-hand sides (n_local, k) and lower parts (g, k); see `BorderedSystem.solve`.
+
+    judged: the asker looks at the answer before anybody is warned of it, see `Answer.warn`.
+    """
 
     rhs: Block
     rho: Block
     hermitian: bool
+    judged: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Both parts of solutions, and an estimate of their relative error."""
+    """Both parts of solutions, an estimate of their relative error, warnings held back."""
 
     v: Block
     nu: Block
     accuracy: float
+    withheld: tuple[Warning, ...] = ()
+
+    def warn(self) -> None:
+        """Give the warnings that were held back.  (Not collective; the same on all ranks.)"""
+        for warning in self.withheld:
+            warnings.warn(warning, stacklevel=4)
 
 
 Steps: TypeAlias = Generator[Question, Answer, Any]
@@ -263,11 +278,16 @@ def _columns(question: Question, width: int) -> Block:
 
 
 def _answer(system: BorderedSystem | NearSystem, question: Question) -> Answer | ConvergenceError:
-    try:
-        v, nu = system.solve(question.rhs, question.rho, hermitian=question.hermitian)
-    except ConvergenceError as error:
-        return error
-    return Answer(v, nu, system.accuracy)
+    with warnings.catch_warnings(record=question.judged) as caught:
+        if question.judged:
+            warnings.simplefilter("always", IllConditionedWarning)
+        try:
+            v, nu = system.solve(question.rhs, question.rho, hermitian=question.hermitian)
+        except ConvergenceError as error:
+            return error
+    messages = (item.message for item in caught or ())
+    withheld = tuple(message for message in messages if isinstance(message, Warning))
+    return Answer(v, nu, system.accuracy, withheld)
 
 
 def _next(task: Task, answer: Answer | ConvergenceError | None) -> Question | None:

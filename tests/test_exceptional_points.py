@@ -15,7 +15,7 @@ from hard_pencils import (
 )
 
 import geneig_adjoint as ga
-from geneig_adjoint import _petsc
+from geneig_adjoint import _petsc, bordered
 from geneig_adjoint import objectives as obj
 
 LEFT = ["auto", False]
@@ -252,3 +252,21 @@ def test_bisection_for_flutter_with_left_vectors_ends_in_the_right_error(comm):
     with pytest.raises(ga.DefectiveEigenvalueError, match=match) as caught:
         slope_at_the_end_of_a_bisection(comm)
     assert caught.value.condition > 1e4
+
+
+@pytest.mark.parametrize("differentiate", [ga.gradient, ga.jvp])
+def test_rounding_near_an_exceptional_point_is_no_warning_but_the_error(
+    comm, monkeypatch, differentiate
+):
+    # Every solve stops at rounding, and is said to.
+    monkeypatch.setattr(bordered, "SMALL_ERROR", 0.0)
+    settings = {"rtol": 1e-18, "strategy": "direct"}
+    last = {ga.gradient: obj.Eigenvalue(0), ga.jvp: {"p": np.ones(1)}}[differentiate]
+    model, p = ziegler(comm, FLUTTER_LOAD - 1e-10)
+    pairs = ga.solve_eigenproblem(model.assemble(p), 1, target=0.5, left=False)
+    with pytest.raises(ga.DefectiveEigenvalueError, match="with condition number"):
+        differentiate(model, p, pairs, last, **settings)
+    model, p = ziegler(comm, FLUTTER_LOAD - 1e-1)
+    pairs = ga.solve_eigenproblem(model.assemble(p), 1, target=0.5, left=False)
+    with pytest.warns(ga.IllConditionedWarning, match="which is rounding"):
+        differentiate(model, p, pairs, last, **settings)

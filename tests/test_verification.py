@@ -103,7 +103,7 @@ def unchanged(model):
 
 DIFFERENCES = "the derivative in '{}' must agree with differences to 1e-06, got "
 DOT = "the dot-product identity must hold to 1e-08, got "
-TAYLOR = "the Taylor order must reach 1.95, got 1."
+TAYLOR = "the Taylor order must reach 1.95, got "
 WRONG = {
     "forgotten": (forgets_mass, squares(), [TAYLOR, DIFFERENCES.format("m"), DOT]),
     "nearly right": (
