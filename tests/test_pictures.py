@@ -20,6 +20,7 @@ from geneig_adjoint.errors import InputError
 from geneig_adjoint.pictures import style
 from geneig_adjoint.pictures.draw import draw
 from geneig_adjoint.pictures.folders import read_folder
+from geneig_adjoint.pictures.modes import modes
 from geneig_adjoint.pictures.sensitivities import sensitivities
 
 pytestmark = pytest.mark.any_scalars
@@ -127,9 +128,6 @@ def panels(picture):
 
 
 def test_complex_modes_have_a_real_part_and_a_modulus(tmp_path):
-    from geneig_adjoint.pictures.folders import read_folder
-    from geneig_adjoint.pictures.modes import modes
-
     points, cells = plane_mesh()
     x = points[:, 0]
     wave, real = np.exp(1j * x), np.sin(x) + 1e-13j
@@ -145,23 +143,69 @@ def test_complex_modes_have_a_real_part_and_a_modulus(tmp_path):
     assert panels(page) == ["mode 0,  λ = 3"]
 
 
-def test_modes_go_on_on_further_pages_and_those_beyond_the_limit_are_named(tmp_path, monkeypatch):
-    from geneig_adjoint.pictures import modes as module
+def cell_modes(mesh):
+    """Two modes of two unknowns per cell: the first has one sign."""
+    x = cell_centres(*mesh)[:, 0]
+    return [np.column_stack([2 + np.cos(x), 1 + x**2]), np.column_stack([np.cos(2 * x), -x])]
 
-    monkeypatch.setattr(module, "PANELS", 2)
+
+def test_modes_in_cells_of_the_plane_have_a_panel_for_each_unknown(tmp_path):
+    mesh = plane_mesh()
+    folder = write_folder(tmp_path, [1, 2], mesh=mesh, cell_modes=cell_modes(mesh))
+    assert drawn(folder) == (["spectrum", "modes", "convergence"], ())
+    (page,) = modes(read_folder(folder), 9)
+    assert panels(page) == [
+        "mode 0,  λ = 1, unknown 0", "mode 0, unknown 1",
+        "mode 1,  λ = 2, unknown 0", "mode 1, unknown 1",
+    ]  # fmt: skip
+    shown = [axes.collections[0] for axes in page.figure.axes if axes.get_title()]
+    scaled = [mode / np.abs(mode).max() for mode in cell_modes(mesh)]
+    field, signed = scaled[0][:, 1], scaled[1][:, 0]
+    np.testing.assert_allclose(shown[1].get_array(), field[: len(shown[1].get_array())])
+    assert shown[1].get_clim() == (0.0, pytest.approx(field.max()))
+    assert shown[2].get_clim() == pytest.approx((-np.abs(signed).max(), np.abs(signed).max()))
+
+
+def test_complex_modes_in_cells_have_a_modulus_for_each_unknown(tmp_path):
+    mesh = plane_mesh()
+    wave = cell_modes(mesh)[0] * np.exp(1j)
+    folder = write_folder(tmp_path, [1j], mesh=mesh, cell_modes=[wave])
+    (page,) = modes(read_folder(folder), 9)
+    assert panels(page) == [
+        "mode 0,  λ = 0 + 1i, unknown 0: real\npart", "mode 0, unknown 0: modulus",
+        "mode 0, unknown 1: real part", "mode 0, unknown 1: modulus",
+    ]  # fmt: skip
+
+
+def test_modes_in_cells_of_a_line_are_curves_through_their_middles(tmp_path):
     mesh = line_mesh(4)
-    modes = [np.sin((j + 1) * mesh[0][:, 0]) for j in range(6)]
-    folder = write_folder(tmp_path, np.arange(6), mesh=mesh, modes=modes)
+    folder = write_folder(tmp_path, [1, 2], mesh=mesh, cell_modes=cell_modes(mesh))
+    assert drawn(folder) == (["spectrum", "modes", "convergence"], ())
+    (page,) = modes(read_folder(folder), 1)
+    curve = page.figure.axes[0].lines[1]
+    x = np.sort(cell_centres(*mesh)[:, 0])
+    np.testing.assert_allclose(curve.get_xdata(), x)
+    np.testing.assert_allclose(curve.get_ydata(), (1 + x**2) / np.abs(cell_modes(mesh)[0]).max())
+
+
+def test_modes_go_on_on_further_pages_and_those_beyond_the_limit_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(style, "PANELS", 2)
+    mesh = line_mesh(4)
+    waves = [np.sin((j + 1) * mesh[0][:, 0]) for j in range(6)]
+    folder = write_folder(tmp_path, np.arange(6), mesh=mesh, modes=waves)
     names, notes = drawn(folder, limit=3)
     assert names == ["spectrum", "modes_1", "modes_2", "convergence"]
     assert notes == ("3 modes more: --modes 6 draws them",)
 
 
 def test_objectives_stay_on_one_page():
-    from geneig_adjoint.pictures.sensitivities import filled
-
-    assert [len(page) for page in filled([[1] * 6, [2] * 4, [3] * 5, [4] * 11])] == [6, 9, 9, 2]
-    assert filled([]) == []
+    assert [len(page) for page in style.filled([[1] * 6, [2] * 4, [3] * 5, [4] * 11])] == [
+        6,
+        9,
+        9,
+        2,
+    ]
+    assert style.filled([]) == []
 
 
 def test_without_a_mesh(tmp_path):
@@ -169,12 +213,12 @@ def test_without_a_mesh(tmp_path):
     folder = write_folder(tmp_path / "few", [1, 2j], right=np.exp(1j * rows))
     assert drawn(folder) == (
         ["spectrum", "modes", "convergence"],
-        ("modes over the number of the row: no mesh with modes at its points",),
+        ("modes over the number of the row: no mesh that has modes",),
     )
     folder = write_folder(tmp_path / "many", [1], right=np.ones((5001, 1)), timings={})
     assert drawn(folder) == (
         ["spectrum"],
-        ("no modes: without a mesh with modes at its points, 5001 rows say little",),
+        ("no modes: without a mesh that has modes, 5001 rows say little",),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,8 +31,12 @@ CLIPPED = 99.0
 
 def curves(axes: Axes, shape: Shape, mode: Block) -> None:
     """Draw a mode on a line: one curve per component, real part solid, modulus dashed."""
-    where = shape.points[:, shape.axes[0]] if shape.axes else np.arange(len(shape.points))
-    used = np.unique(np.concatenate([cells.corners.ravel() for cells in shape.cells]))
+    points = shape.centres if shape.modes_by_cell else shape.points
+    where = points[:, shape.axes[0]] if shape.axes else np.arange(len(points))
+    if shape.modes_by_cell:
+        mode, used = shape.drawn(mode), np.arange(len(points))
+    else:
+        used = np.unique(np.concatenate([cells.corners.ravel() for cells in shape.cells]))
     order = used[np.argsort(where[used], kind="stable")]
     lines(axes, where[order], mode[order], label="xyz"[shape.axes[0]] if shape.axes else "point")
 
@@ -114,10 +118,40 @@ def deformed(axes: Axes, shape: Shape, mode: Block) -> None:
 
 def coloured_cells(axes: Axes, shape: Shape, values: Block) -> None:
     """Draw one number per cell, with colours centred at zero."""
+    limit, clipped = colour_limit(values)
+    drawn = _cells(axes, shape, finite(values), (-limit, limit), signed_colours())
+    _colour_bar(axes, drawn, extend="both" if clipped else "neither")
+    finish(axes)
+    mark_missing(axes, values)
+
+
+def cells_of_a_mode(axes: Axes, shape: Shape, values: Block) -> None:
+    """Draw one number per cell of a mode, scaled already: sizes where there is but one sign."""
+    limits = mode_limits(values)
+    colours = SIGNED if limits[0] < 0 else AMPLITUDE
+    drawn = _cells(axes, shape, shown_part(values), limits, colours)
+    _colour_bar(axes, drawn)
+    finish(axes)
+
+
+def mode_limits(values: Block) -> tuple[float, float]:
+    """Return the ends of the colours of a component of a mode."""
+    limit = max(float(np.abs(values).max(initial=0.0)), 1e-300)
+    return (-limit if has_both_signs(values / limit) else 0.0), limit
+
+
+def shown_part(values: Block) -> Block:
+    """Return a component of a mode, without its sign where that says nothing."""
+    return values if mode_limits(values)[0] < 0 else np.abs(values)
+
+
+def _cells(
+    axes: Axes, shape: Shape, values: Block, limits: tuple[float, float], colours: Any
+) -> Any:
+    """Draw one number per cell; return what has the colours."""
     from matplotlib.collections import LineCollection, PolyCollection
 
-    limit, clipped = colour_limit(values)
-    values, colours, collections = finite(values), signed_colours(), []
+    collections = []
     for cells in shape.cells:
         own = values[cells.first : cells.first + len(cells.corners)]
         outlines = shape.flat[cells.corners]
@@ -127,15 +161,13 @@ def coloured_cells(axes: Axes, shape: Shape, values: Block) -> None:
             drawn = PolyCollection(list(outlines), cmap=colours, linewidth=0.2, rasterized=True)
             drawn.set_edgecolor("face")
         drawn.set_array(own)
-        drawn.set_clim(-limit, limit)
+        drawn.set_clim(*limits)
         axes.add_collection(drawn)
         collections.append(drawn)
     axes.autoscale_view()
     if shape.dimension == 2:
         _outline(axes, shape)
-    _colour_bar(axes, collections[0], extend="both" if clipped else "neither")
-    finish(axes)
-    mark_missing(axes, values)
+    return collections[0]
 
 
 def coloured_points(axes: Axes, shape: Shape, values: Block) -> None:
@@ -175,7 +207,10 @@ def finish(axes: Axes) -> None:
 def _outline(axes: Axes, shape: Shape) -> None:
     from matplotlib.collections import LineCollection
 
-    lines = LineCollection(list(shape.flat[shape.outline]), colors="black", linewidths=0.6)
+    # Caps of segments overlap: without them the line would look dashed.
+    lines = LineCollection(
+        list(shape.flat[shape.outline]), colors="black", linewidths=0.6, capstyle="projecting"
+    )
     axes.add_collection(lines)
 
 

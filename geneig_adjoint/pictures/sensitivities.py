@@ -15,9 +15,9 @@ from geneig_adjoint.pictures.solids import Scene, image_aspect, rendered, shown
 from geneig_adjoint.pictures.style import (
     GREY,
     MISSING,
-    PANELS,
     Panel,
     Picture,
+    filled,
     mark_missing,
     page,
     paged,
@@ -51,17 +51,6 @@ def sensitivities(results: Folder) -> list[Picture]:
     return paged("sensitivities", [page(panels, title, aspect=aspect) for panels in filled(groups)])
 
 
-def filled(groups: list[list[Panel]]) -> list[list[Panel]]:
-    """Return pages of at most `PANELS`; a group is cut only where it does not fit on one."""
-    pages: list[list[Panel]] = []
-    for group in groups:
-        if pages and len(pages[-1]) + len(group) <= PANELS:
-            pages[-1].extend(group)
-        else:
-            pages += [group[i : i + PANELS] for i in range(0, len(group), PANELS)]
-    return pages
-
-
 def _by_cell(shape: Shape | None, entries: Block) -> bool:
     return shape is not None and len(entries) == shape.cell_count > 1
 
@@ -86,7 +75,7 @@ def _solid_panels(
     for title, part in entries.items():
         if _by_cell(shape, part):
             limit, clipped = fields.colour_limit(part)
-            scenes[title] = Scene(part, (-limit, limit), clipped=clipped)
+            scenes[title] = Scene(part, (-limit, limit), clipped=clipped, by_cell=True)
     images, note = rendered(shape, list(scenes.values()))
     if note:
         results.notes.append(f"no {', no '.join(scenes)}: {note}")

@@ -144,6 +144,17 @@ def page(
     return made
 
 
+def filled(groups: Sequence[Sequence[Panel]]) -> list[list[Panel]]:
+    """Return pages of at most `PANELS`; a group is cut only where it does not fit on one."""
+    pages: list[list[Panel]] = []
+    for group in groups:
+        if pages and len(pages[-1]) + len(group) <= PANELS:
+            pages[-1].extend(group)
+        else:
+            pages += [list(group[i : i + PANELS]) for i in range(0, len(group), PANELS)]
+    return pages
+
+
 def paged(name: str, pages: Sequence[Figure]) -> list[Picture]:
     """Name figures: one alone has the name, several are numbered from 1."""
     if len(pages) == 1:
