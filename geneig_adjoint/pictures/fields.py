@@ -95,7 +95,7 @@ def deformed(axes: Axes, shape: Shape, mode: Block) -> None:
     moved = shape.flat + MOTION * shape.size / largest * mode.real
     edges = shape.edges
     if shape.kind == "frame":
-        _rest(axes, shape.flat, edges[:, :2])
+        _rest(axes, shape.flat, list(edges[:, :2]))
         ends = moved[edges[:, :2]]
         amplitude = length[edges[:, :2]].mean(axis=1) / largest
         drawn = LineCollection(list(ends), cmap=AMPLITUDE, linewidth=2.2, capstyle="round")
@@ -109,8 +109,9 @@ def deformed(axes: Axes, shape: Shape, mode: Block) -> None:
             vmin=0, vmax=1, rasterized=True,
         )  # fmt: skip
         many = shape.cell_count > FEW_CELLS
-        own = shape.outline if many else edges[:, :2]
-        axes.add_collection(LineCollection(list(moved[own]), colors="black", linewidths=0.35))
+        own = shape.outline if many else list(edges[:, :2])
+        lines = [moved[line] for line in own]
+        axes.add_collection(LineCollection(lines, colors="black", linewidths=0.35))
     axes.autoscale_view()
     _colour_bar(axes, drawn, ticks=[0, 0.5, 1])
     finish(axes)
@@ -207,18 +208,16 @@ def finish(axes: Axes) -> None:
 def _outline(axes: Axes, shape: Shape) -> None:
     from matplotlib.collections import LineCollection
 
-    # Caps of segments overlap: without them the line would look dashed.
-    lines = LineCollection(
-        list(shape.flat[shape.outline]), colors="black", linewidths=0.6, capstyle="projecting"
-    )
+    paths = [shape.flat[line] for line in shape.outline]
+    lines = LineCollection(paths, colors="black", linewidths=0.6, capstyle="projecting")
     axes.add_collection(lines)
 
 
-def _rest(axes: Axes, points: Block, edges: Block) -> None:
+def _rest(axes: Axes, points: Block, lines: list[Block]) -> None:
     from matplotlib.collections import LineCollection
 
-    lines = LineCollection(list(points[edges]), colors="#b5b5b5", linewidths=0.7, zorder=0)
-    axes.add_collection(lines)
+    at_rest = [points[line] for line in lines]
+    axes.add_collection(LineCollection(at_rest, colors="#b5b5b5", linewidths=0.7, zorder=0))
 
 
 def _colour_bar(axes: Axes, drawn: object, **options: object) -> None:

@@ -137,9 +137,29 @@ class Shape:
         return np.asarray(values[np.concatenate(kept)])
 
     @property
-    def outline(self) -> Block:
-        """Edges of one cell only (m, 2)."""
-        return self.edges[self.edges[:, 2] == 1, :2]
+    def outline(self) -> list[Block]:
+        """Lines of points along the edges of one cell only: drawn edge by edge they look dashed."""
+        return chained(self.edges[self.edges[:, 2] == 1, :2])
+
+
+def chained(edges: Block) -> list[Block]:
+    """Return edges (m, 2) end to end, as few lines of point numbers."""
+    beside: dict[int, list[tuple[int, int]]] = {}
+    for number, (first, last) in enumerate(edges.tolist()):
+        beside.setdefault(first, []).append((number, last))
+        beside.setdefault(last, []).append((number, first))
+    # Lines that are open have to begin at an end.
+    ends = [point for point, edge in beside.items() if len(edge) % 2]
+    used: set[int] = set()
+    lines = []
+    for start in [*ends, *beside]:
+        line = [start]
+        while free := [step for step in beside[line[-1]] if step[0] not in used]:
+            used.add(free[0][0])
+            line.append(free[0][1])
+        if len(line) > 1:
+            lines.append(np.array(line))
+    return lines
 
 
 def read_shape(path: Path) -> tuple[Shape | None, str]:

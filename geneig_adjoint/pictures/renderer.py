@@ -71,7 +71,6 @@ def _scene(pv: Any, bodies: tuple[Any, Any], limits: Any) -> Any:
     plotter.enable_anti_aliasing("ssaa")
     plotter.enable_parallel_projection()
     plotter.view_vector(VIEW, (0.0, 0.0, 1.0))
-    plotter.camera.zoom(1.05)
     return plotter
 
 

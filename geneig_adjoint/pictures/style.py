@@ -14,6 +14,7 @@ from geneig_adjoint.io.results import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 PANELS = 9
@@ -185,6 +186,11 @@ def signed_colours() -> Any:
     import matplotlib as mpl
 
     return mpl.colormaps[SIGNED].with_extremes(bad=MISSING)
+
+
+def whole_numbers(axis: Axis) -> None:
+    """Have ticks at whole numbers only, even if there is but one of them in sight."""
+    axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def plain(text: str) -> str:

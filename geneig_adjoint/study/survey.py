@@ -59,10 +59,10 @@ def survey(study: Study, problem: Problem, pencil: Pencil, objectives: Mapping[s
         *_elements(problem),
         *_parameters(problem),
         ("structure", _structure(pencil)),
-        *memory_lines(pencil, request),
         ("mesh", _mesh(problem)),
         ("wanted", ", ".join(f"{key} = {value}" for key, value in wanted.items()) or "count = 1"),
         ("objectives", ", ".join(objectives)),
+        *memory_lines(pencil, request),
         ("results", _directory(study)),
     ]
     return "\n".join(f"{name:<14}{text}" for name, text in lines)
