@@ -171,6 +171,7 @@ def test_complex_modes_in_cells_have_a_modulus_for_each_unknown(tmp_path):
     wave = cell_modes(mesh)[0] * np.exp(1j)
     folder = write_folder(tmp_path, [1j], mesh=mesh, cell_modes=[wave])
     (page,) = modes(read_folder(folder), 9)
+    assert page.figure.axes[0].get_gridspec().ncols == 2  # a row of real part and modulus
     assert panels(page) == [
         "mode 0,  λ = 0 + 1i, unknown 0: real\npart", "mode 0, unknown 0: modulus",
         "mode 0, unknown 1: real part", "mode 0, unknown 1: modulus",

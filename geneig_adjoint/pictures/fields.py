@@ -137,7 +137,7 @@ def cells_of_a_mode(axes: Axes, shape: Shape, values: Block) -> None:
 
 def mode_limits(values: Block) -> tuple[float, float]:
     """Return the ends of the colours of a component of a mode."""
-    limit = max(float(np.abs(values).max(initial=0.0)), 1e-300)
+    limit = float(np.abs(values).max(initial=0.0)) or 1.0
     return (-limit if has_both_signs(values / limit) else 0.0), limit
 
 
@@ -209,7 +209,10 @@ def _outline(axes: Axes, shape: Shape) -> None:
     from matplotlib.collections import LineCollection
 
     paths = [shape.flat[line] for line in shape.outline]
-    lines = LineCollection(paths, colors="black", linewidths=0.6, capstyle="projecting")
+    # Not cut in two where the mesh ends with the axes.
+    lines = LineCollection(
+        paths, colors="black", linewidths=0.6, capstyle="projecting", clip_on=False
+    )
     axes.add_collection(lines)
 
 

@@ -41,7 +41,7 @@ class Drawing:
         if not self.groups:
             return []
         together = len(self.groups[0])
-        columns = together if together in {2, 3} else None
+        columns = next((count for count in (3, 2) if together % count == 0), None)
         made = [
             page(panels, f"{title}: modes", aspect=self.aspect, columns=columns)
             for panels in filled(self.groups)
