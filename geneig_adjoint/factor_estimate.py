@@ -1,14 +1,14 @@
 """What the factors of an eigensolve will need, counted before any of them is made.
 
-MUMPS analyses the pattern of a matrix in a few per cent of the time of a factorisation, and then
-knows how large everything will be. What makes it stop there is a limit of 1 MB of memory. Other
+MUMPS analyses the pattern of a matrix in a few per cent of the time of a factorisation (in space;
+in the plane all is quick), and then knows how large everything will be. What makes it stop there is a limit of 1 MB of memory. Other
 packages find orders about as good, so that their factors have about as many entries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from geneig_adjoint.wanted import Wanted
 
 STOP = {"mat_mumps_icntl_23": 1}
 """Memory in MB that MUMPS may take: too little for any factor, and it says so at once."""
+FACTOR_OPTIONS = {"ksp_type": "preonly", "pc_factor_mat_solver_type": "mumps"}
 PREFIX = "ga_estimate_"
 MB = 1e6
 MOST_ENTRIES = 1e6
@@ -44,8 +45,8 @@ class FactorEstimate:
     Attributes
     ----------
     package : str
-        That makes the factor: "mumps", "cholmod", "petsc"; "groups": one after the other, and
-        the estimate is that of a factor of all of them.
+        That makes the factor: "mumps", "cholmod", "petsc"; "groups": factors of groups of
+        unknowns, and the estimate is that of one of all of them; "": none is made.
     entries, operations : float
         Of one factor, all ranks together.
     memory : float
@@ -85,62 +86,70 @@ def factor_estimate(pencil: Pencil, wanted: Wanted) -> FactorEstimate | None:
     Returns
     -------
     FactorEstimate or None
-        None without a factor, where the user's options say what takes its place, and for
-        builds of PETSc without MUMPS.
+        None where nothing is factored, where the user's options say what takes the place of
+        the factor, and for builds of PETSc without MUMPS.
 
     """
-    if not PETSc.Sys.hasExternalPackage("mumps") or _is_without_factor(pencil, wanted):
+    if not PETSc.Sys.hasExternalPackage("mumps") or not _is_known(pencil, wanted):
         return None
-    options = {**solver_options(pencil, wanted, wanted.target), **wanted.options}
-    package = str(wanted.option(PACKAGE, options) or "petsc")
-    if wanted.option("st_pc_type", options) == "python" and package == "mumps":
-        package = "groups"
-    whole = pencil.comm.size > 1 and package in {"cholmod", "groups"}
-    with _factored(pencil, wanted) as mat:
-        symmetric = wanted.option("st_pc_type", {**options}) == "cholesky" or package == "cholmod"
-        own = {key[3:]: value for key, value in options.items() if key.startswith("st_mat_mumps")}
-        found = _analysis(mat, {**COUNT_OPTIONS, "mat_mumps_icntl_31": 0,
-                                "pc_type": "cholesky" if symmetric else "lu", **own})  # fmt: skip
-        memory = found.memory
-        if package != "mumps":  # these are on one rank, or on each of them
-            memory = found.entries * (ENTRY if symmetric else ENTRY + INDEX)
-        counting = 0.0
-        if wanted.interval is not None:  # the factors at two shifts
-            counting = memory
-        elif wanted.count_check and is_counted(pencil, wanted):
+    none = wanted.target is None and wanted.interval is None and pencil.B is None
+    made = _Made("", False, _Analysis(0.0, 0.0, 0.0), 0.0) if none else _made(pencil, wanted)
+    counting = 0.0
+    if wanted.interval is not None:  # the factors at two shifts
+        counting = made.memory
+    elif wanted.count_check and is_counted(pencil, wanted):
+        with _shifted(pencil, wanted.target) as mat:
             counting = _analysis(mat, COUNT_OPTIONS).memory
-    copies = _entries(pencil.A) * (TRIPLE / 2 if symmetric else TRIPLE)
-    counting += (copies + _entries(pencil.A) * (ENTRY + INDEX)) if counting else 0.0
-    return FactorEstimate(
-        package, found.entries, found.operations, memory + copies, counting, whole
-    )
+            counting += _entries(mat) * (ENTRY + INDEX + TRIPLE / 2)
+    return None if none and not counting else FactorEstimate(
+        made.package, made.found.entries, made.found.operations, made.memory, counting, made.whole
+    )  # fmt: skip
 
 
-def _is_without_factor(pencil: Pencil, wanted: Wanted) -> bool:
-    """Tell whether nothing is factored, or an unknown matrix.  (Not collective.)"""
-    sliced = wanted.interval is not None
-    if wanted.target is None and not sliced and pencil.B is None:
-        return True
+@dataclass(frozen=True)
+class _Made:
+    package: str
+    whole: bool
+    found: _Analysis
+    memory: float
+
+
+def _made(pencil: Pencil, wanted: Wanted) -> _Made:
+    """Return what the factor of the eigensolve will be.  (Collective.)"""
+    options = {**solver_options(pencil, wanted, wanted.target), **wanted.options}
+    package, kind = (wanted.option(name, options) for name in (PACKAGE, "st_pc_type"))
+    package = "groups" if kind == "python" and package == "mumps" else str(package or "petsc")
+    symmetric = kind == "cholesky" or package == "cholmod"
+    own = {key[3:]: value for key, value in options.items() if key.startswith("st_mat_mumps")}
+    own = {**FACTOR_OPTIONS, "pc_type": "cholesky" if symmetric else "lu", **own}
+    only_b = wanted.target is None and wanted.interval is None
+    with nullcontext(pencil.B) if only_b else _shifted(pencil, wanted.target) as mat:
+        found = _analysis(mat, own)
+        copies = _entries(mat) * (TRIPLE / 2 if symmetric else TRIPLE)
+    memory = found.memory
+    if package != "mumps":  # these are on one rank, or on each of them
+        memory = found.entries * (ENTRY if symmetric else ENTRY + INDEX)
+    whole = pencil.comm.size > 1 and package in {"cholmod", "groups"}
+    return _Made(package, whole, found, memory + copies)
+
+
+def _is_known(pencil: Pencil, wanted: Wanted) -> bool:
+    """Tell whether what is factored, if anything, is no preconditioner.  (Not collective.)"""
     if not pencil.factorable or solves_iteratively(pencil, wanted, wanted.target):
-        return True
-    kinds = (wanted.option(name, wanted.options) for name in ("st_ksp_type", "st_pc_type"))
-    ksp, pc = kinds
-    return ksp not in {None, "preonly"} or pc not in DIRECT
+        return False
+    ksp, pc = (wanted.option(name, wanted.options) for name in ("st_ksp_type", "st_pc_type"))
+    return ksp in {None, "preonly"} and pc in DIRECT
 
 
 @contextmanager
-def _factored(pencil: Pencil, wanted: Wanted) -> Iterator[PETSc.Mat]:
-    """Give a matrix with the pattern of what will be factored.  (Collective.)"""
-    if wanted.target is None and wanted.interval is None:
-        assert pencil.B is not None
-        yield pencil.B
-        return
+def _shifted(pencil: Pencil, target: complex | None) -> Iterator[PETSc.Mat]:
+    """Give a matrix with the pattern of A - sigma B: A itself if that has it.  (Collective.)"""
     structure = PETSc.Mat.Structure
     inside = pencil.structure in {structure.SAME_NONZERO_PATTERN, structure.SUBSET_NONZERO_PATTERN}
-    if wanted.target == 0 or pencil.B is None or inside:
+    if target == 0 or pencil.B is None or inside:
         yield pencil.A
         return
-    mat = pencil.shifted(wanted.target if wanted.target is not None else 1.0)
+    mat = pencil.shifted(1.0 if target is None else target)
     with freed_at_end(pencil.comm, partial(_petsc.destroy_quietly, mat)):
         yield mat
 

@@ -77,12 +77,31 @@ def test_cholmod_has_about_as_many_entries_and_the_count_is_a_second_factor(body
     assert factor_estimate(pencil, wanted(pencil, count_check=False)).counting == 0
 
 
+@pytest.mark.skipif(not builds.HAS_CHOLMOD, reason="only real builds count by a factor")
+def test_count_is_of_both_matrices_whatever_is_factored(body, comm):
+    pencil, _ = body
+    at_target = factor_estimate(pencil, wanted(pencil, options=MUMPS))
+    largest = factor_estimate(pencil, wanted(pencil, which="largest_real", options=MUMPS))
+    assert largest.counting == pytest.approx(at_target.counting, rel=0.3)
+    assert largest.entries < 0.7 * at_target.entries  # B couples fewer unknowns
+    with ga.Pencil(pencil.A) as standard:
+        alone = factor_estimate(standard, wanted(standard, which="largest_real"))
+        assert (alone.package, alone.entries) == ("", 0)
+        assert alone.counting == pytest.approx(at_target.counting, rel=0.3)
+        assert re.search(
+            r"^factor none\n .*MB for one, while",
+            said(standard, which="largest_real"),
+            re.MULTILINE,
+        )
+
+
 def test_where_nothing_is_factored_nothing_is_counted(body, comm):
     pencil, modes = body
     assert factor_estimate(pencil, wanted(pencil, options=GMRES)) is None
     with ga.Pencil(matrix(np.diag([1.0, 2.0, 3.0]), comm), owned=True) as standard:
-        assert factor_estimate(standard, wanted(standard, which="largest_real", count=1)) is None
-        assert "none, or one of options" in said(standard, which="largest_real", count=1)
+        request = {"which": "largest_real", "count": 1, "count_check": False}
+        assert factor_estimate(standard, wanted(standard, **request)) is None
+        assert "none, or one of options" in said(standard, **request)
     pencil.set_near_null_space(modes)
     assert re.search(r"^factor none: multigrid, \S+ [kM]B$", said(pencil), flags=re.MULTILINE)
 

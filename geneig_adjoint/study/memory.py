@@ -128,9 +128,11 @@ def _factor_lines(pencil: Pencil, estimate: FactorEstimate | None, sums: Any) ->
         each = ", one on each rank" if estimate.whole else ""
         maker = NAMES.get(estimate.package, estimate.package)
         text = f"about {estimate.entries:.3g} numbers by {maker}{each}, {in_bytes(sums[0])}"
-        yield "factor", f"{text}, {estimate.operations:.2g} operations"
+        known = estimate.package != ""
+        yield "factor", f"{text}, {estimate.operations:.2g} operations" if known else "none"
         if sums[1]:
-            yield "", f"{in_bytes(sums[1])} for a second one, while pairs are counted"
+            which = "a second one" if known else "one"
+            yield "", f"{in_bytes(sums[1])} for {which}, while pairs are counted"
     elif pencil.near_null_space is not None:
         yield "factor", f"none: multigrid, {in_bytes(sums[0])}"
     elif pencil.factorable and not PETSc.Sys.hasExternalPackage("mumps"):
@@ -146,7 +148,7 @@ def _remedies(pencil: Pencil, estimate: FactorEstimate | None, sums: Any) -> Ite
         yield 'solver.options: st_pc_factor_mat_solver_type = "mumps": the ranks share one factor'
     if counting > vectors:
         yield f'solver.count_check = "off": {in_bytes(counting - vectors)} less, nothing is counted'
-    if estimate is not None and factor > vectors:
+    if estimate is not None and factor > vectors and pencil.hermitian:
         yield "near_null_space in place of the factor (examples/docs/large_problems.md)"
     if vectors > factor:
         yield "a smaller solver.count, or eps_ncv in solver.options"
