@@ -1,8 +1,9 @@
 """What the factors of an eigensolve will need, counted before any of them is made.
 
 MUMPS analyses the pattern of a matrix in a few per cent of the time of a factorisation (in space;
-in the plane all is quick), and then knows how large everything will be. What makes it stop there is a limit of 1 MB of memory. Other
-packages find orders about as good, so that their factors have about as many entries.
+in the plane all is quick), and then knows how large everything will be. What makes it stop there
+is a limit of 1 MB of memory. Other packages find orders about as good, so that their factors have
+about as many entries.
 """
 
 from __future__ import annotations
