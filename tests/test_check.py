@@ -70,7 +70,7 @@ def test_dry_run_says_what_would_be_solved(check, tmp_path):
     assert re.fullmatch(r"9 entries, 0\.7\d* \.\.\. 1\.29\d*", table["p.k"])
     assert table["structure"] == "Hermitian, B positive"
     assert table["mesh"] == "none: no pictures of fields"
-    assert re.fullmatch(r"about 15 numbers by \w+, .*, \S+ operations", table["factor"])
+    assert re.fullmatch(r"about \d\d numbers by \w+, .*, \S+ operations", table["factor"])
     assert table["vectors"].startswith("about 73 columns, ")  # 8 of the basis, 64 of the adjoint
     assert re.fullmatch(r"about .*B at the peak, .*B now", table["memory"])
     assert re.fullmatch(r".*B here for .*B more: fits", table["free"])
