@@ -178,4 +178,7 @@ def test_limit_of_the_shell_counts(monkeypatch):
     assert 0 < machine.resident() < 100 * GB
     size = int(machine.STATM.read_text().split()[0]) * resource.getpagesize()
     monkeypatch.setattr(machine.resource, "getrlimit", lambda _: (size + 1000, -1))
-    assert machine.free_memory() < 1e8
+    assert machine.left_for_process() < 1e8
+    assert memory.least_room(MPI.COMM_SELF, 1e9).verdict == "DOES NOT FIT"
+    monkeypatch.setattr(machine.resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, -1))
+    assert machine.left_for_process() == np.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import resource
 from collections.abc import Iterator
@@ -27,19 +28,22 @@ def resident() -> float:
 def free_memory() -> float | None:
     """Return the bytes that processes of this job can still get here, None where nobody tells.
 
-    What the machine has, and what limits of control groups (jobs, containers) and `ulimit -v`
-    leave of it.
+    What the machine has, and what limits of control groups (jobs, containers) leave of it.
     """
     if not MEMINFO.is_file():
         return None
     found = re.search(r"^MemAvailable: +(\d+) kB$", MEMINFO.read_text(), flags=re.MULTILINE)
     if found is None:
         return None
-    left = [int(found[1]) * 1024.0, *_left_in_groups()]
+    return max(0.0, min([int(found[1]) * 1024.0, *_left_in_groups()]))
+
+
+def left_for_process() -> float:
+    """Return the bytes that `ulimit -v` leaves to this process, inf without a limit."""
     soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if soft != resource.RLIM_INFINITY and STATM.is_file():
-        left.append(soft - int(STATM.read_text().split()[0]) * resource.getpagesize())
-    return max(0.0, min(left))
+    if soft == resource.RLIM_INFINITY or not STATM.is_file():
+        return math.inf
+    return max(0.0, soft - float(STATM.read_text().split()[0]) * resource.getpagesize())
 
 
 def _left_in_groups() -> Iterator[float]:

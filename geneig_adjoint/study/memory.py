@@ -11,7 +11,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from geneig_adjoint.factor_estimate import FactorEstimate, factor_estimate
-from geneig_adjoint.machine.memory import free_memory, resident
+from geneig_adjoint.machine.memory import free_memory, left_for_process, resident
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.wanted import Wanted
 
@@ -87,9 +87,11 @@ def least_room(comm: MPI.Comm, needed: float) -> Room:
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     try:
         free = free_memory()
+        shared = node.allreduce(np.inf if free is None else free, op=MPI.MIN)
+        own = node.allreduce(left_for_process(), op=MPI.MIN)
         room = Room(
             needed=node.allreduce(needed),
-            free=node.allreduce(np.inf if free is None else free, op=MPI.MIN),
+            free=min(shared, own * node.size),
             ranks=node.size,
         )
     finally:
