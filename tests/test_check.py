@@ -113,6 +113,7 @@ REFUSED = {
     "objective": (2, WRONG_ROWS, (), "must have rows in 0 ... 7, got 8"),
     "count": (2, ELEMENTS, ("--set", "solver.count=9"), "count must be in 1 ... 8"),
     "which": (2, ELEMENTS, ("--set", "solver.which=lowest"), "which must be one of"),
+    "count check": (2, ELEMENTS, ("--set", "solver.count_check=no"), "count_check must be"),
     "strategy": (2, ELEMENTS, ("--set", "adjoint.strategy=fast"), "strategy must be"),
 }
 

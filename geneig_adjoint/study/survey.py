@@ -15,6 +15,7 @@ from geneig_adjoint.collective import raise_together
 from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.quadratic_pencil import QuadraticPencil
+from geneig_adjoint.solve import check_words
 from geneig_adjoint.study.build import Problem
 from geneig_adjoint.study.memory import in_bytes, memory_lines
 from geneig_adjoint.study.settings import Study, about_the_study
@@ -39,18 +40,20 @@ def survey(study: Study, problem: Problem, pencil: Pencil, objectives: Mapping[s
     InputError
         A mesh that does not fit.
     StudyError
-        More pairs than rows, a ``which`` or ``strategy`` that does not exist.
+        More pairs than rows, a ``which``, ``strategy`` or ``count_check`` that does not exist.
     """
     rows = pencil.view.rows(pencil)
     n = problem.comm.allreduce(rows[1] - rows[0])
     raise_together(problem.comm, None if problem.mesh is None else problem.mesh.error(n))
     given = study.solver_arguments()
     wanted = {key: value for key, value in given.items() if key in REQUEST}
+    counted = given.get("count_check", COUNT_CHECK)
     with about_the_study():
+        check_words(given.get("phase", "largest"), given.get("left", "auto"), counted)
         request = Wanted(
             **{"count": 1, **wanted},
             options=given["solver_parameters"],
-            count_check=given.get("count_check", COUNT_CHECK) == COUNT_CHECK,
+            count_check=counted == COUNT_CHECK,
         ).checked(pencil)
         chosen_strategy(study.adjoint.get("strategy"), pencil, None)
     lines = [
