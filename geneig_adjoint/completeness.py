@@ -47,6 +47,17 @@ MARGIN = 1e-5
 """How far beyond the last wanted value the window ends, relatively; a dense spectrum has many
 values in a wider one, none of which anybody asked for."""
 
+COUNT_OPTIONS = {
+    "ksp_type": "preonly",
+    "pc_type": "cholesky",
+    "pc_factor_mat_solver_type": "mumps",
+    # ScaLAPACK at the root of the elimination tree does not count; null pivots are no error.
+    "mat_mumps_icntl_13": 1,
+    "mat_mumps_icntl_24": 1,
+    "mat_mumps_icntl_31": 1,  # the factor itself is of no use
+}
+"""Of a factor that is made for the signs of its pivots."""
+
 Pool = tuple[Block, Block]
 
 
@@ -123,16 +134,20 @@ def window_end(pencil: Pencil, wanted: Wanted, values: Block, errors: Block) -> 
     return last + max(margin, tied)
 
 
+def is_counted(pencil: Pencil, wanted: Wanted) -> bool:
+    """Tell whether pivots can tell how many eigenvalues are where.  (Collective.)"""
+    able = _petsc.REAL_SCALARS and pencil.definite and pencil.factorable
+    able = able and wanted.counted_ends(0.0) is not None
+    # With A definite the pivots tell how many values lie between 0 and sigma, no more.
+    return able and not (pencil.definite_by_a and wanted.target is None)
+
+
 class Counter:
     """Counts eigenvalues of a Hermitian definite pencil by inertia.  (Collective.)"""
 
     def __init__(self, eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted) -> None:
         self.pencil, self.wanted = pencil, wanted
-        self.able = _petsc.REAL_SCALARS and pencil.definite and pencil.factorable
-        self.able = self.able and wanted.counted_ends(0.0) is not None
-        self.signed = pencil.definite_by_a
-        # With A definite the pivots tell how many values lie between 0 and sigma, no more.
-        self.able = self.able and not (self.signed and wanted.target is None)
+        self.able, self.signed = is_counted(pencil, wanted), pencil.definite_by_a
         self._known: dict[float, int | None] = {}
         if self.able and eps.getST().getType() == SLEPc.ST.Type.SINVERT:
             self._know_factor(eps)
@@ -188,15 +203,7 @@ def negative_pivots_of(mat: PETSc.Mat, prefix: str = "") -> int | None:
     mat.setOption(PETSc.Mat.Option.SYMMETRIC, True)
     ksp = PETSc.KSP().create(mat.comm)
     name = f"{prefix}ga_count_"
-    options = {
-        "ksp_type": "preonly",
-        "pc_type": "cholesky",
-        "pc_factor_mat_solver_type": "mumps",
-        # ScaLAPACK at the root of the elimination tree does not count; null pivots are no error.
-        "mat_mumps_icntl_13": 1,
-        "mat_mumps_icntl_24": 1,
-        "mat_mumps_icntl_31": 1,  # the factor itself is of no use
-    }
+    options = dict(COUNT_OPTIONS)
     if has_flat_graph(mat):
         options["mat_mumps_icntl_7"] = 2  # ordered sooner, and as well; in space it is not
     with freed_at_end(mat.comm.tompi4py(), partial(_petsc.destroy_quietly, ksp)):

@@ -61,8 +61,8 @@ def set_up(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, sigma: complex | None
     """
     # Nearest to 0 is largest in 1 / lam; elsewhere the two orders differ.
     inverted = sigma == 0 and pencil.definite_by_a
-    iterative = _solves_iteratively(pencil, wanted, sigma)
-    defaults = None if iterative else _solver_options(pencil, wanted, sigma)
+    iterative = solves_iteratively(pencil, wanted, sigma)
+    defaults = None if iterative else solver_options(pencil, wanted, sigma)
     if pencil.kept is not None and wanted.interval is None:
         moved = sigma != wanted.target  # a shift that was set once stays set
         how = (inverted, sigma is None, moved, defaults, wanted.options, wanted.prefix)
@@ -170,7 +170,12 @@ def _slepc_type(pencil: Pencil, wanted: Wanted, *, inverted: bool) -> int:
     return int(getattr(SLEPc.EPS.ProblemType, name))
 
 
-def _solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> dict[str, Any]:
+def solver_options(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> dict[str, Any]:
+    """Return what an eigensolve with a factor is told unless the user says more.
+
+    Collective. Without a prefix; {} where nothing is to be factored. Matrices that are symmetric
+    are marked as such.
+    """
     if sigma is None and wanted.interval is None and pencil.B is None:
         return {}
     symmetric = _petsc.REAL_SCALARS and pencil.definite
@@ -220,7 +225,8 @@ def _is_free(pencil: Pencil, wanted: Wanted) -> bool:
     return not chosen and not pencil.definite
 
 
-def _solves_iteratively(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool:
+def solves_iteratively(pencil: Pencil, wanted: Wanted, sigma: complex | None) -> bool:
+    """Tell whether a preconditioner takes the place of the factor.  (Not collective.)"""
     if wanted.interval is not None:
         return False
     if sigma is not None:

@@ -108,7 +108,7 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
     options = dict(solver_parameters or {})
     request = (count, target, which, interval, phase, left, options, keep_factor, options_prefix)
     _check_request(pencil, (*request, count_check, near_null_space is None), normalization, like)
-    _check_words(phase, left, count_check)
+    check_words(phase, left, count_check)
     if near_null_space is not None:
         pencil.set_near_null_space(near_null_space)
     wanted = Wanted(
@@ -197,7 +197,7 @@ def pairs_from_eps(
     left: str | bool = "auto",
 ) -> Eigenpairs:
     """Return the pairs of an EPS the user has solved; see `Eigenpairs.from_eps`."""
-    _check_words(phase, left)
+    check_words(phase, left)
     pencil.check_open()
     raise_together(pencil.comm, _eps_error(eps, pencil))
     converged = eps.getConverged()
@@ -243,7 +243,8 @@ def _is_linear(normalization: Any) -> bool:
     return isinstance(normalization, tuple) and normalization[:1] == ("linear",)
 
 
-def _check_words(phase: str | None, left: str | bool, count_check: str = "off") -> None:
+def check_words(phase: str | None, left: str | bool, count_check: str = "off") -> None:
+    """Raise an ArgumentError unless words of a request are known ones.  (Not collective.)"""
     if phase not in {"largest", None}:
         raise ArgumentError(f'phase must be "largest" or None, got {phase!r}; None leaves it free')
     if left not in {"auto", True, False}:

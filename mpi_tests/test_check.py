@@ -34,6 +34,8 @@ def test_dry_run_counts_over_the_ranks(comm, check):
     assert lines["A"].startswith("22 entries, ")
     assert lines["block 0"].startswith("9 elements in A")
     assert said.count("\nobjectives ") == 1
+    assert " on the largest rank)" in lines["memory"] or comm.size == 1
+    assert lines["free"].endswith("more: fits" if comm.size == 1 else f"of {comm.size} ranks: fits")
 
 
 DISTRIBUTED = MODEL.replace("chain_parameters\n", "chain_parameters, distributed\n").replace(

@@ -62,7 +62,17 @@ def _references(name, gradient):
     return {k: {"path": f"gradients/{name}/{k}", "size": len(v)} for k, v in gradient.items()}
 
 
-def write_folder(folder, values=(), *, mesh=None, modes=(), gradients=None, right=None, **summary):
+def _fields(modes):
+    data = {}
+    for j, mode in enumerate(modes):
+        halves = {"_re": mode.real, "_im": mode.imag} if np.iscomplexobj(mode) else {"": mode}
+        data |= {f"mode_{j}{half}": part for half, part in halves.items()}
+    return data
+
+
+def write_folder(
+    folder, values=(), *, mesh=None, modes=(), cell_modes=(), gradients=None, right=None, **summary
+):
     """Write result.json, result.h5 and, with a mesh, modes.vtu with its modes."""
     folder.mkdir(parents=True, exist_ok=True)
     values = np.asarray(values, dtype=complex)
@@ -88,11 +98,10 @@ def write_folder(folder, values=(), *, mesh=None, modes=(), gradients=None, righ
                 file[f"gradients/{name}/{key}"] = part
     if mesh is not None:
         points, cells = mesh
-        data = {}
-        for j, mode in enumerate(modes):
-            halves = {"_re": mode.real, "_im": mode.imag} if np.iscomplexobj(mode) else {"": mode}
-            data |= {f"mode_{j}{half}": part for half, part in halves.items()}
-        meshio.Mesh(points, cells, point_data=data).write(folder / "modes.vtu")
+        ends = np.cumsum([len(part) for _, part in cells])[:-1]
+        in_cells = {name: np.split(part, ends) for name, part in _fields(cell_modes).items()}
+        made = meshio.Mesh(points, cells, point_data=_fields(modes), cell_data=in_cells)
+        made.write(folder / "modes.vtu")
     return folder
 
 

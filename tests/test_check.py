@@ -70,6 +70,10 @@ def test_dry_run_says_what_would_be_solved(check, tmp_path):
     assert re.fullmatch(r"9 entries, 0\.7\d* \.\.\. 1\.29\d*", table["p.k"])
     assert table["structure"] == "Hermitian, B positive"
     assert table["mesh"] == "none: no pictures of fields"
+    assert re.fullmatch(r"about \d\d numbers by \w+, .*, \S+ operations", table["factor"])
+    assert table["vectors"].startswith("about 73 columns, ")  # 8 of the basis, 64 of the adjoint
+    assert re.fullmatch(r"about .*B at the peak, .*B now", table["memory"])
+    assert re.fullmatch(r".*B here for .*B more: fits", table["free"])
     assert table["wanted"] == "count = 2"
     assert table["objectives"] == "f1, second, motion"
     assert table["results"] == str(tmp_path / "out")
@@ -113,6 +117,7 @@ REFUSED = {
     "objective": (2, WRONG_ROWS, (), "must have rows in 0 ... 7, got 8"),
     "count": (2, ELEMENTS, ("--set", "solver.count=9"), "count must be in 1 ... 8"),
     "which": (2, ELEMENTS, ("--set", "solver.which=lowest"), "which must be one of"),
+    "count check": (2, ELEMENTS, ("--set", "solver.count_check=no"), "count_check must be"),
     "strategy": (2, ELEMENTS, ("--set", "adjoint.strategy=fast"), "strategy must be"),
 }
 

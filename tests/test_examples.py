@@ -109,9 +109,11 @@ def test_reactor_sensitivities_can_be_seen_on_the_mesh(reactor):
     found = meshio.read(folder / "modes.vtu")
     assert [block.type for block in found.cells] == ["quad"]
     assert len(found.cells[0].data) == 964
-    assert len(found.cell_data) == 18  # three objectives, six cross sections
+    assert len(found.cell_data) == 22  # two complex modes; three objectives, six cross sections
     with h5py.File(folder / "result.h5") as file:
         slope = file["gradients/keff/Sa2"][()]
+        mode = file["right"][:, 1].reshape(-1, 2)  # fast and thermal flux of each cell
+    np.testing.assert_array_equal(found.cell_data["mode_1_re"][0], mode.real)
     np.testing.assert_array_equal(found.cell_data["keff_Sa2"][0], slope)
     # More absorption never helps, and helps least far outside.
     centres = found.points[found.cells[0].data].mean(axis=1)

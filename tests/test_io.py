@@ -133,13 +133,27 @@ def test_table_keeps_the_mesh(tmp_path, comm):
     np.testing.assert_array_equal(found.cells[0][1], mesh.cells[0][1])
 
 
+def changed_mesh(**changes):
+    return ga.io.Mesh(**(vars(chain_mesh()) | changes))
+
+
+def cell_mesh(**changes):
+    """The chain with unknowns in its nine cells, of which the first has none."""
+    nowhere, numbers = np.zeros((10, 0), int), np.arange(-1, N)[:, None]
+    return changed_mesh(**{"dofs": nowhere, "cell_dofs": numbers, **changes})
+
+
+def test_table_keeps_unknowns_in_cells(tmp_path, comm):
+    found = read_elements(write_chain(tmp_path / "elements.h5", cell_mesh()), comm)[2]
+    np.testing.assert_array_equal(found.cell_dofs, cell_mesh().cell_dofs)
+    field = found.cell_field(np.arange(1.0, N + 1))
+    np.testing.assert_array_equal(field[:, 0], np.arange(N + 1.0))
+    assert read_elements(write_chain(tmp_path / "elements.h5"), comm)[2] is None
+
+
 def test_modes_are_zero_where_the_mesh_is_clamped():
     field = chain_mesh().point_field(np.arange(1.0, N + 1))
     np.testing.assert_array_equal(field[:, 0], [0.0, *range(1, N + 1), 0.0])
-
-
-def changed_mesh(**changes):
-    return ga.io.Mesh(**(vars(chain_mesh()) | changes))
 
 
 @pytest.mark.parametrize(
@@ -151,6 +165,10 @@ def changed_mesh(**changes):
         (changed_mesh(dofs=np.full((10, 1), N)), r"dofs of a mesh must lie in -1 ... 7, got 8"),
         (changed_mesh(dofs=np.full((10, 1), -2)), r"dofs of a mesh must lie in -1 ... 7, got -2"),
         (changed_mesh(cells=[("line", np.array([[0, 10]]))]), r"the line of a mesh must lie in 0"),
+        (cell_mesh(cell_dofs=np.zeros((8, 1), int)), r"must have shape \(9, d\).*got \(8, 1\)"),
+        (cell_mesh(cell_dofs=np.zeros((9, 0), int)), r"one row per cell, got \(9, 0\)"),
+        (cell_mesh(cell_dofs=np.full((9, 1), N)), r"cell_dofs of a mesh must lie in -1 ... 7"),
+        (cell_mesh(dofs=np.zeros((10, 1), int)), "at points or in cells, got dofs and cell_dofs"),
     ],
 )
 def test_mesh_that_does_not_fit_is_described(mesh, message):
@@ -161,6 +179,7 @@ def test_mesh_that_does_not_fit_is_described(mesh, message):
 def test_good_mesh_has_no_error():
     assert chain_mesh().error(N) is None
     assert changed_mesh(dofs=np.zeros((10, 0), int)).error(N) is None
+    assert cell_mesh().error(N) is None
 
 
 def test_vtu_holds_real_and_split_complex_fields_of_several_cell_types(tmp_path):

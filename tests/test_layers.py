@@ -80,7 +80,7 @@ GROUPS = [
     [
         {"cholesky"},
         {"completeness", "eps_setup", "equilibration", "preconditioned_pairs", "right_pairs"},
-        {"definiteness", "extraction", "rows_beside", "simple_pairs"},
+        {"definiteness", "extraction", "factor_estimate", "rows_beside", "simple_pairs"},
         {"eigensolver", "left_vectors"},
         {"finished_pairs", "refactored"},
         {"solve"},

@@ -16,11 +16,12 @@ from result_files import (
     write_folder,
 )
 
-from geneig_adjoint.errors import InputError
 from geneig_adjoint.pictures import style
 from geneig_adjoint.pictures.draw import draw
 from geneig_adjoint.pictures.folders import read_folder
+from geneig_adjoint.pictures.modes import modes
 from geneig_adjoint.pictures.sensitivities import sensitivities
+from geneig_adjoint.pictures.spectrum import spectrum
 
 pytestmark = pytest.mark.any_scalars
 
@@ -127,9 +128,6 @@ def panels(picture):
 
 
 def test_complex_modes_have_a_real_part_and_a_modulus(tmp_path):
-    from geneig_adjoint.pictures.folders import read_folder
-    from geneig_adjoint.pictures.modes import modes
-
     points, cells = plane_mesh()
     x = points[:, 0]
     wave, real = np.exp(1j * x), np.sin(x) + 1e-13j
@@ -145,23 +143,70 @@ def test_complex_modes_have_a_real_part_and_a_modulus(tmp_path):
     assert panels(page) == ["mode 0,  λ = 3"]
 
 
-def test_modes_go_on_on_further_pages_and_those_beyond_the_limit_are_named(tmp_path, monkeypatch):
-    from geneig_adjoint.pictures import modes as module
+def cell_modes(mesh):
+    """Two modes of two unknowns per cell: the first has one sign."""
+    x = cell_centres(*mesh)[:, 0]
+    return [np.column_stack([2 + np.cos(x), 1 + x**2]), np.column_stack([np.cos(2 * x), -x])]
 
-    monkeypatch.setattr(module, "PANELS", 2)
+
+def test_modes_in_cells_of_the_plane_have_a_panel_for_each_unknown(tmp_path):
+    mesh = plane_mesh()
+    folder = write_folder(tmp_path, [1, 2], mesh=mesh, cell_modes=cell_modes(mesh))
+    assert drawn(folder) == (["spectrum", "modes", "convergence"], ())
+    (page,) = modes(read_folder(folder), 9)
+    assert panels(page) == [
+        "mode 0,  λ = 1, unknown 0", "mode 0, unknown 1",
+        "mode 1,  λ = 2, unknown 0", "mode 1, unknown 1",
+    ]  # fmt: skip
+    shown = [axes.collections[0] for axes in page.figure.axes if axes.get_title()]
+    scaled = [mode / np.abs(mode).max() for mode in cell_modes(mesh)]
+    field, signed = scaled[0][:, 1], scaled[1][:, 0]
+    np.testing.assert_allclose(shown[1].get_array(), field[: len(shown[1].get_array())])
+    assert shown[1].get_clim() == (0.0, pytest.approx(field.max()))
+    assert shown[2].get_clim() == pytest.approx((-np.abs(signed).max(), np.abs(signed).max()))
+
+
+def test_complex_modes_in_cells_have_a_modulus_for_each_unknown(tmp_path):
+    mesh = plane_mesh()
+    wave = cell_modes(mesh)[0] * np.exp(1j)
+    folder = write_folder(tmp_path, [1j], mesh=mesh, cell_modes=[wave])
+    (page,) = modes(read_folder(folder), 9)
+    assert page.figure.axes[0].get_gridspec().ncols == 2  # a row of real part and modulus
+    assert panels(page) == [
+        "mode 0,  λ = 0 + 1i, unknown 0: real\npart", "mode 0, unknown 0: modulus",
+        "mode 0, unknown 1: real part", "mode 0, unknown 1: modulus",
+    ]  # fmt: skip
+
+
+def test_modes_in_cells_of_a_line_are_curves_through_their_middles(tmp_path):
     mesh = line_mesh(4)
-    modes = [np.sin((j + 1) * mesh[0][:, 0]) for j in range(6)]
-    folder = write_folder(tmp_path, np.arange(6), mesh=mesh, modes=modes)
+    folder = write_folder(tmp_path, [1, 2], mesh=mesh, cell_modes=cell_modes(mesh))
+    assert drawn(folder) == (["spectrum", "modes", "convergence"], ())
+    (page,) = modes(read_folder(folder), 1)
+    curve = page.figure.axes[0].lines[1]
+    x = np.sort(cell_centres(*mesh)[:, 0])
+    np.testing.assert_allclose(curve.get_xdata(), x)
+    np.testing.assert_allclose(curve.get_ydata(), (1 + x**2) / np.abs(cell_modes(mesh)[0]).max())
+
+
+def test_modes_go_on_on_further_pages_and_those_beyond_the_limit_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(style, "PANELS", 2)
+    mesh = line_mesh(4)
+    waves = [np.sin((j + 1) * mesh[0][:, 0]) for j in range(6)]
+    folder = write_folder(tmp_path, np.arange(6), mesh=mesh, modes=waves)
     names, notes = drawn(folder, limit=3)
     assert names == ["spectrum", "modes_1", "modes_2", "convergence"]
     assert notes == ("3 modes more: --modes 6 draws them",)
 
 
 def test_objectives_stay_on_one_page():
-    from geneig_adjoint.pictures.sensitivities import filled
-
-    assert [len(page) for page in filled([[1] * 6, [2] * 4, [3] * 5, [4] * 11])] == [6, 9, 9, 2]
-    assert filled([]) == []
+    assert [len(page) for page in style.filled([[1] * 6, [2] * 4, [3] * 5, [4] * 11])] == [
+        6,
+        9,
+        9,
+        2,
+    ]
+    assert style.filled([]) == []
 
 
 def test_without_a_mesh(tmp_path):
@@ -169,12 +214,12 @@ def test_without_a_mesh(tmp_path):
     folder = write_folder(tmp_path / "few", [1, 2j], right=np.exp(1j * rows))
     assert drawn(folder) == (
         ["spectrum", "modes", "convergence"],
-        ("modes over the number of the row: no mesh with modes at its points",),
+        ("modes over the number of the row: no mesh that has modes",),
     )
     folder = write_folder(tmp_path / "many", [1], right=np.ones((5001, 1)), timings={})
     assert drawn(folder) == (
         ["spectrum"],
-        ("no modes: without a mesh with modes at its points, 5001 rows say little",),
+        ("no modes: without a mesh that has modes, 5001 rows say little",),
     )
 
 
@@ -190,100 +235,15 @@ def test_without_the_hdf5_file_short_gradients_are_drawn(tmp_path):
     assert notes == ("no result.h5: gradients of up to 1000 entries only, and no modes",)
 
 
-def test_events_alone_and_cut_by_a_kill(tmp_path):
-    from geneig_adjoint.pictures.convergence import timeline
-
-    lines = events()
-    write_events(tmp_path, lines)
-    path = tmp_path / "events.jsonl"
-    path.write_text(path.read_text() + '{"event": "en')
-    assert drawn(tmp_path)[0] == ["convergence"]
-    found = timeline(lines)
-    assert found.steps == [
-        ("build model", 0.0, 1.5, True), ("solve eigenproblem", 1.5, 4.4, False),
-    ]  # fmt: skip
-    assert found.marks == [("checkpoint", 3.0), ("stop", 4.4)]
-    assert sorted(found.curves) == [
-        "solve eigenproblem: converged", "solve eigenproblem: residual",
-    ]  # fmt: skip
-    path.write_text('{"event": "en\n{}\n')
-    with pytest.raises(InputError, match=r"events.jsonl must be as a run writes it, got JSON"):
-        draw(tmp_path)
-
-
-def test_parts_of_a_resumed_run_follow_each_other():
-    from geneig_adjoint.pictures.convergence import timeline
-
-    first = [("begin", "run", 0), ("begin", "solve", 1), ("stop", "solve", 5)]
-    second = [("begin", "run", 0.5), ("begin", "solve", 1), ("end", "solve", 4), ("end", "run", 6)]
-    lines = [{"event": e, "step": s, "seconds": t} for e, s, t in first + second]
-    found = timeline(lines)
-    assert found.steps == [("solve", 1.0, 5.0, False), ("solve", 6.0, 9.0, True)]
-
-
-def test_many_iterations_share_a_row():
-    from geneig_adjoint.pictures.convergence import rows_of
-
-    few = [(f"sample {i}", i, i + 1.0, True) for i in range(3)]
-    many = [(f"iteration {i}", i, i + 1.0, True) for i in range(1, 10)]
-    last = [("write 3 results", 10.0, 11.0, False)]
-    assert rows_of([*few, *many, *last]) == [
-        *((step[0], [step]) for step in few),
-        ("iteration 1 ... 9", many),
-        ("write 3 results", last),
-    ]
-
-
-def test_progress_of_iterations_that_share_a_row_is_not_drawn(tmp_path):
-    names = {f"kind_{i}": i for i in range(6)}
-    lines = [
-        {"event": event, "step": f"iteration {i}", "seconds": i + t, **more}
-        for i in range(9)
-        for t, (event, more) in enumerate(
-            [("begin", {}), ("progress", names), ("progress", names), ("end", {})]
-        )
-    ]
-    write_events(tmp_path, lines)
-    assert drawn(tmp_path)[1] == ()
-
-
-def test_only_some_kinds_of_progress_are_drawn(tmp_path):
-    names = {f"kind_{i}": i for i in range(6)}
-    lines = [{"event": "progress", "step": "solve", "seconds": t, **names} for t in (0, 1)]
-    lines[0]["told_once"] = 7  # no curve
-    write_events(tmp_path, lines)
-    assert drawn(tmp_path)[1] == ("only 4 of 6 kinds of progress are drawn",)
-
-
-def table(path, *rows):
-    head = "sample,folder,model.options.t,solver.which,status,seconds,objective.f1,value.0"
-    path.write_text("\n".join([head, *rows]) + "\n")
-    return path
-
-
-def test_table_of_a_sweep(tmp_path):
-    rows = [f"{i},s{i},{i},a,done,{i},{i**2},{i}" for i in range(5)]
-    path = table(tmp_path / "table.csv", *rows, "5,s5,5,a,failed,1,,")
-    assert drawn(tmp_path) == (["sweep"], ("1 of 6 samples have no f1",))
-    assert draw(path).files == (tmp_path / "pictures" / "sweep.png",)
-    assert draw(path, tmp_path / "else", kind="pdf").files == (tmp_path / "else" / "sweep.pdf",)
-
-
-def test_table_without_anything_varied_is_a_note(tmp_path):
-    table(tmp_path / "table.csv", "0,s,1,a,done,2,3,4", "1,s,1,a,done,2,3,4")
-    names, notes = drawn(tmp_path)
-    assert names == []
-    assert notes[0].startswith("no sweep: its table must have columns of numbers that were varied")
-
-
-def test_history_of_a_search(tmp_path):
-    rows = [
-        {"iteration": i, "objective": 1 / i, "violation": max(0, 3 - i), "best": i % 2 == 0}
-        for i in range(1, 9)
-    ]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (tmp_path / "history.jsonl").write_text(text)
-    assert drawn(tmp_path)[0] == ["optimization"]
+def test_axes_of_whole_numbers_have_no_others(tmp_path):
+    folder = write_folder(tmp_path, [2.0], gradients={"f": {"mass": np.array([3.0])}})
+    results = read_folder(folder)
+    pages = [*sensitivities(results), *spectrum(results)]
+    for page, axis in zip(pages, ("xaxis", "yaxis"), strict=True):
+        axes = page.figure.axes[0]
+        low, high = sorted(getattr(axes, f"get_{axis[0]}lim")())
+        ticks = getattr(axes, axis).get_ticklocs()
+        assert [tick for tick in ticks if low <= tick <= high] == [0]
 
 
 def test_limits_of_colours():

@@ -49,6 +49,19 @@ def test_modes_and_cells_of_a_body(box):
     assert ((image[:, 0] > 0.7) & (image[:, 1] > 0.7) & (image[:, 2] < 0.4)).sum() > 50
 
 
+def test_modes_in_cells_of_a_body(tmp_path):
+    points, cells = box_mesh()
+    mode = cell_centres(points, cells)[:, :2] - [2.0, 0.0]  # the first unknown has both signs
+    folder = write_folder(tmp_path, [1], mesh=(points, cells), cell_modes=[mode])
+    made = draw(folder)
+    assert made.notes == ()
+    image = imread(folder / "pictures" / "modes.png")[..., :3]
+    left, right = (half.reshape(-1, 3) for half in np.array_split(image, 2, axis=1))
+    for half, red in ((left, True), (right, False)):
+        assert ((half[:, 0] - half[:, 1] > 0.4).sum() > 100) == red
+        assert ((half[:, 2] - half[:, 0] > 0.15).sum()) > 100
+
+
 def test_points_and_lines_in_space():
     from geneig_adjoint.pictures.meshes import Cells, Shape
 
@@ -127,5 +140,5 @@ def test_fields_by_cell_leave_out_cells_of_boundaries(box):
 
     shape, _ = read_shape(box / "modes.vtu")
     assert shape.cell_count == 6 + 36
-    scene = solids.Scene(np.arange(42.0), (0.0, 42.0))
+    scene = solids.Scene(np.arange(42.0), (0.0, 42.0), by_cell=True)
     np.testing.assert_array_equal(solids._job(shape, [scene])["field_0"], np.arange(6, 42))

@@ -1,6 +1,7 @@
 """`geneig-adjoint plot`: what it refuses, what it says, what it leaves alone."""
 
 import sys
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -16,7 +17,8 @@ from geneig_adjoint.cli import main
 from geneig_adjoint.errors import StudyError
 from geneig_adjoint.io import Mesh, write_vtu
 from geneig_adjoint.pictures.draw import draw
-from geneig_adjoint.pictures.spectrum import together
+from geneig_adjoint.pictures.meshes import chained
+from geneig_adjoint.pictures.spectrum import sides, together
 
 pytestmark = pytest.mark.any_scalars
 
@@ -119,3 +121,28 @@ def test_pairs_that_lie_together_share_a_label():
     places = np.array([[0, 0], [1, 1], [0, 0.01], [1, -1], [1e-3, 0.02]])
     assert together(places, np.arange(5)) == [[3], [0, 2, 4], [1]]
     assert together(np.zeros((3, 2)), np.array([2, 0])) == [[0, 2]]
+
+
+def test_label_that_would_lie_upon_another_pair_stands_elsewhere():
+    places = np.array([[0, 0], [0.4, 0], [4, 0], [0, 9.0]])
+    texts = ["0:  3e-14"] * 4
+    assert sides(places, texts) == [(-1, 0), (1, 0), (1, 0), (1, 0)]
+    assert sides(places, texts, free=True) == [(1, 0)] * 4
+    # Nothing is free: better upon a text than upon a pair.
+    crowd = np.array([[0, 0], [0.4, 0], [-0.4, 0], [0, 0.5], [0, -0.5], [9, 9], [-9, -9]])
+    assert len(sides(crowd, ["0:  3e-14"] * 7)) == 7
+
+
+def test_outline_is_one_line_around_each_part():
+    square = np.array([[0, 1], [2, 3], [1, 2], [0, 3]])
+    (loop,) = chained(square)
+    assert loop[0] == loop[-1]
+    assert {frozenset(edge) for edge in pairwise(loop)} == {
+        frozenset(edge) for edge in square.tolist()
+    }
+    # Two triangles that share a corner, and an open line: every edge once.
+    edges = np.array([[0, 1], [1, 2], [2, 0], [2, 3], [3, 4], [4, 2], [5, 6], [6, 7]])
+    lines = chained(edges)
+    found = [tuple(sorted(edge)) for line in lines for edge in pairwise(line)]
+    assert sorted(found) == sorted(tuple(sorted(edge)) for edge in edges.tolist())
+    assert sorted(map(len, lines)) == [3, 4, 4]

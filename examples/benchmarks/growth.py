@@ -4,7 +4,7 @@
 
 Each point is a process of its own, 2D elasticity, the gradient of all vectors. Kept in growth.json
 beside the results of run.py and not measured again unless --fresh; prints Markdown tables and
-draws growth.png. Grey: memory. Some 6 minutes.
+draws growth.png. Some 6 minutes.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullLocator
 from peers import environments
 from peers.measuring import Peer, run_worker, say
 from peers.sizes import make
@@ -28,7 +29,13 @@ SIZES = ("5k", "20k", "80k", "300k")
 COUNTS = (2, 4, 8, 16, 32)
 PARAMETERS = (10, 100, 1_000, 9_984, 99_840)
 AT = "20k"
-PARTS = ("eigensolve", "eigenvalue", "vectors")
+COLOURS = {"eigensolve": "#08519c", "eigenvalue": "#006d2c", "vectors": "#e6550d"}
+LABELS = {
+    "eigensolve": "factor, eigensolve",
+    "eigenvalue": "eigenvalue's gradient",
+    "vectors": "vectors' gradient",
+}
+PARTS = tuple(COLOURS)
 
 
 def points(sizes=None, *, quick=False):
@@ -64,7 +71,7 @@ def table(title, curve):
                 for part in PARTS
             ]
             rows.append([f"{value:,}", str(ranks), *times, f"{report['memory'] / 1e9:.2f}"])
-    head = [title, "ranks", "factor, eigensolve", "eigenvalue's gradient", "vectors' gradient"]
+    head = [title, "ranks", *LABELS.values()]
     return markdown(f"Growth with {title}: wall seconds (CPU seconds)", [*head, "GB"], rows)
 
 
@@ -74,33 +81,38 @@ def short(value):
 
 
 def draw(curves, path):
-    """Draw a picture of every curve, time and memory."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
-    for axis, (title, curve) in zip(axes, curves.items(), strict=True):
-        beside = axis.twinx()
+    """Draw two panels for every curve: time above, memory below, each with one scale for all."""
+    ratios = {"height_ratios": [2, 1]}
+    figure, axes = plt.subplots(
+        2, len(curves), figsize=(11, 6), sharex="col", sharey="row", layout="constrained",
+        gridspec_kw=ratios,
+    )  # fmt: skip
+    for (above, below), (title, curve) in zip(axes.T, curves.items(), strict=True):
         for ranks, style in ((1, "-o"), (2, "--s")):
             done = [(v, r) for v, other, r in curve if other == ranks and "failed" not in r]
             values = [value for value, _ in done]
-            for part, colour in zip(PARTS, ("#08519c", "#006d2c", "#e6550d"), strict=True):
+            for part, colour in COLOURS.items():
                 times = [report["wall"][part] for _, report in done]
-                label = part if ranks == 1 else None
-                axis.plot(values, times, style, color=colour, markersize=4, label=label)
+                label = LABELS[part] if ranks == 1 else None
+                above.plot(values, times, style, color=colour, markersize=4, label=label)
             memory = [report["memory"] / 1e9 for _, report in done]
-            beside.plot(values, memory, style, color="#999999", markersize=3)
-        for part in (axis, beside):
-            part.set_xscale("log")
-            part.set_yscale("log")
-            part.minorticks_off()
-        most = max(report["memory"] for _, _, report in curve if "failed" not in report) / 1e9
-        beside.set_ylim(most / 100, 2 * most)
+            below.plot(values, memory, style, color="#555555", markersize=4)
+        above.set_title(f"growth with {title}" + " (dashed: 2 ranks)" * (title == "dofs"))
         ticks = sorted({value for value, _, _ in curve})
-        axis.set_xticks(ticks, [short(value) for value in ticks])
-        axis.set_xlabel(title if title != "dofs" else "dofs (dashed: 2 ranks)")
-        axis.grid(alpha=0.4)
-    axes[0].set_ylabel("wall seconds")
-    beside.set_ylabel("GB (grey)")
-    axes[0].legend(fontsize="small")
-    figure.savefig(path, dpi=80)
+        below.set_xscale("log")
+        below.set_xticks(ticks, [short(value) for value in ticks])
+        below.set_xticks([], minor=True)
+        below.set_xlabel(title)
+    for row, unit in zip(axes, ("wall seconds", "peak memory, GB"), strict=True):
+        row[0].set_yscale("log")
+        row[0].yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=20))
+        row[0].yaxis.set_major_formatter("{x:g}")
+        row[0].yaxis.set_minor_locator(NullLocator())
+        row[0].set_ylabel(unit)
+        for axis in row:
+            axis.grid(alpha=0.4)
+    axes[0, 0].legend(fontsize="small")
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 

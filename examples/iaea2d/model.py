@@ -253,13 +253,16 @@ def cross_sections(core: Geometry, parameters: str) -> dict[str, np.ndarray]:
 
 
 def mesh_of(core: Geometry) -> "ga.io.Mesh":
-    """Squares to draw on. The unknowns belong to cells, so the points carry none."""
+    """Squares to draw on. The unknowns, two fluxes, belong to cells; the points carry none."""
     corners = core.position[:, None, :] + np.array([[0, 0], [0, 1], [1, 1], [1, 0]])
     lines, quads = np.unique(corners.reshape(-1, 2), axis=0, return_inverse=True)
     points = np.zeros((len(lines), 3))
     points[:, :2] = core.cell_size * lines[:, ::-1]
     return ga.io.Mesh(
-        points, [("quad", quads.reshape(-1, 4))], np.zeros((len(points), 0), dtype=int)
+        points,
+        [("quad", quads.reshape(-1, 4))],
+        dofs=np.zeros((len(points), 0), dtype=int),
+        cell_dofs=np.arange(2 * core.n_cells).reshape(-1, 2),
     )
 
 

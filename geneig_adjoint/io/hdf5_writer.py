@@ -139,6 +139,8 @@ def write_mesh(file: Any, mesh: Mesh) -> None:
     group = file.create_group("mesh")
     checked_dataset(group, "points", mesh.points)
     checked_dataset(group, "dofs", mesh.dofs)
+    if mesh.cell_dofs is not None:
+        checked_dataset(group, "cell_dofs", mesh.cell_dofs)
     group.create_group("cells")
     for index, (kind, numbers) in enumerate(mesh.cells):
         checked_dataset(group, f"cells/{index}", numbers)

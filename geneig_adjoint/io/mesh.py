@@ -1,4 +1,4 @@
-"""A mesh to show fields on."""
+"""A mesh to show fields on, and where on it the unknowns live."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ CELL_TYPES = {
 
 @dataclass(frozen=True)
 class Mesh:
-    """Points and cells, and which dof moves which point; only rank 0 needs one.
+    """Points and cells, and which dofs belong to which of them; only rank 0 needs one.
+
+    Unknowns live at points (``dofs``) or in cells (``cell_dofs``: finite volumes), and modes are
+    shown there.
 
     Parameters
     ----------
@@ -51,12 +54,21 @@ class Mesh:
     dofs
         Global row of every component of every point (n_points, d), -1: constrained;
         d = 0 if unknowns do not belong to points.
+    cell_dofs
+        Global row of every unknown of every cell (n_cells, d), cells in their order, -1: a cell
+        without it; None if unknowns do not belong to cells.
 
     """
 
     points: Block
     cells: Sequence[tuple[str, Block]]
     dofs: Block
+    cell_dofs: Block | None = None
+
+    @property
+    def shows_modes(self) -> bool:
+        """Whether the mesh knows where unknowns live."""
+        return self.cell_dofs is not None or self.dofs.shape[1] > 0
 
     @property
     def cell_count(self) -> int:
@@ -71,6 +83,9 @@ class Mesh:
                 f"a mesh must have points (n_points, 3) and dofs (n_points, d), got "
                 f"{np.shape(self.points)} and {np.shape(self.dofs)}; give one row per point"
             )
+        wrong = self._cell_dofs_error()
+        if wrong is not None:
+            return wrong
         for kind, cells in self.cells:
             known = CELL_TYPES.get(kind)
             if known is None or np.shape(cells)[1:] != known[1:]:
@@ -85,6 +100,7 @@ class Mesh:
                 "correct it"
             )
         numbers = [("dofs", self.dofs, -1, n), *((kind, c, 0, count) for kind, c in self.cells)]
+        numbers += [] if self.cell_dofs is None else [("cell_dofs", self.cell_dofs, -1, n)]
         for what, array, low, limit in numbers:
             if np.size(array) and not low <= np.min(array) <= np.max(array) < limit:
                 return InputError(
@@ -92,6 +108,27 @@ class Mesh:
                     f"{np.min(array)} ... {np.max(array)}; count from 0"
                 )
         return None
+
+    def _cell_dofs_error(self) -> InputError | None:
+        if self.cell_dofs is None:
+            return None
+        shape = np.shape(self.cell_dofs)
+        if len(shape) != 2 or shape[0] != self.cell_count or not shape[1]:
+            return InputError(
+                f"cell_dofs of a mesh must have shape ({self.cell_count}, d), one row per cell, "
+                f"got {shape}; leave them out if unknowns do not belong to cells"
+            )
+        if np.shape(self.dofs)[1]:
+            return InputError(
+                "a mesh must have its unknowns at points or in cells, got dofs and cell_dofs; "
+                "leave one out (dofs of shape (n_points, 0)), the other is drawn"
+            )
+        return None
+
+    def cell_field(self, vector: Block) -> Block:
+        """Return a global vector (n,) as (n_cells, d), zero where a cell has no such unknown."""
+        assert self.cell_dofs is not None
+        return np.asarray(np.append(vector, 0.0)[self.cell_dofs])
 
     def point_field(self, vector: Block) -> Block:
         """Return a global vector (n,) as (n_points, d), zero at constrained dofs."""

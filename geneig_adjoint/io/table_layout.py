@@ -11,7 +11,8 @@ Layout, version 1::
         ids              (n_elements,) integers: the element's entry in the parameter
     /parameters/<name>   (m,) values at which the study starts
     /mesh                optional: points (n_points, 3), dofs (n_points, d),
-                         cells/0, 1, ... (attribute type: meshio's name)
+                         cells/0, 1, ... (attribute type: meshio's name); cell_dofs
+                         (n_cells, d) where unknowns belong to cells
 """
 
 from __future__ import annotations
@@ -266,6 +267,6 @@ def read_mesh(file: Any) -> Mesh | None:
         (text_attribute(found, "type"), found[()])
         for found in (_dataset(parts, name, "iu", 2) for name in sorted(parts, key=int))
     ]
-    return Mesh(
-        _dataset(group, "points", "fiu", 2)[()], cells, _dataset(group, "dofs", "iu", 2)[()]
-    )
+    by_cell = _dataset(group, "cell_dofs", "iu", 2)[()] if "cell_dofs" in group else None
+    points, dofs = (_dataset(group, *kind, 2)[()] for kind in (("points", "fiu"), ("dofs", "iu")))
+    return Mesh(points, cells, dofs, by_cell)

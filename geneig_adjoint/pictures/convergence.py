@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from geneig_adjoint.pictures.folders import Folder
-from geneig_adjoint.pictures.style import COLOURS, GREY, Picture, figure, plain
+from geneig_adjoint.pictures.style import COLOURS, GREY, Picture, figure, plain, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,11 +20,17 @@ CURVES = 4
 NUMBERED = re.compile(r"(.+) \d+")
 MANY = 8
 """Numbered steps, such as iterations, of which more than this share a row."""
+GROWING = {"converged", "restarts", "solved", "iterations", "elements"}
+"""Numbers of progress that only grow, until another solve or contraction begins."""
 MARKS = {"checkpoint": ("v", COLOURS[2]), "note": ("o", COLOURS[4]), "stop": ("X", COLOURS[1])}
 
 
 Step = tuple[str, float, float, bool]
 """Name, begin, end, and whether it was finished."""
+
+
+Point = tuple[float, float]
+"""Seconds and value."""
 
 
 @dataclass
@@ -44,7 +50,7 @@ class Timeline:
 
     steps: list[Step] = field(default_factory=list)
     marks: list[tuple[str, float]] = field(default_factory=list)
-    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    curves: dict[str, list[Point]] = field(default_factory=dict)
 
 
 def convergence(results: Folder) -> list[Picture]:
@@ -55,14 +61,16 @@ def convergence(results: Folder) -> list[Picture]:
     known = {
         name: points
         for name, points in line.curves.items()
-        if len(points) > 1 and name.rpartition(": ")[0] not in shared
+        if any(len(part) > 1 for part in parts_of(name, points))
+        and name.rpartition(": ")[0] not in shared
     }
     if not line.steps and not known:
         return []
     curves = dict(list(known.items())[:CURVES])
     if len(known) > CURVES:
         results.notes.append(f"only {CURVES} of {len(known)} kinds of progress are drawn")
-    heights = [0.7 + 0.27 * max(len(rows_of_steps), 1), *[1.5] * len(curves)]
+    count = len(rows_of_steps) + len({event for event, _ in line.marks})
+    heights = [0.7 + 0.27 * max(count, 1), *[1.5] * len(curves)]
     made = figure(7.2, sum(heights) + 0.6)
     rows = made.subplots(
         1 + len(curves), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
@@ -163,16 +171,14 @@ def _bars(axes: Axes, rows: list[tuple[str, list[Step]]], marks: list[tuple[str,
             _words(steps), (begin if right else end, number), xytext=(-4 if right else 4, 0),
             textcoords="offset points", ha="right" if right else "left", va="center", fontsize=7.5,
         )  # fmt: skip
-    for kind, (marker, colour) in MARKS.items():
+    kinds = [kind for kind in MARKS if any(event == kind for event, _ in marks)]
+    for number, kind in enumerate(kinds, start=len(rows)):
         times = [seconds for event, seconds in marks if event == kind]
-        if times:
-            axes.plot(times, [-0.75] * len(times), marker, color=colour, label=kind, markersize=5)
-    if marks:
-        axes.legend(
-            loc="lower right", bbox_to_anchor=(1.0, 0.98), fontsize=7.5, ncols=3, borderaxespad=0.0
-        )
-    axes.set_yticks(range(len(rows)), [plain(name) for name, _ in rows])
-    axes.set_ylim(len(rows) - 0.4, -1.1 if marks else -0.6)
+        marker, colour = MARKS[kind]
+        axes.plot(times, [number] * len(times), marker, color=colour, markersize=5)
+    names = [plain(name) for name, _ in rows] + kinds
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=True, axis="x")
     axes.set_xlim(0, (1.3 if beyond else 1.05) * longest)
 
@@ -188,19 +194,33 @@ def _duration(seconds: float) -> str:
     return "< 1 ms" if seconds < 1e-3 else f"{seconds:.3g} s"
 
 
-def _curve(axes: Axes, name: str, points: list[tuple[float, float]]) -> None:
-    times, values = zip(*points, strict=True)
+def parts_of(name: str, points: list[Point]) -> list[list[Point]]:
+    """Return the parts of a curve: what only grows begins anew where it falls."""
+    parts: list[list[Point]] = []
+    for point in points:
+        grows = name.rpartition(": ")[2] in GROWING
+        if not parts or (grows and point[1] < parts[-1][-1][1]):
+            parts.append([])
+        parts[-1].append(point)
+    return parts
+
+
+def _curve(axes: Axes, name: str, points: list[Point]) -> None:
+    parts = parts_of(name, points)
+    values = [value for _, value in points]
     # Residuals fall over many powers of ten, counts grow.
     positive = min(values) > 0 and max(values) > 1e3 * min(values)
     if positive:
         axes.set_yscale("log")
     counts = all(value == int(value) for value in values)
     style = "steps-post" if counts and not positive else "default"
-    axes.plot(
-        times, values, drawstyle=style, marker="." if len(times) <= 60 else "", color=COLOURS[1]
-    )
+    for part in parts:
+        axes.plot(
+            *zip(*part, strict=True), drawstyle=style, marker="." if len(points) <= 60 else "",
+            color=COLOURS[1],
+        )  # fmt: skip
     if counts and not positive:
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(axes.yaxis)
     step, _, what = map(plain, name.rpartition(": "))
     axes.set_ylabel(what, fontsize=8)
     axes.set_title(step, fontsize=8, loc="left", color=GREY)

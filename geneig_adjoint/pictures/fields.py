@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,8 +31,12 @@ CLIPPED = 99.0
 
 def curves(axes: Axes, shape: Shape, mode: Block) -> None:
     """Draw a mode on a line: one curve per component, real part solid, modulus dashed."""
-    where = shape.points[:, shape.axes[0]] if shape.axes else np.arange(len(shape.points))
-    used = np.unique(np.concatenate([cells.corners.ravel() for cells in shape.cells]))
+    points = shape.centres if shape.modes_by_cell else shape.points
+    where = points[:, shape.axes[0]] if shape.axes else np.arange(len(points))
+    if shape.modes_by_cell:
+        mode, used = shape.drawn(mode), np.arange(len(points))
+    else:
+        used = np.unique(np.concatenate([cells.corners.ravel() for cells in shape.cells]))
     order = used[np.argsort(where[used], kind="stable")]
     lines(axes, where[order], mode[order], label="xyz"[shape.axes[0]] if shape.axes else "point")
 
@@ -91,7 +95,7 @@ def deformed(axes: Axes, shape: Shape, mode: Block) -> None:
     moved = shape.flat + MOTION * shape.size / largest * mode.real
     edges = shape.edges
     if shape.kind == "frame":
-        _rest(axes, shape.flat, edges[:, :2])
+        _rest(axes, shape.flat, list(edges[:, :2]))
         ends = moved[edges[:, :2]]
         amplitude = length[edges[:, :2]].mean(axis=1) / largest
         drawn = LineCollection(list(ends), cmap=AMPLITUDE, linewidth=2.2, capstyle="round")
@@ -105,8 +109,9 @@ def deformed(axes: Axes, shape: Shape, mode: Block) -> None:
             vmin=0, vmax=1, rasterized=True,
         )  # fmt: skip
         many = shape.cell_count > FEW_CELLS
-        own = shape.outline if many else edges[:, :2]
-        axes.add_collection(LineCollection(list(moved[own]), colors="black", linewidths=0.35))
+        own = shape.outline if many else list(edges[:, :2])
+        lines = [moved[line] for line in own]
+        axes.add_collection(LineCollection(lines, colors="black", linewidths=0.35))
     axes.autoscale_view()
     _colour_bar(axes, drawn, ticks=[0, 0.5, 1])
     finish(axes)
@@ -114,10 +119,40 @@ def deformed(axes: Axes, shape: Shape, mode: Block) -> None:
 
 def coloured_cells(axes: Axes, shape: Shape, values: Block) -> None:
     """Draw one number per cell, with colours centred at zero."""
+    limit, clipped = colour_limit(values)
+    drawn = _cells(axes, shape, finite(values), (-limit, limit), signed_colours())
+    _colour_bar(axes, drawn, extend="both" if clipped else "neither")
+    finish(axes)
+    mark_missing(axes, values)
+
+
+def cells_of_a_mode(axes: Axes, shape: Shape, values: Block) -> None:
+    """Draw one number per cell of a mode, scaled already: sizes where there is but one sign."""
+    limits = mode_limits(values)
+    colours = SIGNED if limits[0] < 0 else AMPLITUDE
+    drawn = _cells(axes, shape, shown_part(values), limits, colours)
+    _colour_bar(axes, drawn)
+    finish(axes)
+
+
+def mode_limits(values: Block) -> tuple[float, float]:
+    """Return the ends of the colours of a component of a mode."""
+    limit = float(np.abs(values).max(initial=0.0)) or 1.0
+    return (-limit if has_both_signs(values / limit) else 0.0), limit
+
+
+def shown_part(values: Block) -> Block:
+    """Return a component of a mode, without its sign where that says nothing."""
+    return values if mode_limits(values)[0] < 0 else np.abs(values)
+
+
+def _cells(
+    axes: Axes, shape: Shape, values: Block, limits: tuple[float, float], colours: Any
+) -> Any:
+    """Draw one number per cell; return what has the colours."""
     from matplotlib.collections import LineCollection, PolyCollection
 
-    limit, clipped = colour_limit(values)
-    values, colours, collections = finite(values), signed_colours(), []
+    collections = []
     for cells in shape.cells:
         own = values[cells.first : cells.first + len(cells.corners)]
         outlines = shape.flat[cells.corners]
@@ -127,15 +162,13 @@ def coloured_cells(axes: Axes, shape: Shape, values: Block) -> None:
             drawn = PolyCollection(list(outlines), cmap=colours, linewidth=0.2, rasterized=True)
             drawn.set_edgecolor("face")
         drawn.set_array(own)
-        drawn.set_clim(-limit, limit)
+        drawn.set_clim(*limits)
         axes.add_collection(drawn)
         collections.append(drawn)
     axes.autoscale_view()
     if shape.dimension == 2:
         _outline(axes, shape)
-    _colour_bar(axes, collections[0], extend="both" if clipped else "neither")
-    finish(axes)
-    mark_missing(axes, values)
+    return collections[0]
 
 
 def coloured_points(axes: Axes, shape: Shape, values: Block) -> None:
@@ -175,15 +208,19 @@ def finish(axes: Axes) -> None:
 def _outline(axes: Axes, shape: Shape) -> None:
     from matplotlib.collections import LineCollection
 
-    lines = LineCollection(list(shape.flat[shape.outline]), colors="black", linewidths=0.6)
+    paths = [shape.flat[line] for line in shape.outline]
+    # Not cut in two where the mesh ends with the axes.
+    lines = LineCollection(
+        paths, colors="black", linewidths=0.6, capstyle="projecting", clip_on=False
+    )
     axes.add_collection(lines)
 
 
-def _rest(axes: Axes, points: Block, edges: Block) -> None:
+def _rest(axes: Axes, points: Block, lines: list[Block]) -> None:
     from matplotlib.collections import LineCollection
 
-    lines = LineCollection(list(points[edges]), colors="#b5b5b5", linewidths=0.7, zorder=0)
-    axes.add_collection(lines)
+    at_rest = [points[line] for line in lines]
+    axes.add_collection(LineCollection(at_rest, colors="#b5b5b5", linewidths=0.7, zorder=0))
 
 
 def _colour_bar(axes: Axes, drawn: object, **options: object) -> None:

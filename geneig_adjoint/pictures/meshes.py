@@ -50,7 +50,10 @@ class Shape:
     cell_count : int
         Cells in the file, which fields by cell count.
     modes : dict
-        Number of the pair -> (n_points, components), real or complex.
+        Number of the pair -> (n_points, components), or (cell_count, components), real or
+        complex.
+    modes_by_cell : bool
+        Whether modes have numbers of cells.
     run : str
         The run that has written it; empty where the file does not say.
 
@@ -61,6 +64,7 @@ class Shape:
     cell_count: int
     modes: dict[int, Block] = field(default_factory=dict)
     run: str = ""
+    modes_by_cell: bool = False
 
     @cached_property
     def axes(self) -> tuple[int, ...]:
@@ -123,9 +127,39 @@ class Shape:
         return np.column_stack([found, shared])
 
     @property
-    def outline(self) -> Block:
-        """Edges of one cell only (m, 2)."""
-        return self.edges[self.edges[:, 2] == 1, :2]
+    def centres(self) -> Block:
+        """Means of the corners of the cells that are drawn (m, 3)."""
+        return np.concatenate([self.points[cells.corners].mean(axis=1) for cells in self.cells])
+
+    def drawn(self, values: Block) -> Block:
+        """Return those rows of a field by cell whose cells are drawn (m, ...)."""
+        kept = [np.arange(len(cells.corners)) + cells.first for cells in self.cells]
+        return np.asarray(values[np.concatenate(kept)])
+
+    @property
+    def outline(self) -> list[Block]:
+        """Lines of points along the edges of one cell only: drawn edge by edge they look dashed."""
+        return chained(self.edges[self.edges[:, 2] == 1, :2])
+
+
+def chained(edges: Block) -> list[Block]:
+    """Return edges (m, 2) end to end, as few lines of point numbers."""
+    beside: dict[int, list[tuple[int, int]]] = {}
+    for number, (first, last) in enumerate(edges.tolist()):
+        beside.setdefault(first, []).append((number, last))
+        beside.setdefault(last, []).append((number, first))
+    # Lines that are open have to begin at an end.
+    ends = [point for point, edge in beside.items() if len(edge) % 2]
+    used: set[int] = set()
+    lines = []
+    for start in [*ends, *beside]:
+        line = [start]
+        while free := [step for step in beside[line[-1]] if step[0] not in used]:
+            used.add(free[0][0])
+            line.append(free[0][1])
+        if len(line) > 1:
+            lines.append(np.array(line))
+    return lines
 
 
 def read_shape(path: Path) -> tuple[Shape | None, str]:
@@ -155,7 +189,10 @@ def read_shape(path: Path) -> tuple[Shape | None, str]:
     points[:, : mesh.points.shape[1]] = mesh.points
     kept = tuple(part for part in cells if part.dimension == dimension)
     run = "".join(f"{int(number):016x}" for number in np.ravel(mesh.field_data.get("run", [])))
-    return Shape(points, kept, first, _modes(mesh.point_data), run), ""
+    at_points = _modes(mesh.point_data)
+    in_cells = _modes({name: np.concatenate(parts) for name, parts in mesh.cell_data.items()})
+    by_cell = bool(in_cells) and not at_points
+    return Shape(points, kept, first, at_points or in_cells, run, by_cell), ""
 
 
 def _modes(fields: dict[str, Block]) -> dict[int, Block]:

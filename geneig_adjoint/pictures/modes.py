@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -13,7 +14,7 @@ from geneig_adjoint.pictures import fields
 from geneig_adjoint.pictures.folders import Folder
 from geneig_adjoint.pictures.meshes import Shape
 from geneig_adjoint.pictures.solids import Scene, image_aspect, rendered, shown
-from geneig_adjoint.pictures.style import PANELS, Panel, Picture, number, page, paged
+from geneig_adjoint.pictures.style import Panel, Picture, filled, number, page, paged
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Drawing:
     Attributes
     ----------
     groups : list of list of Panel
-        One or two per mode.
+        One or two per mode; of modes in cells one or two per unknown.
     aspect : float or None
         Height over width of what panels show.
     left_out : int
@@ -40,11 +41,11 @@ class Drawing:
         if not self.groups:
             return []
         together = len(self.groups[0])
-        step, columns = PANELS // together, 2 if together == 2 else None
-        made = []
-        for first in range(0, len(self.groups), step):
-            panels = [panel for group in self.groups[first : first + step] for panel in group]
-            made.append(page(panels, f"{title}: modes", aspect=self.aspect, columns=columns))
+        columns = next((count for count in (3, 2) if together % count == 0), None)
+        made = [
+            page(panels, f"{title}: modes", aspect=self.aspect, columns=columns)
+            for panels in filled(self.groups)
+        ]
         return paged("modes", made)
 
 
@@ -73,10 +74,10 @@ def _over_rows(results: Folder, limit: int) -> Drawing:
     if right is None:
         if results.rows:
             results.notes.append(
-                f"no modes: without a mesh with modes at its points, {results.rows} rows say little"
+                f"no modes: without a mesh that has modes, {results.rows} rows say little"
             )
         return Drawing()
-    results.notes.append("modes over the number of the row: no mesh with modes at its points")
+    results.notes.append("modes over the number of the row: no mesh that has modes")
     rows = np.arange(len(right))
     drawing = Drawing(left_out=max(right.shape[1] - limit, 0))
     for pair, column in enumerate(right.T[:limit]):
@@ -94,6 +95,8 @@ def without_rounding(mode: Block) -> Block:
 
 def _on_mesh(results: Folder, shape: Shape, chosen: dict[int, Block]) -> Drawing:
     cleaned = {pair: without_rounding(mode) for pair, mode in chosen.items()}
+    if shape.modes_by_cell and shape.kind != "line":
+        return _in_cells(results, shape, cleaned)
     if shape.kind == "solid":
         return _solid(results, shape, cleaned)
     if shape.kind == "line":
@@ -110,6 +113,49 @@ def _on_mesh(results: Folder, shape: Shape, chosen: dict[int, Block]) -> Drawing
     moves = any(in_plane(shape, mode) is not None for mode in cleaned.values())
     room = 2 * fields.MOTION * shape.size if moves else 0.0
     return Drawing(groups, float((height + room) / (width + room / 3)))
+
+
+def _in_cells(results: Folder, shape: Shape, chosen: dict[int, Block]) -> Drawing:
+    """Return panels of modes with numbers in cells: one for each unknown of a cell, or two."""
+    several = any(np.iscomplexobj(mode) for mode in chosen.values())
+    named = [
+        list(_components(_heading(results, pair), f"mode {pair}", mode, several=several))
+        for pair, mode in chosen.items()
+    ]
+    if shape.kind != "solid":
+        draw = fields.cells_of_a_mode
+        panels = [
+            [Panel(name, partial(draw, shape=shape, values=part)) for name, part in group]
+            for group in named
+        ]
+        return Drawing(panels, shape.aspect)
+    scenes = [
+        Scene(fields.shown_part(part), fields.mode_limits(part), by_cell=True)
+        for group in named
+        for _, part in group
+    ]
+    images, note = rendered(shape, scenes)
+    if note:
+        results.notes.append(f"no modes: {note}")
+        return Drawing()
+    drawn = iter([partial(shown, image=i, scene=s) for i, s in zip(images, scenes, strict=True)])
+    solid = [[Panel(name, next(drawn)) for name, _ in group] for group in named]
+    return Drawing(solid, image_aspect(images))
+
+
+def _components(
+    heading: str, short: str, mode: Block, *, several: bool
+) -> Iterator[tuple[str, Block]]:
+    """Give the title and the numbers of each panel of a mode in cells; its largest one is 1."""
+    scaled = mode / max(float(np.abs(mode).max(initial=0.0)), 1e-300)
+    for unknown, part in enumerate(scaled.T):
+        first = heading if unknown == 0 else short
+        which = f", unknown {unknown}" if scaled.shape[1] > 1 else ""
+        if several:
+            yield f"{first}{which}: real part", part.real
+            yield f"{short}{which}: modulus", np.abs(part)
+        else:
+            yield f"{first}{which}", part
 
 
 def _flat(shape: Shape, mode: Block, names: tuple[str, str], *, several: bool) -> list[Panel]:

@@ -31,8 +31,11 @@ def main(folder: Path) -> int:
             at_rest = None
             if moved in job.files:
                 at_rest = pv.UnstructuredGrid(cells, np.asarray(job["points"], dtype=float))
-            field, limits = job[f"field_{number}"], job[f"limits_{number}"]
-            _scene(pv, (body, at_rest), field, limits).screenshot(folder / f"{number}.png")
+            data = body.cell_data if job[f"by_cell_{number}"] else body.point_data
+            field = job[f"field_{number}"]
+            data["field"] = np.where(np.isfinite(field), field, np.nan)
+            made = _scene(pv, (body, at_rest), job[f"limits_{number}"])
+            made.screenshot(folder / f"{number}.png")
     return 0
 
 
@@ -40,10 +43,8 @@ def _place(name: str) -> int:
     return int(name.split("_")[1])
 
 
-def _scene(pv: Any, bodies: tuple[Any, Any], field: Any, limits: Any) -> Any:
+def _scene(pv: Any, bodies: tuple[Any, Any], limits: Any) -> Any:
     body, at_rest = bodies
-    data = body.point_data if len(field) == body.n_points else body.cell_data
-    data["field"] = np.where(np.isfinite(field), field, np.nan)
     thin = body.n_cells and body.get_cell(0).dimension == 1
     surface = body if thin else body.extract_surface()
     plotter = pv.Plotter(off_screen=True, window_size=WINDOW)
@@ -70,7 +71,6 @@ def _scene(pv: Any, bodies: tuple[Any, Any], field: Any, limits: Any) -> Any:
     plotter.enable_anti_aliasing("ssaa")
     plotter.enable_parallel_projection()
     plotter.view_vector(VIEW, (0.0, 0.0, 1.0))
-    plotter.camera.zoom(1.05)
     return plotter
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.pictures.folders import Folder
-from geneig_adjoint.pictures.style import COLOURS, GREY, Picture, figure, plain
+from geneig_adjoint.pictures.style import COLOURS, GREY, Picture, figure, plain, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ def searches(results: Folder) -> list[Picture]:
         rows[1].set_ylabel("violation")
         rows[1].grid(visible=True)
     rows[-1].set_xlabel("iteration")
-    rows[-1].xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(rows[-1].xaxis)
     return [Picture("optimization", made)]
 
 
@@ -47,8 +47,17 @@ def _objective(axes: Axes, where: Block, history: list[dict[str, Any]]) -> None:
             color=COLOURS[0], linewidth=1.6, label="best so far",
         )  # fmt: skip
         axes.legend(fontsize=8)
-    axes.set_ylabel("objective")
+    axes.set_ylabel(plain(_name(history)))
     axes.grid(visible=True)
+
+
+def _name(history: list[dict[str, Any]]) -> str:
+    """Return the name of the objective that is searched for, where the history tells."""
+    candidates = [set(row.get("objectives") or {}) for row in history]
+    alike = set.intersection(*candidates)
+    for row in history:
+        alike &= {key for key in alike if row["objectives"][key] == row.get("objective")}
+    return min(alike) if len(alike) == 1 else "objective"
 
 
 def _marker(where: Block) -> str:

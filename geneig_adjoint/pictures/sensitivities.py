@@ -15,12 +15,13 @@ from geneig_adjoint.pictures.solids import Scene, image_aspect, rendered, shown
 from geneig_adjoint.pictures.style import (
     GREY,
     MISSING,
-    PANELS,
     Panel,
     Picture,
+    filled,
     mark_missing,
     page,
     paged,
+    whole_numbers,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 FEW_ENTRIES = 40
 """Up to here entries are bars."""
+BARS = 0.55
+"""Height over width that bars and curves need."""
 
 
 def sensitivities(results: Folder) -> list[Picture]:
@@ -43,23 +46,23 @@ def sensitivities(results: Folder) -> list[Picture]:
         if title not in panels:
             panels[title] = _panel(shape, title, part)
     if shape is not None and shape.kind in {"plane", "frame"}:
-        on_cells = any(_by_cell(shape, part) for part in every.values())
-        aspect = shape.aspect if on_cells else None
+        aspect = _aspect(shape, list(every.values()))
     drawn = {title: panel for title, panel in panels.items() if panel is not None}
     groups = [[drawn[title] for title in entries if title in drawn] for entries in named]
     title = f"{results.title}: sensitivities"
     return paged("sensitivities", [page(panels, title, aspect=aspect) for panels in filled(groups)])
 
 
-def filled(groups: list[list[Panel]]) -> list[list[Panel]]:
-    """Return pages of at most `PANELS`; a group is cut only where it does not fit on one."""
-    pages: list[list[Panel]] = []
-    for group in groups:
-        if pages and len(pages[-1]) + len(group) <= PANELS:
-            pages[-1].extend(group)
-        else:
-            pages += [group[i : i + PANELS] for i in range(0, len(group), PANELS)]
-    return pages
+def _aspect(shape: Shape, entries: list[Block]) -> float | None:
+    """Return height over width of panels on a flat mesh, None where nothing is drawn on it."""
+    on_mesh = [_by_cell(shape, part) or _by_point(shape, part) for part in entries]
+    if not any(on_mesh):
+        return None
+    return shape.aspect if all(on_mesh) else max(shape.aspect, BARS)
+
+
+def _by_point(shape: Shape, entries: Block) -> bool:
+    return shape.kind == "plane" and len(entries) == len(shape.points)
 
 
 def _by_cell(shape: Shape | None, entries: Block) -> bool:
@@ -70,7 +73,7 @@ def _panel(shape: Shape | None, title: str, entries: Block) -> Panel:
     if shape is not None and _by_cell(shape, entries):
         draw = _over_cells if shape.kind == "line" else fields.coloured_cells
         return Panel(title, partial(draw, shape=shape, values=entries))
-    if shape is not None and shape.kind == "plane" and len(entries) == len(shape.points):
+    if shape is not None and _by_point(shape, entries):
         return Panel(title, partial(fields.coloured_points, shape=shape, values=entries))
     return Panel(title, partial(_over_entries, entries=entries))
 
@@ -86,7 +89,7 @@ def _solid_panels(
     for title, part in entries.items():
         if _by_cell(shape, part):
             limit, clipped = fields.colour_limit(part)
-            scenes[title] = Scene(part, (-limit, limit), clipped=clipped)
+            scenes[title] = Scene(part, (-limit, limit), clipped=clipped, by_cell=True)
     images, note = rendered(shape, list(scenes.values()))
     if note:
         results.notes.append(f"no {', no '.join(scenes)}: {note}")
@@ -120,7 +123,7 @@ def _over_entries(axes: Axes, entries: Block) -> None:
     numbers = np.arange(flat.size)
     if flat.size <= FEW_ENTRIES:
         axes.bar(numbers, flat, color=_signs(flat), width=0.8)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(axes.xaxis)
         axes.set_xlim(-0.8, max(flat.size - 0.2, 0.8))
     else:
         axes.plot(numbers, flat, linewidth=0.8, rasterized=flat.size > 10_000)

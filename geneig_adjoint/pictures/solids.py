@@ -43,6 +43,8 @@ class Scene:
         Displacements of the points.
     clipped : bool
         Whether numbers lie far beyond the limits.
+    by_cell : bool
+        Whether the field has a number per cell.
 
     """
 
@@ -50,6 +52,7 @@ class Scene:
     limits: tuple[float, float]
     motion: Block | None = None
     clipped: bool = False
+    by_cell: bool = False
 
     @property
     def colours(self) -> str:
@@ -83,10 +86,9 @@ def _job(shape: Shape, scenes: Sequence[Scene]) -> dict[str, Block]:
     job: dict[str, Block] = {"points": shape.points, "count": np.array(len(scenes))}
     for number, cells in enumerate(shape.cells):
         job[f"cells_{number}_{cells.kind}"] = cells.corners
-    kept = np.concatenate([np.arange(len(c.corners)) + c.first for c in shape.cells])
     for number, scene in enumerate(scenes):
-        by_cell = len(scene.field) != len(shape.points)
-        job[f"field_{number}"] = scene.field[kept] if by_cell else scene.field
+        job[f"field_{number}"] = shape.drawn(scene.field) if scene.by_cell else scene.field
+        job[f"by_cell_{number}"] = np.array(scene.by_cell)
         job[f"limits_{number}"] = np.array(scene.limits)
         if scene.motion is not None:
             job[f"motion_{number}"] = scene.motion

@@ -8,7 +8,15 @@ import numpy as np
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.pictures.folders import Folder
-from geneig_adjoint.pictures.style import AMPLITUDE, COLOURS, GREY, Picture, figure, plain
+from geneig_adjoint.pictures.style import (
+    AMPLITUDE,
+    COLOURS,
+    GREY,
+    Picture,
+    figure,
+    plain,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +25,11 @@ LABELLED = 24
 """Pairs that have their residuals written beside them, at most."""
 HALO = 11.0
 """Points by which the shade of a cluster is wider than its markers."""
+SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1))
+GAP = np.array([13.0, 11.0])
+"""Points from a marker to its text, sideways and up."""
+AXES = np.array([380.0, 330.0])
+"""Width and height of the axes of a complex plane in points, roughly."""
 CLOSE = 0.03
 """Of the extent of all pairs: what lies nearer has one label."""
 
@@ -54,7 +67,7 @@ def spectrum(results: Folder) -> list[Picture]:
     axes.margins(0.14 if real else 0.12, 0.1)
     axes.grid(visible=True, axis="both")
     if real:
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(axes.yaxis)
         axes.set_ylim(len(values) - 0.4, -0.6)
     else:
         axes.axhline(0, color=GREY, linewidth=0.8, zorder=1)
@@ -99,11 +112,42 @@ def _labels(axes: Axes, places: Block, residuals: Block, *, real: bool) -> None:
     texts = ["" if np.isnan(residual) else f"{residual:.0e}" for residual in residuals]
     if not real:
         texts = [f"{number}:  {text}" for number, text in enumerate(texts)]
-    for members in together(places, np.arange(len(places))):
+    groups = together(places, np.arange(len(places)))
+    named = ["\n".join(texts[number] for number in members) for members in groups]
+    at = places[[members[0] for members in groups]]
+    for place, text, side in zip(at, named, sides(at, named, free=real), strict=True):
         axes.annotate(
-            "\n".join(texts[number] for number in members), places[members[0]], xytext=(13, 0),
-            textcoords="offset points", va="center", fontsize=7, color="#444444",
+            text, place, xytext=tuple(GAP * side), textcoords="offset points",
+            ha=("right", "center", "left")[side[0] + 1], fontsize=7, color="#444444",
+            va=("top", "center", "bottom")[side[1] + 1],
         )  # fmt: skip
+
+
+def sides(places: Block, texts: list[str], *, free: bool = False) -> list[tuple[int, int]]:
+    """Return on which side of each place its text stands: right if possible, (1, 0).
+
+    Others are tried where it would lie upon a place or upon a text before. ``free``: it cannot.
+    """
+    if free:
+        return [SIDES[0]] * len(texts)
+    extent = 1.24 * np.maximum(np.ptp(places, axis=0), 1e-300)
+    points = (places - places.min(axis=0)) / extent * AXES
+    taken: list[Block] = []
+    found = []
+    for own, text in zip(points, texts, strict=True):
+        lines = text.split("\n")
+        half = np.array([1.75 * max(map(len, lines)), 4.0 * len(lines)])
+        boxes = [own + side * (half + GAP) + np.outer([-1, 1], half) for side in SIDES]
+        best = min(range(len(SIDES)), key=lambda i: (_overlaps(boxes[i], points, taken), i))
+        taken.append(boxes[best])
+        found.append(SIDES[best])
+    return found
+
+
+def _overlaps(box: Block, points: Block, taken: list[Block]) -> int:
+    """Return how many markers, which count twice, and texts a box lies upon."""
+    over = ((points > box[0] - 4) & (points < box[1] + 4)).all(axis=1).sum()
+    return 2 * int(over) + sum(bool((box[0] < b[1]).all() and (b[0] < box[1]).all()) for b in taken)
 
 
 def together(places: Block, members: Block) -> list[list[int]]:

@@ -14,6 +14,7 @@ from geneig_adjoint.io.results import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 PANELS = 9
@@ -144,6 +145,17 @@ def page(
     return made
 
 
+def filled(groups: Sequence[Sequence[Panel]]) -> list[list[Panel]]:
+    """Return pages of at most `PANELS`; a group is cut only where it does not fit on one."""
+    pages: list[list[Panel]] = []
+    for group in groups:
+        if pages and len(pages[-1]) + len(group) <= PANELS:
+            pages[-1].extend(group)
+        else:
+            pages += [list(group[i : i + PANELS]) for i in range(0, len(group), PANELS)]
+    return pages
+
+
 def paged(name: str, pages: Sequence[Figure]) -> list[Picture]:
     """Name figures: one alone has the name, several are numbered from 1."""
     if len(pages) == 1:
@@ -174,6 +186,11 @@ def signed_colours() -> Any:
     import matplotlib as mpl
 
     return mpl.colormaps[SIGNED].with_extremes(bad=MISSING)
+
+
+def whole_numbers(axis: Axis) -> None:
+    """Have ticks at whole numbers only, even if there is but one of them in sight."""
+    axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def plain(text: str) -> str:

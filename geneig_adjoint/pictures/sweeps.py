@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BESIDE = {"sample", "folder", "status", "exit_code", "reason", "seconds"}
 """Columns that say how a sample went, not what was varied."""
+DECADES = 30.0
+"""Largest over smallest value from which on an axis is logarithmic."""
 OBJECTIVE, COMPUTED = "objective.", ("objective.", "value.", "norm.")
 """What columns of numbers that were computed begin with."""
 
@@ -70,6 +72,12 @@ def _known(column: Block) -> Block:
     return column[np.isfinite(column)]
 
 
+def spans_decades(where: Block) -> bool:
+    """Tell whether an entry was varied over powers of ten."""
+    known = _known(where)
+    return bool(known.min() > 0 and known.max() >= DECADES * known.min())
+
+
 def _samples(axes: Axes, entry: tuple[str, Block], values: Block, *, line: bool) -> None:
     name, where = entry
     order = np.argsort(where, kind="stable")
@@ -86,5 +94,8 @@ def _samples(axes: Axes, entry: tuple[str, Block], values: Block, *, line: bool)
         )  # fmt: skip
         axes.legend(fontsize=7)
     axes.set_xlabel(plain(name))
-    axes.locator_params(axis="x", nbins=4)
+    if spans_decades(where):
+        axes.set_xscale("log")
+    else:
+        axes.locator_params(axis="x", nbins=4)
     axes.grid(visible=True)

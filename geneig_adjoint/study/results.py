@@ -273,7 +273,9 @@ def _write_column(file: Any, side: str, j: int, column: Any, count: int) -> None
 
 
 def _show_mode(picture: VtuFile, mesh: Mesh | None, j: int, mode: Any) -> None:
-    if mesh is not None and mesh.dofs.shape[1] > 0:
+    if mesh is not None and mesh.cell_dofs is not None:
+        picture.cell_field(f"mode_{j}", mesh.cell_field(mode))
+    elif mesh is not None and mesh.shows_modes:
         picture.point_field(f"mode_{j}", mesh.point_field(mode))
 
 

@@ -71,6 +71,7 @@ KEYS: dict[str, dict[str, Kind]] = {
         "normalization": SCALE,
         "phase": TEXT,
         "left": LEFT,
+        "count_check": TEXT,
         "options": TABLE,
     },
     "adjoint": {"strategy": TEXT, "rtol": NUMBER, "options": TABLE},

@@ -15,8 +15,10 @@ from geneig_adjoint.collective import raise_together
 from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.quadratic_pencil import QuadraticPencil
+from geneig_adjoint.solve import check_words
 from geneig_adjoint.study.build import Problem
 from geneig_adjoint.study.earlier_runs import NAME as CHECKPOINT
+from geneig_adjoint.study.memory import in_bytes, memory_lines
 from geneig_adjoint.study.settings import Study, about_the_study
 from geneig_adjoint.symmetry import infinity_norm
 from geneig_adjoint.wanted import Wanted
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 ENTRY, INDEX = np.dtype(PETSc.ScalarType), np.dtype(PETSc.IntType)
 REQUEST = ("count", "target", "which", "interval")
+COUNT_CHECK = "inertia"
 
 
 def survey(study: Study, problem: Problem, pencil: Pencil, objectives: Mapping[str, Any]) -> str:
@@ -38,14 +41,21 @@ def survey(study: Study, problem: Problem, pencil: Pencil, objectives: Mapping[s
     InputError
         A mesh that does not fit.
     StudyError
-        More pairs than rows, a ``which`` or ``strategy`` that does not exist.
+        More pairs than rows, a ``which``, ``strategy`` or ``count_check`` that does not exist.
     """
     rows = pencil.view.rows(pencil)
     n = problem.comm.allreduce(rows[1] - rows[0])
     raise_together(problem.comm, None if problem.mesh is None else problem.mesh.error(n))
-    wanted = {key: value for key, value in study.solver_arguments().items() if key in REQUEST}
+    given = study.solver_arguments()
+    wanted = {key: value for key, value in given.items() if key in REQUEST}
+    counted = given.get("count_check", COUNT_CHECK)
     with about_the_study():
-        Wanted(**{"count": 1, **wanted}).checked(pencil)
+        check_words(given.get("phase", "largest"), given.get("left", "auto"), counted)
+        request = Wanted(
+            **{"count": 1, **wanted},
+            options=given["solver_parameters"],
+            count_check=counted == COUNT_CHECK,
+        ).checked(pencil)
         chosen_strategy(study.adjoint.get("strategy"), pencil, None)
     lines = [
         ("rows", f"{n:,} on {_ranks(problem.comm, rows)}"),
@@ -56,6 +66,7 @@ def survey(study: Study, problem: Problem, pencil: Pencil, objectives: Mapping[s
         ("mesh", _mesh(problem)),
         ("wanted", ", ".join(f"{key} = {value}" for key, value in wanted.items()) or "count = 1"),
         ("objectives", ", ".join(objectives)),
+        *memory_lines(pencil, request),
         ("results", _directory(study)),
     ]
     return "\n".join(f"{name:<14}{text}" for name, text in lines)
@@ -77,19 +88,11 @@ def _matrices(pencil: Pencil) -> list[tuple[str, str]]:
             found.append((name, "operator without entries"))
         else:
             count = mat.getInfo(PETSc.Mat.InfoType.GLOBAL_SUM)["nz_used"]
-            memory = _bytes(count * (ENTRY.itemsize + INDEX.itemsize))
+            memory = in_bytes(count * (ENTRY.itemsize + INDEX.itemsize))
             found.append((name, f"{count:,.0f} entries, {memory}, norm {infinity_norm(mat):.4g}"))
     if isinstance(pencil, QuadraticPencil):
         found.append(("", "of the linearisation, twice the size of K, C and M"))
     return found
-
-
-def _bytes(count: float) -> str:
-    units = [
-        (name, size) for name, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if count >= size
-    ]
-    name, size = units[0] if units else ("bytes", 1.0)
-    return f"{count / size:.3g} {name}"
 
 
 def _elements(problem: Problem) -> list[tuple[str, str]]:
@@ -138,7 +141,8 @@ def _mesh(problem: Problem) -> str:
     if mesh is None:
         return "none: no pictures of fields"
     kinds = ", ".join(f"{len(numbers):,} {kind}" for kind, numbers in mesh.cells)
-    return f"{len(mesh.points):,} points, {kinds}"
+    where = ", unknowns in cells" if mesh.cell_dofs is not None else ""
+    return f"{len(mesh.points):,} points, {kinds}{where}"
 
 
 def _directory(study: Study) -> str:
