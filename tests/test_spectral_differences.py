@@ -100,8 +100,9 @@ def test_functions_that_vary_within_a_small_gap(spectrum, width, gap):
 
     found, _ = case.gradient(3, fermi, slope)
     exact = case.exact(f, differences)
-    # the values, right to 1e-12 of 1000 with this B, move the function by 1e-9 of its width
-    assert abs(found - exact) < (1e-11 + 2e-12 / width) * abs(exact)
+    # rounding of A moves the values by eps 4000 and, with this B, some times more: by 2e-12 on one
+    # processor, less on another; the function changes by that, relative to its width
+    assert abs(found - exact) < (1e-11 + 1e-11 / width) * abs(exact)
 
 
 ZEROS = [0.0, 0.0, 0.0, 0.3, 0.8, 1.2, 1.7, 2.9]
