@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from findings_of_tests import only
 
-from geneig_adjoint.machine import parallel, resources, stack
+from geneig_adjoint.machine import control_groups, memory, parallel, resources, stack
 from geneig_adjoint.machine.findings import safely
 from geneig_adjoint.machine.probes import Probe, probe
 
@@ -124,20 +124,31 @@ def test_threads(monkeypatch, environ, text, remedy):
     assert only(parallel.check_threads({"OMP_NUM_THREADS": "2,1"})).verdict == "ok"
 
 
-def test_cores_are_those_of_the_control_group(monkeypatch, tmp_path):
-    quota = tmp_path / "cpu.max"
+@pytest.fixture
+def job(monkeypatch, tmp_path):
+    """The folder of a control group in which this process seems to be."""
+    (tmp_path / "self").write_text("0::/job/step\n")
+    monkeypatch.setattr(control_groups, "GROUPS", tmp_path / "self")
+    monkeypatch.setattr(control_groups, "MOUNT", tmp_path / "mount")
+    folder = tmp_path / "mount" / "job"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_cores_are_those_of_the_control_group(job):
+    quota = job / "cpu.max"
     quota.write_text("50000 100000\n")
-    monkeypatch.setattr(parallel, "QUOTA", quota)
     assert parallel.cores() == 0.5
     quota.write_text("max 100000\n")
     assert parallel.cores() == len(os.sched_getaffinity(0))
 
 
-def test_memory_that_is_limited(monkeypatch, tmp_path):
-    limit, info = tmp_path / "memory.max", tmp_path / "meminfo"
+def test_memory_that_is_limited(monkeypatch, tmp_path, job):
+    limit, info = job / "memory.max", tmp_path / "meminfo"
     info.write_text("MemTotal: 8000000 kB\nMemAvailable: 4000000 kB\n")
-    monkeypatch.setattr(resources, "MEMINFO", info)
-    monkeypatch.setattr(resources, "CGROUPS", (limit,))
+    (job / "memory.current").write_text("1000\n")
+    (job / "memory.stat").write_text("inactive_file 0\n")
+    monkeypatch.setattr(memory, "MEMINFO", info)
     monkeypatch.setattr(resources.resource, "getrlimit", lambda _: (-1, -1))
     assert only(resources.check_memory()).found == "8.2 GB, 4.1 GB available"
     limit.write_text("500000000\n")

@@ -13,6 +13,7 @@ import geneig_adjoint as ga
 from geneig_adjoint import builds
 from geneig_adjoint import factor_estimate as module
 from geneig_adjoint.factor_estimate import factor_estimate
+from geneig_adjoint.machine import control_groups
 from geneig_adjoint.machine import memory as machine
 from geneig_adjoint.study import memory
 from geneig_adjoint.wanted import Wanted
@@ -157,9 +158,9 @@ LIMITS = {
 def test_limit_of_a_job_is_what_is_free(tmp_path, monkeypatch, line, place, limit, used, cached):
     (tmp_path / "self").write_text(f"9:name=systemd:/\n{line}\n")
     (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable:    8000000 kB\n")
-    names = {"GROUPS": "self", "MEMINFO": "meminfo", "MOUNT": "mount"}
-    for name, path in names.items():
-        monkeypatch.setattr(machine, name, tmp_path / path)
+    monkeypatch.setattr(machine, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(control_groups, "GROUPS", tmp_path / "self")
+    monkeypatch.setattr(control_groups, "MOUNT", tmp_path / "mount")
     assert machine.free_memory() == 8192e6  # no limits
     folder = tmp_path / "mount" / place
     folder.mkdir(parents=True)

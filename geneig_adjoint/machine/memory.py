@@ -8,8 +8,9 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from geneig_adjoint.machine import control_groups
+
 MEMINFO, STATM = Path("/proc/meminfo"), Path("/proc/self/statm")
-GROUPS, MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 NAMES = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -46,22 +47,29 @@ def left_for_process() -> float:
     return max(0.0, soft - float(STATM.read_text().split()[0]) * resource.getpagesize())
 
 
-def _left_in_groups() -> Iterator[float]:
-    """Give what each of the control groups around this process has left."""
-    lines = GROUPS.read_text().splitlines() if GROUPS.is_file() else []
-    for _, kinds, path in (line.split(":", 2) for line in lines if line.count(":") > 1):
-        for kind in NAMES.keys() & set(kinds.split(",")):
-            own = MOUNT / kind / path.lstrip("/")
-            folders = [own, *own.parents]
-            for folder in folders[: folders.index(MOUNT / kind) + 1]:
-                yield from _left_in(folder, *NAMES[kind])
+def limits_of_groups() -> list[float]:
+    """Return the bytes that each control group around this process may have."""
+    return [limit for limit, _ in _groups()]
 
 
-def _left_in(folder: Path, limit: str, used: str, cached: str) -> Iterator[float]:
+def _left_in_groups() -> list[float]:
+    return [limit - used for limit, used in _groups()]
+
+
+def _groups() -> Iterator[tuple[float, float]]:
+    """Give limit and use of each control group around this process that has a limit."""
+    for kind, names in NAMES.items():
+        for folder in control_groups.folders(kind):
+            yield from _limit_and_use(folder, *names)
+
+
+def _limit_and_use(
+    folder: Path, limit: str, used: str, cached: str
+) -> Iterator[tuple[float, float]]:
     try:
         most, now = (int((folder / name).read_text()) for name in (limit, used))
         lines = (folder / "memory.stat").read_text()
     except (OSError, ValueError):  # no such group, or "max"
         return
     cache = re.search(rf"^{cached} (\d+)$", lines, flags=re.MULTILINE)
-    yield float(most - now + (int(cache[1]) if cache else 0))
+    yield float(most), float(now - (int(cache[1]) if cache else 0))

@@ -7,9 +7,9 @@ import re
 import shutil
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 
 from geneig_adjoint.launches import alone_by_mistake, launched
+from geneig_adjoint.machine import control_groups
 from geneig_adjoint.machine.findings import LACKS, OK, WARNS, Finding
 from geneig_adjoint.machine.probes import Probe, probe, run
 
@@ -25,7 +25,6 @@ VENDORS = {
     "MVAPICH": r"MVAPICH",
     "MPICH": r"MPICH|HYDRA",
 }
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
 
@@ -104,10 +103,10 @@ def check_launch(environ: Mapping[str, str] = os.environ) -> list[Finding]:
 
 
 def cores() -> float:
-    """Return the cores this process may use: affinity and the limits of its control group."""
+    """Return the cores this process may use: affinity and the limits of its control groups."""
     count = float(len(os.sched_getaffinity(0)))
-    if QUOTA.is_file():
-        limit, _, period = QUOTA.read_text().partition(" ")
+    for quota in (folder / "cpu.max" for folder in control_groups.folders()):
+        limit, _, period = (quota.read_text() if quota.is_file() else "").partition(" ")
         if limit.isdecimal():
             count = min(count, int(limit) / int(period))
     return count

@@ -11,17 +11,13 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
+from geneig_adjoint.machine import memory
 from geneig_adjoint.machine.findings import LACKS, OK, WARNS, Finding
 
 GB = 1e9
 LITTLE_MEMORY, LITTLE_DISK, LITTLE_SHARED = 1.0, 1.0, 0.25
 """In GB: what is below is worth a word."""
 FEW_FILES, SMALL_STACK = 256, 4e6
-MEMINFO = Path("/proc/meminfo")
-CGROUPS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
 SHARED = Path("/dev/shm")
 OPTIONAL = {
     "meshio": ("modes.vtu for ParaView", "mesh"),
@@ -34,29 +30,21 @@ OPTIONAL = {
 
 def check_memory() -> list[Finding]:
     """Look at the machine's memory and at what limits this process."""
-    lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines() if ":" in line)
+    text = memory.MEMINFO.read_text()
+    lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     total, free = (int(lines[key].split()[0]) * 1024 / GB for key in ("MemTotal", "MemAvailable"))
-    limits = {f"control group {value:.1f} GB": value for value in _cgroup_limits(total)}
+    groups = [limit / GB for limit in memory.limits_of_groups() if limit / GB < total]
+    limits = [f"control group {min(groups):.1f} GB"] if groups else []
     soft = resource.getrlimit(resource.RLIMIT_AS)[0]
     if soft != resource.RLIM_INFINITY:
-        limits[f"ulimit -v {soft / GB:.1f} GB"] = soft / GB
-    usable = min([free, *limits.values()])
+        limits.append(f"ulimit -v {soft / GB:.1f} GB")
+    usable = min(memory.free_memory() or 0.0, memory.left_for_process()) / GB
     text = f"{total:.1f} GB, {free:.1f} GB available"
     text += "".join(f", limited by {name}" for name in limits)
     if usable < LITTLE_MEMORY:
         remedy = "end other programs, raise the limit of the job or container, or take more nodes"
         return [Finding("memory", WARNS, text, remedy)]
     return [Finding("memory", OK, text)]
-
-
-def _cgroup_limits(total: float) -> list[float]:
-    found = []
-    for path in CGROUPS:
-        if path.is_file():
-            text = path.read_text().strip()
-            if text.isdecimal() and int(text) / GB < total:
-                found.append(int(text) / GB)
-    return found
 
 
 def check_disk() -> list[Finding]:
