@@ -14,6 +14,8 @@ from geneig_adjoint.mixing import measured_mixing
 
 ROUNDING = 100 * EPS
 """Relative error below which a smaller one is luck."""
+LARGE_CONDITION, NONNORMAL = 100.0, 3.0
+"""Of a value, and by how much more its error then turns the vectors than its gap says."""
 AMPLIFICATION = 10
 """Of the order of the condition of a bordered matrix."""
 
@@ -94,7 +96,8 @@ class ErrorEstimate:
         turns = self.pairs.turns
         if turns is not None and np.isfinite(turns[j]):
             return max(float(turns[j]), ROUNDING)
-        return float(self.errors[j]) * self._sharpness(j)
+        share = NONNORMAL if self.pairs.condition[j] > LARGE_CONDITION else 1.0
+        return share * float(self.errors[j]) * self._sharpness(j)
 
     def _sharpness(self, j: int) -> float:
         """Return what the error of value j is multiplied by to become that of the vector."""

@@ -31,7 +31,7 @@ from geneig_adjoint.right_pairs import RightPairs
 from geneig_adjoint.views import PlainView
 from geneig_adjoint.wanted import Wanted
 
-LAST_BITS = 10 * EPS
+LAST_BITS = 20 * EPS
 """Relative error of a value that a smaller residual does not exclude."""
 NEARLY_NULL = 1e-6
 """||B x|| / (||B|| ||x||) below which an eigenvalue may be an infinite one."""
@@ -84,7 +84,7 @@ def _sharpened(
     turns, rounding = (np.full(len(found.values), np.nan) for _ in "tr")
     if pencil.matrix_free or not isinstance(pencil.view, PlainView):
         return found, left, measures, (turns, rounding)
-    chosen = doubtful_pairs(pencil, found, measures)
+    chosen = doubtful_pairs(pencil, found, left, measures)
     if chosen:
         better = improved(pencil, found, left, chosen)
         found, left, turns = better.found, better.left, better.turns

@@ -23,6 +23,7 @@ from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.collective import column_norms, freed_at_end
 from geneig_adjoint.conditioning import ILL_CONDITION, backward_errors, defects
+from geneig_adjoint.eigenpairs import RELATIVE_GAP
 from geneig_adjoint.entrywise import AbsolutePencil
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
 from geneig_adjoint.left_vectors import LeftVectors
@@ -32,6 +33,8 @@ from geneig_adjoint.right_pairs import RightPairs
 from geneig_adjoint.simple_pairs import bordered_of, partner_of
 
 STEPS = 10
+ROUGH_CONDITION = 1e3
+"""Condition number of an eigenvalue from which errors are looked at."""
 DOUBTFUL = 1e-7
 """Estimated error of a value, relative to its distance from others, that calls for corrections."""
 VISIBLE, HIDDEN = 1e-13, 0.1
@@ -87,7 +90,7 @@ class Improved:
 
 
 def doubtful_pairs(
-    pencil: Pencil, found: RightPairs, measures: tuple[Block, Block]
+    pencil: Pencil, found: RightPairs, left: LeftVectors, measures: tuple[Block, Block]
 ) -> tuple[int, ...]:
     """Return the pairs whose errors nobody knows by their residuals.  (Not collective.)
 
@@ -99,13 +102,14 @@ def doubtful_pairs(
     sigma = found.sigma or 0.0
     sizes = np.maximum(np.abs(found.values - sigma), TINY)
     distances = np.where(np.isfinite(found.gaps), found.gaps, sizes)
-    doubtful = (condition > ILL_CONDITION) | (errors > DOUBTFUL * distances)
-    if found.distances is not None:
-        # Of a normal matrix the factor never shows more than the residual itself.
-        seen = found.distances * sizes
-        doubtful |= (found.distances > VISIBLE) & (errors < HIDDEN * seen)
+    rough = (condition > ROUGH_CONDITION) & (errors > DOUBTFUL * distances)
+    doubtful = (condition > ILL_CONDITION) | rough
+    for seen in (found.distances, left.distances):
+        if seen is not None:  # of a normal matrix it is never more than the residual itself
+            doubtful |= (seen > VISIBLE) & (errors < HIDDEN * seen * sizes)
     doubtful[list(found.constrained)] = False
-    return tuple(int(j) for j in np.flatnonzero(doubtful & (distances > 0)))
+    alone = distances > RELATIVE_GAP * np.abs(found.values)
+    return tuple(int(j) for j in np.flatnonzero(doubtful & alone))
 
 
 def improved(
