@@ -188,7 +188,9 @@ def check_not_defective(
 
     Two values that meet have gap x condition of the order of the value; a chain of m splits
     by eps^(1/m) with a condition of eps^(1/m - 1), so that rounding of the matrices moves every
-    member by a share of its gap: eps / (m e) where the split comes from an error e.
+    member by a share of its gap: eps / (m e) where the split comes from an error e. The condition
+    alone says nothing: those of graded matrices or of convection are as large, and no rounding of
+    an entry moves their values. ``rounding``: what it does, of pairs that do not know it.
 
     Raises
     ------
@@ -214,7 +216,8 @@ def _likely_errors(pairs: Eigenpairs, j: int, condition: float, rounding: float)
     if np.isnan(rounding) and pairs.rounding is not None:
         rounding = float(pairs.rounding[j])
     if np.isnan(rounding):
-        rounding = ENTRY_SHARE * moved_at_most(pairs.pencil, pairs.values[j], condition)
+        moved = moved_at_most(pairs.pencil, pairs.values[[j]], np.array([condition]))
+        rounding = ENTRY_SHARE * float(moved[0])
     return rounding / CERTAIN_SHARE
 
 
@@ -294,7 +297,8 @@ def warn_of_condition(j: int, condition: float, error: float) -> None:
         warnings.warn(
             f"eigenvalue {j} should have a condition number below {ILL_CONDITION:.0e}, got "
             f"{condition:.1e}: its estimated error is {error:.1e}, and a small residual "
-            "says little; scale the problem, or take its derivative as an order of magnitude",
+            "says little; trust as many digits of the derivative as its relative_error leaves, "
+            "or scale the problem",
             IllConditionedWarning,
             stacklevel=4,
         )

@@ -119,7 +119,11 @@ def improved(
 
     Collective. One factor per pair, or conjugate couple of a real pencil.
     """
-    values, right, y = found.values.copy(), found.right.copy(order="F"), left.vectors.copy(order="F")
+    values, right, y = (
+        found.values.copy(),
+        found.right.copy(order="F"),
+        left.vectors.copy(order="F"),
+    )
     errors, turns = (np.full(len(values), np.nan) for _ in "et")
     absolute = AbsolutePencil(pencil)
     with freed_at_end(pencil.comm, absolute.close):
@@ -144,11 +148,13 @@ def _corrected(pencil: Pencil, found: RightPairs, left: LeftVectors, j: int) -> 
     with bordered_of(pencil, found, [j]) as system, warnings.catch_warnings():
         warnings.simplefilter("ignore", IllConditionedWarning)
         y = left.vectors[:, [j]]
-        pair = _Pair(complex(found.values[j]), system.x, y if system.x.dtype.kind == "c" else y.real)
+        pair = _Pair(
+            complex(found.values[j]), system.x, y if system.x.dtype.kind == "c" else y.real
+        )
         with suppress(ConvergenceError):
             for _ in range(STEPS):
                 _step(system, pair)
-                if not _helps(pair.moves):
+                if not _helps(pair):
                     break
     if len(pair.moves) < 2 or not _settled(found, pair, j):
         return None
@@ -169,27 +175,29 @@ def _step(system: BorderedSystem, pair: _Pair) -> None:
     pair.moves.append(_Move(np.array([abs(nu[0, 0]), *sizes]), v, w))
 
 
-def _helps(moves: list[_Move]) -> bool:
-    """Tell whether another correction is worth while: something still shrinks."""
-    return len(moves) < 2 or bool((moves[-1].sizes < 0.5 * moves[-2].sizes).any())
+def _helps(pair: _Pair) -> bool:
+    """Tell whether another correction is worth while: something more than rounding shrinks."""
+    if len(pair.moves) < 2:
+        return True
+    before, last = (move.sizes for move in pair.moves[-2:])
+    rounding = EPS * np.array([abs(pair.lam), 1.0, 1.0])
+    return bool(((before > rounding) & (last < 0.5 * before)).any())
 
 
 def _settled(found: RightPairs, pair: _Pair, j: int) -> bool:
     """Tell whether corrections have converged, and to the pair they began with."""
-    room = FARTHEST * float(found.gaps[j])
-    lam, *vectors = pair.moves[-1].sizes
-    return bool(
-        abs(pair.lam - found.values[j]) <= room
-        and lam <= SETTLED * max(abs(pair.lam), min(room, abs(pair.lam - (found.sigma or 0.0))))
-        and max(vectors) <= SETTLED
-    )
+    sizes = abs(found.values[j]), abs(found.values[j] - (found.sigma or 0.0))
+    room = FARTHEST * min(float(found.gaps[j]), max(sizes))
+    last, *vectors = pair.moves[-1].sizes
+    moved = abs(pair.lam - found.values[j])
+    return bool(moved <= room and last <= SETTLED * room and max(vectors) <= SETTLED)
 
 
 def _errors_of(pencil: Pencil, pair: _Pair, gap: float, absolute: AbsolutePencil) -> Block:
     """Return the errors of the value and of gradients that the last corrections show, (2,).
 
-    Collective. What errors of vectors do to terms is weighed as in those of A - lam B, and of a
-    diagonal.
+    Collective. What errors of vectors do to terms is weighed as in those of A - lam B, of a
+    diagonal, and of a full matrix.
     """
     last = pair.moves[-2:]
     x, y = np.abs(pair.x), np.abs(pair.y)
@@ -198,7 +206,9 @@ def _errors_of(pencil: Pencil, pair: _Pair, gap: float, absolute: AbsolutePencil
     lefts, rights = np.hstack([w, y, y]), np.hstack([x, v, x])
     forms = absolute.forms(np.full(3, pair.lam), lefts, rights)
     plain = column_dots(pencil.comm, lefts, rights).real
-    turn = max((part[0] + part[1]) / max(part[2], TINY) for part in (forms, plain))
+    one = np.ones_like(x)
+    whole = column_dots(pencil.comm, one, lefts) * column_dots(pencil.comm, one, rights)
+    turn = max((part[0] + part[1]) / max(part[2], TINY) for part in (forms, plain, whole))
     product = np.abs(column_dots(pencil.comm, pair.y, pencil.multiply_b(pair.x)))[0]
     rounding = EPS * forms[2] / max(product, TINY)
     error = SAFETY * max(move.sizes[0] for move in last) + rounding + EPS * abs(pair.lam)

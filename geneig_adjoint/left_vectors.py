@@ -125,10 +125,9 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
 def _from_factors(
     pencil: Pencil, found: RightPairs, left: Block, limit: float
 ) -> tuple[Block, Block, Block]:
-    """Return left vectors of simple pairs from bordered matrices, which pairs lack a good one, and
-    the distances of `LeftVectors`.
+    """Return left vectors of simple pairs, which pairs lack a good one, and distances.
 
-    Collective. The factors are kept for adjoints and tangents.
+    Collective. By bordered matrices. The factors are kept for adjoints and tangents.
     """
     assert found.transformation is not None
     left, solved = np.array(left, dtype=complex, order="F"), np.zeros(len(found.values), dtype=bool)
@@ -224,7 +223,7 @@ def _extracted(
 def _matched(
     pencil: Pencil, found: RightPairs, values: Block, vectors: Block, limit: float
 ) -> tuple[Block, Block, Block]:
-    """Return candidates assigned to the right pairs, which pairs got none that is good, distances."""
+    """Return candidates assigned to the right pairs, which pairs got no good one, distances."""
     k = len(found.values)
     left = np.zeros((pencil.n_local, k), dtype=complex, order="F")
     missing, distances = np.ones(k, dtype=bool), np.full(k, np.nan)
@@ -244,10 +243,10 @@ def _matched(
 
 
 def _good(pencil: Pencil, found: RightPairs, left: Block, limit: float) -> tuple[Block, Block]:
-    """Tell which left vectors are as accurate as the right ones, and their distances.  (Collective.)
+    """Tell which left vectors are as accurate as the right ones, and return their distances.
 
-    A backward error is relative to the largest rows of the matrices, which may be equations in
-    other units; through the factor all rows count alike.
+    Collective. A backward error is relative to the largest rows of the matrices, which may be
+    equations in other units; through the factor all rows count alike.
     """
     residuals = backward_errors(pencil, found.values, left, left=True)
     good = np.asarray(residuals <= limit)
