@@ -14,7 +14,7 @@ from geneig_adjoint.mixing import measured_mixing
 
 ROUNDING = 100 * EPS
 """Relative error below which a smaller one is luck."""
-LARGE_CONDITION, NONNORMAL = 100.0, 3.0
+LARGE_CONDITION, NONNORMAL = 100.0, 2.0
 """Of a value, and by how much more its error then turns the vectors than its gap says."""
 AMPLIFICATION = 10
 """Of the order of the condition of a bordered matrix."""
