@@ -27,6 +27,8 @@ from geneig_adjoint.clusters import (
 )
 from geneig_adjoint.collective import allreduce_same, column_norms
 from geneig_adjoint.conditioning import (
+    DEFECTIVE_CONDITION,
+    chain_rounding,
     check_not_defective,
     conditions_and_errors,
     conditions_through_factor,
@@ -40,6 +42,7 @@ from geneig_adjoint.gauge import project_cotangent
 from geneig_adjoint.invariant_subspace import Group, explicit_size, near_groups
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pair_systems import Question, Steps, Task, run
+from geneig_adjoint.views import PlainView
 
 
 @dataclass
@@ -312,7 +315,11 @@ def solved_left(pairs: Eigenpairs, j: int) -> Steps:
     if pairs.factor is not None and pairs.factor.inverts:
         found = conditions_through_factor(pairs.factor, pairs.values[[j]], x, -w, found)
     condition, error = (float(item[0]) for item in found)
-    check_not_defective(pairs, j, condition)
+    moved = np.nan
+    if condition > DEFECTIVE_CONDITION and isinstance(pencil.view, PlainView):
+        parts = pairs.values[[j]], x, w
+        moved = float(chain_rounding(pencil, *parts, np.array([condition]))[0])
+    check_not_defective(pairs, j, condition, rounding=moved)
     warn_of_condition(j, condition, error)
     solution.warn()  # not before: near an exceptional point rounding spoils every solution
     return -w[:, 0], error, solution.accuracy

@@ -83,7 +83,10 @@ def chosen_strategy(
 def remedy_of(strategy: str | PETSc.KSP | OwnSolver, *, assembled: bool) -> str:
     """Return what to do when a strategy has failed, for messages.  (Not collective.)"""
     if strategy == "direct":
-        return "the eigenvalue may be multiple, or nearly: look at pairs.clusters and pairs.gaps"
+        return (
+            "the eigenvalue may be multiple or defective, or nearly: look at pairs.clusters and "
+            "pairs.gaps"
+        )
     direct = 'use strategy="direct", or ' if assembled else ""
     if strategy == "ksp":
         return direct + "raise ksp_max_it, or choose another ksp_type"

@@ -11,6 +11,7 @@ import numpy as np
 from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.collective import column_norms
 from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.entrywise import moved_by_rounding
 from geneig_adjoint.errors import (
     ConvergenceError,
     DefectiveEigenvalueError,
@@ -23,10 +24,15 @@ from geneig_adjoint.pencil import Pencil
 DEFECTIVE_CONDITION = 1e4
 LARGEST_SPLIT = 10 / DEFECTIVE_CONDITION
 """Relative distance beyond which no neighbour makes a pair count as defective."""
-CERTAIN_SHARE = 0.015
-"""Of its gap, that an ill-conditioned value may move by rounding.
+CERTAIN_SHARE = 1e-4
+"""Of its gap, that rounding of each entry may move an ill-conditioned value.
 
-Small enough for a chain of three in a matrix whose own entries have errors of 20 roundings."""
+Small enough for a chain of four in a matrix whose entries have errors of 1000 roundings; harmless
+pairs, however large their condition, are moved by 1e-6 of their gaps at most."""
+ENTRY_SHARE = CERTAIN_SHARE / 0.015
+"""What rounding of the size of the largest entries counts, where vectors are not that good."""
+LARGEST_OFF = 0.1
+"""Of its gap, that the residual may say that such a value is off."""
 NEAR_ZERO = 1e-2
 """Size of an eigenvalue, relative to the largest possible, below which its own is no measure."""
 ILL_CONDITION = 1e6
@@ -175,12 +181,16 @@ def known_condition(pairs: Eigenpairs, j: int) -> float:
     return float(1 / np.sqrt(np.maximum(1 - cosine**2, EPS)).min())
 
 
-def check_not_defective(pairs: Eigenpairs, j: int, condition: float) -> None:
+def check_not_defective(
+    pairs: Eigenpairs, j: int, condition: float, *, rounding: float = np.nan
+) -> None:
     """Raise when a condition says that pair j is at an exceptional point.  (Not collective.)
 
     Two values that meet have gap x condition of the order of the value; a chain of m splits
     by eps^(1/m) with a condition of eps^(1/m - 1), so that rounding of the matrices moves every
-    member by a share of its gap: eps / (m e) where the split comes from an error e.
+    member by a share of its gap: eps / (m e) where the split comes from an error e. The condition
+    alone says nothing: those of graded matrices or of convection are as large, and no rounding of
+    an entry moves their values. ``rounding``: what it does, of pairs that do not know it.
 
     Raises
     ------
@@ -191,9 +201,7 @@ def check_not_defective(pairs: Eigenpairs, j: int, condition: float) -> None:
     if not condition > DEFECTIVE_CONDITION:
         return
     value, gap = pairs.values[j], float(pairs.gaps[j])
-    a_norm, b_norm = pairs.pencil.norms
-    moved = EPS * condition * (a_norm / max(b_norm, TINY) + abs(value))
-    if gap <= max(10 / condition * abs(value), moved / CERTAIN_SHARE):
+    if gap <= max(10 / condition * abs(value), _likely_errors(pairs, j, condition, rounding)):
         raise DefectiveEigenvalueError(
             f"eigenvalue {j} must be simple, got {value:.12g} with condition number "
             f"{condition:.1e} and a neighbour at distance {gap:.1e}: the pair is "
@@ -201,6 +209,48 @@ def check_not_defective(pairs: Eigenpairs, j: int, condition: float) -> None:
             "this exceptional point",
             condition=condition,
         )
+
+
+def _likely_errors(pairs: Eigenpairs, j: int, condition: float, rounding: float) -> float:
+    """Return the gap at which pair j counts as a member of a chain."""
+    if np.isnan(rounding) and pairs.rounding is not None:
+        rounding = float(pairs.rounding[j])
+    if np.isnan(rounding):
+        moved = moved_at_most(pairs.pencil, pairs.values[[j]], np.array([condition]))
+        rounding = ENTRY_SHARE * float(moved[0])
+    return rounding / CERTAIN_SHARE
+
+
+def moved_at_most(pencil: Pencil, values: Block, condition: Block) -> Block:
+    """Return how far rounding of the size of the largest entries moves eigenvalues."""
+    a_norm, b_norm = pencil.norms
+    return np.asarray(EPS * condition * (a_norm / max(b_norm, TINY) + np.abs(values)))
+
+
+def chain_rounding(
+    pencil: Pencil, values: Block, right: Block, left: Block, condition: Block
+) -> Block:
+    """Return what `check_not_defective` compares with gaps of pairs that nobody corrected, (k,).
+
+    Collective. The largest of what rounding of each entry does; a share of what rounding of the
+    size of the largest ones does; and a share of what the residuals tell of the value's error.
+
+    Parameters
+    ----------
+    pencil
+        A and B.
+    values, condition
+        Eigenvalues and their condition numbers, (k,).
+    right, left
+        This rank's rows of the vectors, of any length, (n_local, k).
+
+    """
+    each = moved_by_rounding(pencil, values, right, left)
+    product = np.abs(column_dots(pencil.comm, left, pencil.multiply_b(right)))
+    off = np.abs(column_dots(pencil.comm, left, defects(pencil, values, right)))
+    off = CERTAIN_SHARE / LARGEST_OFF * off / np.maximum(product, TINY)
+    at_most = ENTRY_SHARE * moved_at_most(pencil, values, condition)
+    return np.asarray(np.fmax(np.fmax(each, at_most), off))
 
 
 @contextmanager
@@ -247,7 +297,8 @@ def warn_of_condition(j: int, condition: float, error: float) -> None:
         warnings.warn(
             f"eigenvalue {j} should have a condition number below {ILL_CONDITION:.0e}, got "
             f"{condition:.1e}: its estimated error is {error:.1e}, and a small residual "
-            "says little; scale the problem, or take its derivative as an order of magnitude",
+            "says little; trust as many digits of the derivative as its relative_error leaves, "
+            "or scale the problem",
             IllConditionedWarning,
             stacklevel=4,
         )

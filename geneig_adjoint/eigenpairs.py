@@ -133,6 +133,12 @@ class Eigenpairs(CollectiveContext):
         or fixed by the normalization.
     info : SolveInfo
         How the solve went.
+    turns : ndarray or None
+        Of ill-conditioned pairs, which were corrected: errors that are left in gradients,
+        relative to their terms, (k,); nan for others.
+    rounding : ndarray or None
+        How far rounding of each entry of A and B moves ill-conditioned eigenvalues, (k,);
+        nan for others.
 
     """
 
@@ -150,6 +156,8 @@ class Eigenpairs(CollectiveContext):
     info: SolveInfo
     factor: Any = None
     version: int = field(default=0)
+    turns: Block | None = None
+    rounding: Block | None = None
 
     @property
     def comm(self) -> MPI.Comm:
@@ -236,6 +244,8 @@ class Eigenpairs(CollectiveContext):
             gaps=taken(self.gaps),
             clusters=tuple(sorted(tuple(sorted(place[j] for j in members)) for members in kept)),
             phase_rows=taken(self.phase_rows),
+            turns=taken(self.turns),
+            rounding=taken(self.rounding),
             info=replace(
                 self.info,
                 left_residuals=taken(self.info.left_residuals),

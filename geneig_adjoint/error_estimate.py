@@ -14,6 +14,8 @@ from geneig_adjoint.mixing import measured_mixing
 
 ROUNDING = 100 * EPS
 """Relative error below which a smaller one is luck."""
+LARGE_CONDITION, NONNORMAL = 100.0, 2.0
+"""Of a value, and by how much more its error then turns the vectors than its gap says."""
 AMPLIFICATION = 10
 """Of the order of the condition of a bordered matrix."""
 
@@ -85,9 +87,17 @@ class ErrorEstimate:
             apart = others & (shaped | shaped[j])
             weight[apart] = 1.0
             mixed = self.mixing[j] + np.where(apart & self.near[j], self.moved[j], 0.0)
-            rest = self.errors[j] * self._sharpness(j)
+            rest = self._known(j)
             parts.append(2 * (rest + float(np.sum(weight * mixed))))
         return float(np.max(parts) + AMPLIFICATION * accuracy)
+
+    def _known(self, j: int) -> float:
+        """Return the relative error of the vectors of a pair, as measured or by its value's."""
+        turns = self.pairs.turns
+        if turns is not None and np.isfinite(turns[j]):
+            return max(float(turns[j]), ROUNDING)
+        share = NONNORMAL if self.pairs.condition[j] > LARGE_CONDITION else 1.0
+        return share * float(self.errors[j]) * self._sharpness(j)
 
     def _sharpness(self, j: int) -> float:
         """Return what the error of value j is multiplied by to become that of the vector."""

@@ -11,21 +11,28 @@ from geneig_adjoint._types import EPS, Block
 from geneig_adjoint.clusters import group_values
 from geneig_adjoint.collective import column_norms, freed_on_error
 from geneig_adjoint.conditioning import (
+    DEFECTIVE_CONDITION,
     ILL_CONDITION,
+    chain_rounding,
     conditions_and_errors,
     euclidean_conditions,
     residual_limit,
 )
 from geneig_adjoint.constraints import row_left_vectors
 from geneig_adjoint.eigenpairs import Eigenpairs, SolveInfo
+from geneig_adjoint.entrywise import moved_by_rounding
 from geneig_adjoint.equilibration import Equilibration
 from geneig_adjoint.errors import ConvergenceError
+from geneig_adjoint.improved_pairs import doubtful_pairs, improved
 from geneig_adjoint.left_vectors import LeftVectors, biorthonormal, left_vectors
 from geneig_adjoint.normalization import choose_normalization, normalized
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs
+from geneig_adjoint.views import PlainView
 from geneig_adjoint.wanted import Wanted
 
+LAST_BITS = 20 * EPS
+"""Relative error of a value that a smaller residual does not exclude."""
 NEARLY_NULL = 1e-6
 """||B x|| / (||B|| ||x||) below which an eigenvalue may be an infinite one."""
 
@@ -46,6 +53,9 @@ def finished(
     """
     with freed_on_error(pencil.comm, found.forget):
         measures = _measures(work, found, None if left is None else left.vectors)
+        turns = rounding = None
+        if left is not None and not pencil.definite:
+            found, left, measures, (turns, rounding) = _sharpened(work, found, left, measures)
         found = in_units(pencil, found, scaling)
         normalization, phase, like = scale
         if like is not None and normalization is None:
@@ -60,7 +70,38 @@ def finished(
             vectors = left.vectors if scaling is None else scaling.left(left.vectors)
             left = replace(left, vectors=biorthonormal(pencil, found, vectors))
             measures = pencil.view.measures(found, left.vectors, measures)
-        return _assembled(pencil, found, left, measures, (norm, rows))
+        pairs = _assembled(pencil, found, left, measures, (norm, rows))
+        return replace(pairs, turns=turns, rounding=rounding)
+
+
+def _sharpened(
+    pencil: Pencil, found: RightPairs, left: LeftVectors, measures: tuple[Block, Block]
+) -> tuple[RightPairs, LeftVectors, tuple[Block, Block], tuple[Block, Block]]:
+    """Return ill-conditioned pairs corrected, their measures, and (turns, rounding).
+
+    Collective. The last two are those of `Eigenpairs`.
+    """
+    turns, rounding = (np.full(len(found.values), np.nan) for _ in "tr")
+    if pencil.matrix_free or not isinstance(pencil.view, PlainView):
+        return found, left, measures, (turns, rounding)
+    chosen = doubtful_pairs(pencil, found, left, measures)
+    if chosen:
+        better = improved(pencil, found, left, chosen)
+        found, left, turns = better.found, better.left, better.turns
+        condition, errors = _measures(pencil, found, left.vectors)
+        measures = condition, np.where(np.isnan(better.errors), errors, better.errors)
+    measures = measures[0], np.maximum(measures[1], LAST_BITS * np.abs(found.values))
+    condition, ill = measures[0], measures[0] > DEFECTIVE_CONDITION
+    # Of what was not corrected nobody knows whether it is that harmless.
+    for some in (ill & ~np.isnan(turns), ill & np.isnan(turns)):
+        if some.any():
+            parts = found.values[some], found.right[:, some], left.vectors[:, some]
+            rounding[some] = (
+                chain_rounding(pencil, *parts, condition[some])
+                if np.isnan(turns[some]).any()
+                else moved_by_rounding(pencil, *parts)
+            )
+    return found, left, measures, (turns, rounding)
 
 
 def in_units(pencil: Pencil, found: RightPairs, scaling: Equilibration | None) -> RightPairs:

@@ -51,12 +51,16 @@ class LeftVectors:
     residuals : ndarray
         Backward errors of y^H A = lam y^H B, (k,).
     notes : tuple of str
+    distances : ndarray or None
+        Relative errors seen through the factor, (k,); inf of vectors that were hard to find, nan
+        of those that nobody looked at.
 
     """
 
     vectors: Block
     residuals: Block
     notes: tuple[str, ...] = ()
+    distances: Block | None = None
 
 
 def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVectors:
@@ -82,24 +86,28 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
     with _petsc.log_stage("left"):
         left = np.zeros_like(found.right)
         missing = np.ones(len(found.values), dtype=bool)
+        distances = np.full(len(found.values), np.nan)
         limit = residual_limit(found.tolerance)
         if pencil.symmetric:
             left, missing = np.asfortranarray(found.right.conj()), ~missing
         elif pencil.problem_type == "ghiep":
             # A x = lam B x gives x^H A = conj(lam) x^H B: y of lam is x of conj(lam).
-            left, missing = _matched(pencil, found, found.values.conj(), found.right, limit)
+            conjugates = found.values.conj(), found.right
+            left, missing, distances = _matched(pencil, found, *conjugates, limit)
         if missing.all() and takes_factors(pencil, found, wanted):
-            left, missing = _from_factors(pencil, found, left, limit)
+            left, missing, distances = _from_factors(pencil, found, left, limit)
         if missing.any() and found.transformation is not None:
             candidates = _transposed_vectors(pencil, found.transformation, found, wanted)
-            others, still = _matched(pencil, found, *candidates, limit)
+            others, still, seen = _matched(pencil, found, *candidates, limit)
             left = np.asfortranarray(np.where(missing, others, left))
+            distances = np.where(missing, seen, distances)
             missing &= still
         notes = []
         for j in np.flatnonzero(missing):
             place = (complex(found.values[j]), float(found.gaps[j]))
             with explained_as_defective(pencil, int(j), *place):
                 left[:, j] = _from_bordered_system(pencil, found, int(j))
+            distances[j] = np.inf
             notes.append(f"left vector {j} comes from the transposed bordered system")
         left = biorthonormal(pencil, found, left)
         residuals = backward_errors(pencil, found.values, left, left=True)
@@ -111,15 +119,15 @@ def left_vectors(pencil: Pencil, found: RightPairs, wanted: Wanted) -> LeftVecto
             reason="LEFT_RESIDUAL",
             residual_norm=float(residuals[worst]),
         )
-    return LeftVectors(left, residuals, tuple(notes))
+    return LeftVectors(left, residuals, tuple(notes), distances)
 
 
 def _from_factors(
     pencil: Pencil, found: RightPairs, left: Block, limit: float
-) -> tuple[Block, Block]:
-    """Return left vectors of simple pairs from bordered matrices, and which pairs lack a good one.
+) -> tuple[Block, Block, Block]:
+    """Return left vectors of simple pairs, which pairs lack a good one, and distances.
 
-    Collective. The factors are kept for adjoints and tangents.
+    Collective. By bordered matrices. The factors are kept for adjoints and tangents.
     """
     assert found.transformation is not None
     left, solved = np.array(left, dtype=complex, order="F"), np.zeros(len(found.values), dtype=bool)
@@ -139,12 +147,12 @@ def _from_factors(
         finally:
             if not stored:
                 system.close()
-    missing = ~solved
+    missing, distances = ~solved, np.full(len(solved), np.nan)
     if solved.any():
-        missing[solved] = ~_good(
-            pencil, found.taken(np.flatnonzero(solved)), left[:, solved], limit
-        )
-    return left, missing
+        some = found.taken(np.flatnonzero(solved))
+        good, distances[solved] = _good(pencil, some, left[:, solved], limit)
+        missing[solved] = ~good
+    return left, missing, distances
 
 
 def _transposed_vectors(
@@ -214,13 +222,13 @@ def _extracted(
 
 def _matched(
     pencil: Pencil, found: RightPairs, values: Block, vectors: Block, limit: float
-) -> tuple[Block, Block]:
-    """Return candidates assigned to the right pairs, and which pairs got none that is good."""
+) -> tuple[Block, Block, Block]:
+    """Return candidates assigned to the right pairs, which pairs got no good one, distances."""
     k = len(found.values)
     left = np.zeros((pencil.n_local, k), dtype=complex, order="F")
-    missing = np.ones(k, dtype=bool)
+    missing, distances = np.ones(k, dtype=bool), np.full(k, np.nan)
     if not len(values):
-        return left, missing
+        return left, missing, distances
     scale = np.maximum(np.abs(found.values), np.abs(found.values).max() * 1e-8 + TINY)
     distance = np.abs(found.values[:, None] - values[None, :]) / scale[:, None]
     overlap = np.abs(inner(pencil.comm, vectors, pencil.multiply_b(found.right))).T
@@ -229,20 +237,21 @@ def _matched(
     cost = np.minimum(distance, 1.0) + 1e-6 * (1.0 - overlap)
     rows, columns = scipy.optimize.linear_sum_assignment(cost)
     left[:, rows] = vectors[:, columns]
-    missing[rows] = ~_good(pencil, found.taken(rows), left[:, rows], limit)
-    return left, missing
+    good, distances[rows] = _good(pencil, found.taken(rows), left[:, rows], limit)
+    missing[rows] = ~good
+    return left, missing, distances
 
 
-def _good(pencil: Pencil, found: RightPairs, left: Block, limit: float) -> Block:
-    """Tell which left vectors are as accurate as the right ones.  (Collective.)
+def _good(pencil: Pencil, found: RightPairs, left: Block, limit: float) -> tuple[Block, Block]:
+    """Tell which left vectors are as accurate as the right ones, and return their distances.
 
-    A backward error is relative to the largest rows of the matrices, which may be equations in
-    other units; through the factor all rows count alike.
+    Collective. A backward error is relative to the largest rows of the matrices, which may be
+    equations in other units; through the factor all rows count alike.
     """
     residuals = backward_errors(pencil, found.values, left, left=True)
     good = np.asarray(residuals <= limit)
     if found.distances is None or found.transformation is None:
-        return good
+        return good, np.full(len(good), np.nan)
     shifts = found.values.conj()
     defect = pencil.multiply_a(left, hermitian=True)
     defect = defect - shifts * pencil.multiply_b(left, hermitian=True)
@@ -250,7 +259,8 @@ def _good(pencil: Pencil, found: RightPairs, left: Block, limit: float) -> Block
     distances = column_norms(pencil.comm, solved) / np.maximum(
         column_norms(pencil.comm, left), TINY
     )
-    return good & (distances <= np.maximum(LARGEST_LEFT_DISTANCE, 10 * found.distances))
+    near = distances <= np.maximum(LARGEST_LEFT_DISTANCE, 10 * found.distances)
+    return good & near, np.asarray(distances)
 
 
 def _from_bordered_system(pencil: Pencil, found: RightPairs, j: int) -> Block:

@@ -196,7 +196,7 @@ def lost_error(errors: Block, found: RightPairs) -> ConvergenceError:
 
 def _advice(wanted: Wanted) -> str:
     if wanted.target is not None:
-        return "the target may hit an eigenvalue: move it"
+        return "the target may hit an eigenvalue, or lie beside a defective one: move it"
     return "a nearly singular B, or a stiff pencil, needs a factor: give a target"
 
 

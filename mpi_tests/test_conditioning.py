@@ -79,6 +79,24 @@ def test_error_estimate_bounds_the_true_error(comm):
     assert (pairs.errors >= true / 10).all()
 
 
+def test_corrected_pairs_on_all_ranks(comm):
+    # Convection: condition 1e6, values known, y_k x_k = sin^2 of the symmetric matrix below.
+    n, k = 14, 4
+    A = 2 * np.eye(n) - 1.9 * np.eye(n, k=-1) - 0.1 * np.eye(n, k=1)
+    exact = 2 - 2 * np.sqrt(0.19) * np.cos(np.pi / (n + 1))
+    s = np.sin(np.arange(1, n + 1) * np.pi / (n + 1))
+    mats = [matrix(array, comm) for array in (A, np.diag(np.eye(n)[k]))]
+    model, p = ga.MatrixModel(mats[0], None, {"p": [(mats[1], None)]}), {"p": np.zeros(1)}
+    pairs = ga.solve_eigenproblem(model.assemble(p), 2, target=1.001 * exact)
+    j = int(np.argmin(np.abs(pairs.values - exact)))
+    assert pairs.condition[j] > 1e6
+    assert abs(pairs.values[j] - exact) <= pairs.errors[j] <= 1e-12
+    with pytest.warns(ga.IllConditionedWarning, match="condition number below"):
+        found = ga.gradient(model, p, pairs, obj.Eigenvalue(j))
+    assert abs(found["p"][0] / (s[k] ** 2 / (s @ s)) - 1) <= found.relative_error <= 1e-10
+    assert together(comm, str((pairs.values, pairs.errors, pairs.turns, pairs.rounding)))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -55,7 +55,7 @@ GROUPS = [
         {"moving_rows"},
     ],
     [
-        {"inner_solver", "sparse_lu"},
+        {"entrywise", "inner_solver", "sparse_lu"},
         {"block_triangular", "factorization"},
         {"divided_factors"},
         {"conditioning"},
@@ -82,7 +82,8 @@ GROUPS = [
         {"completeness", "eps_setup", "equilibration", "preconditioned_pairs", "right_pairs"},
         {"definiteness", "extraction", "factor_estimate", "rows_beside", "simple_pairs"},
         {"eigensolver", "left_vectors"},
-        {"finished_pairs", "refactored"},
+        {"improved_pairs", "refactored"},
+        {"finished_pairs"},
         {"solve"},
         {"quadratic_solve"},
     ],

@@ -1,0 +1,84 @@
+"""Products with |A| and |B|: what rounding of every entry, and errors of vectors, can do.
+
+||A|| takes the largest entry for all of them. Matrices that are graded, triangular or not far from
+it have eigenvalues of huge condition numbers that no rounding of their own entries moves.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from petsc4py import PETSc
+
+from geneig_adjoint import _petsc
+from geneig_adjoint._types import EPS, TINY, Block
+from geneig_adjoint.collective import CollectiveContext, freed_at_end
+from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.pencil import Pencil
+
+
+class AbsolutePencil(CollectiveContext):
+    """The matrices |A| and |B|, entry by entry.
+
+    Collective. A context manager; `close` frees them.
+
+    Parameters
+    ----------
+    pencil
+        Of assembled matrices.
+
+    """
+
+    def __init__(self, pencil: Pencil) -> None:
+        self.comm = pencil.comm
+        self._A = _absolute(pencil.A)
+        self._B = None if pencil.B is None else _absolute(pencil.B)
+
+    def forms(self, values: Block, left: Block, right: Block) -> Block:
+        """Return |y_j|^T (|A| + |lam_j| |B|) |x_j|, (k,).
+
+        Collective. values: eigenvalues, (k,); left, right: this rank's rows, (n_local, k).
+        """
+        x, y = np.abs(right), np.abs(left)
+        Bx = x if self._B is None else _petsc.multiply(self._B, x).real
+        product = _petsc.multiply(self._A, x).real + np.abs(values) * Bx
+        return np.asarray(column_dots(self.comm, y, product).real)
+
+    def close(self) -> None:
+        """Free the matrices.  (Collective.)"""
+        _petsc.destroy(*(mat for mat in (self._A, self._B) if mat is not None))
+        self._A = self._B = None
+
+
+def _absolute(mat: PETSc.Mat) -> PETSc.Mat:
+    offsets, columns, values = mat.getValuesCSR()
+    result = PETSc.Mat().createAIJ(
+        mat.getSizes(), csr=(offsets, columns, np.abs(values)), comm=mat.comm
+    )
+    result.assemble()
+    return result
+
+
+def moved_by_rounding(pencil: Pencil, values: Block, right: Block, left: Block) -> Block:
+    """Return how far eigenvalues move when each entry of A and B is rounded, (k,).
+
+    Collective. EPS |y|^T (|A| + |lam| |B|) |x| / |y^H B x|; nan for matrices without entries.
+
+    Parameters
+    ----------
+    pencil
+        A and B.
+    values
+        Eigenvalues, (k,).
+    right, left
+        This rank's rows of the vectors, of any length, (n_local, k).
+
+    """
+    if pencil.matrix_free:
+        return np.full(len(values), np.nan)
+    product = np.abs(column_dots(pencil.comm, left, pencil.multiply_b(right)))
+    absolute = AbsolutePencil(pencil)
+    with freed_at_end(pencil.comm, partial(absolute.close)):
+        forms = absolute.forms(values, left, right)
+    return np.asarray(EPS * forms / np.maximum(product, TINY))
