@@ -24,7 +24,7 @@ from geneig_adjoint.cholesky import proves_positive
 from geneig_adjoint.collective import column_norms, freed_at_end, inner
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.eigenpairs import RELATIVE_GAP, Completeness
-from geneig_adjoint.eigenspaces import DEPENDENT, disentangled, orthonormal
+from geneig_adjoint.eigenspaces import DEPENDENT, disentangled, orthonormal, real_where_equal
 from geneig_adjoint.factoring import set_up_factor
 from geneig_adjoint.factorization import loosened
 from geneig_adjoint.pencil import Pencil
@@ -319,6 +319,8 @@ def _joined(
     """
     if not eps.isHermitian():
         more = _eigenvectors(pencil, pool[1], more)
+        if _petsc.REAL_SCALARS:
+            more = real_where_equal(pencil, *more)
     if pencil.definite and pencil.B is not None and not pencil.definite_by_a:
         more = more[0], purified(eps, pencil, *more)
     # Where Krylov-Schur runs out of directions its own residuals are no measure.

@@ -81,6 +81,40 @@ def disentangled(pencil: Pencil, values: Block, vectors: Block) -> tuple[Block, 
     return found[0], np.asfortranarray(found[1]), found[2]
 
 
+def real_where_equal(pencil: Pencil, values: Block, vectors: Block) -> tuple[Block, Block]:
+    """Return pairs of a real pencil with real vectors where values are real up to their errors.
+
+    Collective. Copies of a real value may come out as conjugates that rounding has parted. Both
+    halves of such a vector are eigenvectors: where its conjugate is left out, one of them would be
+    lost, and a search in the complement of the halves would not find it.
+
+    Parameters
+    ----------
+    pencil
+        A and B, real.
+    values, vectors
+        (k,) and this rank's rows, (n_local, k), complex.
+
+    Returns
+    -------
+    tuple of ndarray
+        Values and vectors, up to two in place of one.
+
+    """
+    size = np.abs(values)
+    errors = _residuals(pencil, values, vectors) / np.maximum(
+        column_norms(pencil.comm, pencil.multiply_b(vectors)), TINY
+    )
+    split = np.abs(values.imag) <= np.minimum(NEAR * size, COPIES * (EPS * size + errors))
+    halves = np.hstack([vectors[:, split].real, vectors[:, split].imag])
+    lengths = np.tile(column_norms(pencil.comm, vectors[:, split]), 2)
+    whole = column_norms(pencil.comm, halves) > DEPENDENT * lengths
+    return (
+        np.concatenate([values[~split], np.tile(values[split].real, 2)[whole]]),
+        np.asfortranarray(np.hstack([vectors[:, ~split], halves[:, whole]])),
+    )
+
+
 def _eigenspace(pencil: Pencil, value: complex, vectors: Block) -> Block:
     """Return an orthonormal basis of what is eigenspace in the span of some vectors."""
     comm = pencil.comm

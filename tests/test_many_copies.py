@@ -61,6 +61,23 @@ def test_nonsymmetric_pencils(comm, copies, count, left):
         assert np.isnan(pairs.condition).all() or pairs.condition.max() < 1e3
 
 
+def test_copies_that_come_as_halves_of_one_complex_vector_are_all_found(comm, monkeypatch):
+    """Rounding may part two copies of a real value into conjugates, of which one is left out."""
+    one, copies = line(-0.7, -1.3), 5
+    A = copied(one, copies)
+    lam = lowest(one)[0]
+    basis = np.linalg.svd(A - lam * np.eye(len(A)))[2][-copies:].T
+    rng = np.random.default_rng(4)
+
+    def mixed(*_):
+        turn = rng.standard_normal((copies, 1)) + 1j * rng.standard_normal((copies, 1))
+        return np.array([lam + 0j]), basis @ turn
+
+    monkeypatch.setattr(module, "_eigenvectors", mixed)
+    with ga.Pencil(matrix(A, comm)) as pencil, ga.solve_eigenproblem(pencil, 1) as pairs:
+        assert multiplicities(pairs.values, lowest(one))[:2] == [copies, 0]
+
+
 @pytest.mark.parametrize(("copies", "count"), [(12, 4), (20, 1)])
 def test_hermitian_pencils(comm, copies, count):
     one = line(-1.0, -1.0)
