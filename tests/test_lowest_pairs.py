@@ -58,7 +58,7 @@ def test_late_pairs_are_as_exact_as_those_that_come_first(comm, noise):
         start = dataclasses.replace(pairs, right=block)
         with chains(comm, 10.0, 3.0)[1] as again, lowest(again, 6, like=start) as found:
             assert np.allclose(found.values, exact, rtol=1e-11, atol=0)
-            assert found.residuals.max() < 1e-13
+            assert found.residuals.max() < 5e-13  # below eps_tol, 1e-12
 
 
 @pytest.mark.parametrize("units", [1e-9, 1.0, 1e7])

@@ -19,7 +19,7 @@ def test_right_functions_pass(comm, name):
     names = [check.name for check in report.checks]
     assert len(names) == {True: 2, False: 4}[CASES[name][2] is None] + 8
     assert "verdict: passed (bound 1e-08)" in str(report)
-    assert report.worst.error < 1e-11  # eighth order of affine functions
+    assert report.worst.error < 1e-10  # eighth order of affine functions: rounding, 4e-12
 
 
 def test_models_of_elements_pass_too(comm):

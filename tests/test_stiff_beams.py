@@ -94,7 +94,7 @@ def test_factor_of_the_matrix_needs_no_eigensolver(comm):
         v = system.solve(rhs[:, None], np.zeros(1), hermitian=True)[0][:, 0]
     v = v - x * (x @ (cantilever.M @ v))
     expected = X[:, 1:] @ gains
-    assert 1e-13 < system.accuracy <= 1e-9
+    assert 1e-15 < system.accuracy <= 1e-9
     # eps |K| / lam = 2e-16 8e9 at worst
     assert np.linalg.norm(v - expected) <= 2e-6 * np.linalg.norm(expected)
 
