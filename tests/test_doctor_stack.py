@@ -58,7 +58,8 @@ def test_petsc_that_hangs(monkeypatch):
 
 def build(monkeypatch, **changes):
     data = {"version": "3.18.5", "folder": "/x", "scalars": "real", "bits": 32,
-            "precision": "float64", "packages": ["mumps", "suitesparse"]}  # fmt: skip
+            "precision": "float64", "packages": ["mumps", "suitesparse"],
+            "libraries": []}  # fmt: skip
     monkeypatch.setattr(stack, "petsc", lambda: Probe(data | changes))
 
 
@@ -67,6 +68,7 @@ def build(monkeypatch, **changes):
     [
         ({"packages": ["suitesparse"]}, "MUMPS", "configure PETSc with --download-mumps", True),
         ({"packages": ["mumps"]}, "CHOLMOD", "configure with --download-suitesparse", False),
+        ({"libraries": ["/lib/x/blas/libblas.so.3.11.0"]}, "BLAS", "apt-get install lib", False),
         ({"precision": "float32"}, "petsc4py", "configure PETSc --with-precision=double", True),
     ],
 )

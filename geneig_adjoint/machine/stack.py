@@ -35,6 +35,7 @@ OTHER_NUMPY = (
 """Parts of what a package says that was built for another NumPy."""
 
 PETSC = f"""
+import pathlib
 import numpy, petsc4py
 petsc4py.init(['doctor'])
 from petsc4py import PETSc
@@ -43,6 +44,9 @@ found.update(
     scalars='complex' if numpy.dtype(PETSc.ScalarType).kind == 'c' else 'real',
     bits=numpy.dtype(PETSc.IntType).itemsize * 8, precision=str(numpy.dtype(PETSc.RealType)),
     packages=[name for name in {PACKAGES!r} if PETSc.Sys.hasExternalPackage(name)])
+maps = pathlib.Path('/proc/self/maps')
+loaded = maps.read_text().split() if maps.is_file() else []
+found['libraries'] = sorted(set(word for word in loaded if word.startswith('/')))
 """
 SLEPC = """
 import slepc4py
@@ -140,7 +144,20 @@ def check_petsc() -> list[Finding]:
             "petsc4py", LACKS, f"{found}, {data['precision']}",
             "configure PETSc --with-precision=double", needed=True,
         )  # fmt: skip
-    return [first, *_factorisations(data["packages"])]
+    return [first, *_factorisations(data["packages"]), *_blas(data["libraries"])]
+
+
+def _blas(libraries: list[str]) -> list[Finding]:
+    """Tell the reference BLAS from others; NumPy and SciPy have their own."""
+    own = [Path(path) for path in libraries if not re.search(r"(numpy|scipy)\.libs/", path)]
+    # Debian has a libblas in a folder of every implementation.
+    slow = [path for path in own if path.parent.name == "blas" and path.name.startswith("libblas.")]
+    if slow:
+        found = f"the reference one, {slow[0]}: factors take several times as long"
+        remedy = "apt-get install libopenblas0 (Debian), or an optimised BLAS of your system"
+        return [Finding("BLAS", WARNS, found, remedy)]
+    names = sorted({path.name for path in own if re.search(r"blas|mkl|blis|armpl", path.name)})
+    return [Finding("BLAS", OK, ", ".join(names) or "inside of PETSc's own library")]
 
 
 def petsc_remedy(seen: Probe) -> str:
