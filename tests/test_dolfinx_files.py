@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -13,6 +15,7 @@ from study_files import ELEMENTS, study_folder, write_chain
 import geneig_adjoint as ga
 from geneig_adjoint.cli import main
 
+HERE = str(Path(__file__).parent)
 BESIDE_DOLFINX = """
 import sys
 import dolfinx, dolfinx.io, dolfinx.mesh
@@ -53,8 +56,15 @@ def bits(path):
 
 def beside_dolfinx(folder, before=""):
     words = [sys.executable, "-W", "error:h5py", "-c", BESIDE_DOLFINX.format(before=before)]
+    paths = os.pathsep.join([HERE, os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        words, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        words,
+        env={**os.environ, "PYTHONPATH": paths},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
