@@ -26,10 +26,12 @@ from typing import NoReturn, Protocol
 import numpy as np
 import pytest
 from compiled_before import keep_apart
+from left_out import pytest_deselected, pytest_testnodedown
 from mpi4py import MPI
 
 from geneig_adjoint.endings import crowding
 
+__all__ = ["pytest_deselected", "pytest_testnodedown"]  # hooks
 JOIN_SECONDS = 5.0  # how long a failed rank waits for the others
 COLLECT_SECONDS = 60.0
 END_SECONDS = 60.0  # nobody fails any more: only a busy machine makes a rank late

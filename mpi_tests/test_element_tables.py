@@ -11,6 +11,8 @@ import geneig_adjoint as ga
 from geneig_adjoint.io import check_elements, gathered, read_elements, write_elements
 from geneig_adjoint.parameters import local_values, release
 
+pytestmark = pytest.mark.any_scalars
+
 
 @pytest.fixture
 def folder(comm, tmp_path):

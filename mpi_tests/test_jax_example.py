@@ -8,6 +8,8 @@ import pytest
 
 import geneig_adjoint as ga
 
+pytestmark = pytest.mark.any_scalars
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "jax_element.py"
 STEP = 1e-3
 

@@ -1,9 +1,12 @@
 """The script of examples/docs/matrix_free.md on several ranks: the numbers of one rank."""
 
 import numpy as np
+import pytest
 from pages import run_page
 
 import geneig_adjoint as ga
+
+pytestmark = pytest.mark.any_scalars
 
 
 def test_page_gives_the_same_numbers_on_any_ranks(comm):

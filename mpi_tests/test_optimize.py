@@ -19,6 +19,8 @@ from sweeps import ONE
 import geneig_adjoint as ga
 from geneig_adjoint.cli import main
 
+pytestmark = pytest.mark.any_scalars
+
 
 @pytest.fixture
 def study(comm, tmp_path):

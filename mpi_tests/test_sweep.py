@@ -7,6 +7,8 @@ from sweeps import MODES, STIFFNESS, frequencies, statuses, sweep_folder
 
 from geneig_adjoint.cli import main
 
+pytestmark = pytest.mark.any_scalars
+
 DONE = ("done", 0)
 
 

@@ -7,7 +7,7 @@ from ranks import differing, raised_everywhere, refused_if_different
 
 import geneig_adjoint as ga
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = [pytest.mark.timeout(30), pytest.mark.any_scalars]
 N = 11
 P = chain_parameters(N)
 ONE = {"m": np.ones(N + 1)}

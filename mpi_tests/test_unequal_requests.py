@@ -8,7 +8,7 @@ from ranks import differing, raised_everywhere, refused_if_different
 import geneig_adjoint as ga
 from geneig_adjoint import objectives as obj
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = [pytest.mark.timeout(20), pytest.mark.any_scalars]
 N = 11
 P = chain_parameters(N)
 SAME = r"must be the same on every rank"

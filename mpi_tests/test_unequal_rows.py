@@ -9,7 +9,7 @@ import geneig_adjoint as ga
 from geneig_adjoint import objectives as obj
 
 # A rank that fails alone in an objective is waited for during 5 s: less shows that it is not.
-pytestmark = pytest.mark.timeout(20)
+pytestmark = [pytest.mark.timeout(20), pytest.mark.any_scalars]
 N = 11
 P = chain_parameters(N)
 

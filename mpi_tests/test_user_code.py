@@ -8,6 +8,8 @@ from ranks import assert_from_the_last_rank, last, raised_everywhere, refused_if
 import geneig_adjoint as ga
 from geneig_adjoint import objectives as obj
 
+pytestmark = pytest.mark.any_scalars
+
 N = 11
 P = chain_parameters(N)
 

@@ -4,16 +4,15 @@ import faulthandler
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from types import SimpleNamespace
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import pytest
 from compiled_before import FOLDER, keep_apart
+from left_out import pytest_deselected, pytest_testnodedown
 
+__all__ = ["pytest_deselected", "pytest_testnodedown"]  # hooks
 STDERR = pytest.StashKey[int]()
-LEFT_OUT = "left_out"
-"""Tests that a process of xdist has deselected, on their way to the one that reports."""
 
 # What docker/env.sh sets for mpirun.  Other OMPI_*, PMIX_*, ORTE_* variables belong to the MPI
 # process that pytest itself has become, and would make a nested mpirun fail.
@@ -118,19 +117,3 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: TimeoutSettings) -> No
 @pytest.hookimpl(tryfirst=True)
 def pytest_timeout_cancel_timer() -> None:
     faulthandler.cancel_dump_traceback_later()
-
-
-def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    for config in {item.config for item in items}:
-        output = getattr(config, "workeroutput", {})
-        output[LEFT_OUT] = output.get(LEFT_OUT, 0) + len(items)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    # The processes of xdist have deselected the same tests, of which the closing line of the one
-    # that reports would say nothing.
-    reporter = node.config.pluginmanager.get_plugin("terminalreporter")
-    number = getattr(node, "workeroutput", {}).get(LEFT_OUT, 0)
-    if number:
-        reporter.stats["deselected"] = [SimpleNamespace()] * number

@@ -121,7 +121,7 @@ stage() {
     # A file's tests stay in one process: they share what is dear to set up.
     [ $# -gt 0 ] || [ "$folder" = tests/soak ] || spread=(--numprocesses="$workers" --dist=loadfile)
     # Tests that know nothing of PETSc's scalars ran with the first build; a choice by hand wins.
-    [ "$folder" = tests ] && [ "$build" != "${builds[0]}" ] && spread+=(-m "not any_scalars")
+    [ "$soak" = no ] && [ "$build" != "${builds[0]}" ] && spread+=(-m "not any_scalars")
     echo
     echo "=== $title"
     # --foreground: an interrupt from the keyboard shall reach pytest and mpirun.
