@@ -17,12 +17,12 @@ extras=mesh,plot,test,dev
 
 # All six petsc4py/slepc4py names: the plain ones make the modules importable, the others are the
 # two scalar builds.  Without OpenBLAS Debian gives them the reference BLAS, which makes factors of
-# solids several times as slow.
+# solids several times as slow; the serial one has no threads that could compete with other ranks.
 packages=(
     python3-petsc4py python3-petsc4py-real python3-petsc4py-complex
     python3-slepc4py python3-slepc4py-real python3-slepc4py-complex
     python3-mpi4py openmpi-bin
-    libopenblas0-pthread
+    libopenblas0-serial
     python3-venv python3-pip python3-setuptools python3-wheel
 )
 compilers=(gcc libc6-dev gfortran)

@@ -154,7 +154,7 @@ def _blas(libraries: list[str]) -> list[Finding]:
     slow = [path for path in own if path.parent.name == "blas" and path.name.startswith("libblas.")]
     if slow:
         found = f"the reference one, {slow[0]}: factors take several times as long"
-        remedy = "apt-get install libopenblas0 (Debian), or an optimised BLAS of your system"
+        remedy = "apt-get install libopenblas0-serial (Debian), or an optimised BLAS of your system"
         return [Finding("BLAS", WARNS, found, remedy)]
     names = sorted({path.name for path in own if re.search(r"blas|mkl|blis|armpl", path.name)})
     return [Finding("BLAS", OK, ", ".join(names) or "inside of PETSc's own library")]
