@@ -38,7 +38,9 @@ ROUGH_CONDITION = 1e3
 DOUBTFUL = 1e-7
 """Estimated error of a value, relative to its distance from others, that calls for corrections."""
 VISIBLE, HIDDEN = 1e-13, 0.1
-"""Errors of vectors that matter, and the share of them that a harmless residual may show."""
+"""Errors of vectors of rough pairs that matter (of better ones: the more, the smaller their
+condition, as a factor costs much more than they spoil), and the share of them that a harmless
+residual may show."""
 FARTHEST = 0.25
 """Of its gap, that a corrected value may move: it must not become another one."""
 SETTLED = 1e-3
@@ -104,9 +106,10 @@ def doubtful_pairs(
     distances = np.where(np.isfinite(found.gaps), found.gaps, sizes)
     rough = (condition > ROUGH_CONDITION) & (errors > DOUBTFUL * distances)
     doubtful = (condition > ILL_CONDITION) | rough
+    visible = VISIBLE * np.maximum(1.0, ROUGH_CONDITION / np.maximum(condition, 1.0))
     for seen in (found.distances, left.distances):
         if seen is not None:  # of a normal matrix it is never more than the residual itself
-            doubtful |= (seen > VISIBLE) & (errors < HIDDEN * seen * sizes)
+            doubtful |= (seen > visible) & (errors < HIDDEN * seen * sizes)
     doubtful[list(found.constrained)] = False
     alone = distances > RELATIVE_GAP * np.abs(found.values)
     return tuple(int(j) for j in np.flatnonzero(doubtful & alone))
