@@ -6,14 +6,12 @@ it have eigenvalues of huge condition numbers that no rounding of their own entr
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import CollectiveContext, freed_at_end
+from geneig_adjoint.collective import CollectiveContext
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
 
@@ -78,7 +76,6 @@ def moved_by_rounding(pencil: Pencil, values: Block, right: Block, left: Block) 
     if pencil.matrix_free:
         return np.full(len(values), np.nan)
     product = np.abs(column_dots(pencil.comm, left, pencil.multiply_b(right)))
-    absolute = AbsolutePencil(pencil)
-    with freed_at_end(pencil.comm, partial(absolute.close)):
+    with AbsolutePencil(pencil) as absolute:
         forms = absolute.forms(values, left, right)
     return np.asarray(EPS * forms / np.maximum(product, TINY))

@@ -10,10 +10,9 @@ from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.clusters import NEAR, cluster_of, group_values
 from geneig_adjoint.conditioning import ILL_CONDITION
 from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.improved_pairs import ROUNDING
 from geneig_adjoint.mixing import measured_mixing
 
-ROUNDING = 100 * EPS
-"""Relative error below which a smaller one is luck."""
 LARGE_CONDITION, NONNORMAL = 100.0, 2.0
 """Of a value, and by how much more its error then turns the vectors than its gap says."""
 AMPLIFICATION = 10

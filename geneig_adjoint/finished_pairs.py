@@ -81,7 +81,7 @@ def _sharpened(
 
     Collective. The last two are those of `Eigenpairs`.
     """
-    turns, rounding = (np.full(len(found.values), np.nan) for _ in "tr")
+    turns, rounding = np.full((2, len(found.values)), np.nan)
     if pencil.matrix_free or not isinstance(pencil.view, PlainView):
         return found, left, measures, (turns, rounding)
     chosen = doubtful_pairs(pencil, found, left, measures)
@@ -91,16 +91,13 @@ def _sharpened(
         condition, errors = _measures(pencil, found, left.vectors)
         measures = condition, np.where(np.isnan(better.errors), errors, better.errors)
     measures = measures[0], np.maximum(measures[1], LAST_BITS * np.abs(found.values))
-    condition, ill = measures[0], measures[0] > DEFECTIVE_CONDITION
-    # Of what was not corrected nobody knows whether it is that harmless.
-    for some in (ill & ~np.isnan(turns), ill & np.isnan(turns)):
-        if some.any():
-            parts = found.values[some], found.right[:, some], left.vectors[:, some]
-            rounding[some] = (
-                chain_rounding(pencil, *parts, condition[some])
-                if np.isnan(turns[some]).any()
-                else moved_by_rounding(pencil, *parts)
-            )
+    ill = np.flatnonzero(measures[0] > DEFECTIVE_CONDITION)
+    if ill.size:
+        parts = found.values[ill], found.right[:, ill], left.vectors[:, ill]
+        # Of what was not corrected nobody knows whether it is as harmless as it looks.
+        careful = chain_rounding(pencil, *parts, measures[0][ill])
+        plain = moved_by_rounding(pencil, *parts)
+        rounding[ill] = np.where(np.isnan(turns[ill]), careful, plain)
     return found, left, measures, (turns, rounding)
 
 

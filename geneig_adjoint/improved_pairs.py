@@ -21,7 +21,7 @@ import numpy as np
 
 from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.bordered import BorderedSystem
-from geneig_adjoint.collective import column_norms, freed_at_end
+from geneig_adjoint.collective import column_norms
 from geneig_adjoint.conditioning import ILL_CONDITION, backward_errors, defects
 from geneig_adjoint.eigenpairs import RELATIVE_GAP
 from geneig_adjoint.entrywise import AbsolutePencil
@@ -46,7 +46,7 @@ FARTHEST = 0.25
 SETTLED = 1e-3
 """Corrections of vectors, relative, that the last one must not exceed."""
 ROUNDING = 100 * EPS
-"""Error of a gradient below which a smaller one is luck."""
+"""Relative error of vectors and gradients below which a smaller one is luck."""
 SAFETY = 10.0
 """Errors that are left over the last correction: rounding is lucky now and then."""
 
@@ -127,9 +127,8 @@ def improved(
         found.right.copy(order="F"),
         left.vectors.copy(order="F"),
     )
-    errors, turns = (np.full(len(values), np.nan) for _ in "et")
-    absolute = AbsolutePencil(pencil)
-    with freed_at_end(pencil.comm, absolute.close):
+    errors, turns = np.full((2, len(values)), np.nan)
+    with AbsolutePencil(pencil) as absolute:
         for j in sorted(chosen, key=lambda j: -found.values[j].imag):
             partner = partner_of(found, j)
             if partner is not None and partner in chosen:

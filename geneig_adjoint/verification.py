@@ -84,16 +84,13 @@ def verify_gradient(
         used = np.flatnonzero(nonzero_pairs(pairs, cotangent))
         tangent = _tangent(model, p, pairs, direction, {**chosen, "columns": used})
         terms, noise = terms_and_noise(pairs, value, cotangent)
-        rounding = min(noise, NOISE * terms)
-        dot_error = _dot_error(pairs, cotangent, tangent, (gradient, direction), rounding)
+        given = gradient, direction
+        dot_error = _dot_error(pairs, cotangent, tangent, given, min(noise, NOISE * terms))
         value_at = _values_along(model, p, objective, (pairs, _tracked(objective, used)), solver)
         slope = params.dot(gradient, direction)
         remainders = tuple(abs(value_at(h, direction) - value - h * slope) for h in TAYLOR_STEPS)
         floor = max(NOISE * (terms + abs(slope)), noise)
-        around = (direction, value_at, noise)
-        comparisons = tuple(
-            _comparison(name, gradient, *around, start=(value, floor)) for name in p
-        )
+        comparisons = _comparisons(gradient, (direction, value_at, noise), (value, floor))
         residuals = _residuals(pairs)
     params.release(direction)
     orders = _orders(remainders, floor)
@@ -199,6 +196,15 @@ def _values_along(
             params.release(moved)
 
     return value_at
+
+
+def _comparisons(
+    gradient: Gradient,
+    around: tuple[Gradient, Callable[[float, Parameters], float], float],
+    start: tuple[float, float],
+) -> tuple[Comparison, ...]:
+    """Compare along each parameter.  (Collective.)  For the arguments see `_comparison`."""
+    return tuple(_comparison(name, gradient, *around, start=start) for name in gradient)
 
 
 def _comparison(

@@ -21,8 +21,6 @@ from maps_of_tests import (
 
 import geneig_adjoint as ga
 
-pytestmark = pytest.mark.any_scalars
-
 SOLVER = {"count": 3, "target": 0.0}
 
 

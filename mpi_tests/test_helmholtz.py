@@ -11,8 +11,6 @@ from ranks import assert_from_the_last_rank, last, raised_everywhere, refused_if
 
 import geneig_adjoint as ga
 
-pytestmark = pytest.mark.any_scalars
-
 MESHES = filtered_meshes()
 
 

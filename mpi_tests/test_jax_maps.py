@@ -10,8 +10,6 @@ from ranks import last, raised_everywhere
 
 import geneig_adjoint as ga
 
-pytestmark = pytest.mark.any_scalars
-
 RNG = np.random.default_rng(4)
 
 

@@ -24,8 +24,6 @@ from ranks import assert_from_the_last_rank, last, raised_everywhere, refused_if
 import geneig_adjoint as ga
 from geneig_adjoint import filters
 
-pytestmark = pytest.mark.any_scalars
-
 
 @pytest.fixture(params=["whole", "shares"])
 def ranks(request, comm):

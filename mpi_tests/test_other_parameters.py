@@ -8,7 +8,7 @@ from ranks import last, raised_everywhere
 import geneig_adjoint as ga
 from geneig_adjoint import objectives as obj
 
-pytestmark = [pytest.mark.timeout(30), pytest.mark.any_scalars]
+pytestmark = pytest.mark.timeout(30)
 N = 11
 KINDS = {
     "replicated": lambda values, comm: values.copy(),

@@ -25,8 +25,6 @@ import geneig_adjoint as ga
 from geneig_adjoint import objectives as obj
 from geneig_adjoint import parameters as params
 
-pytestmark = pytest.mark.any_scalars
-
 P = DESIGNS["dataclass"](FIELD)
 WEIGHTS = np.linspace(1.0, 2.0, N)
 
