@@ -1,4 +1,4 @@
-"""Products with |A| and |B|: what rounding of every entry, and errors of vectors, can do.
+"""What rounding of the entries of A and B, and errors of vectors, can do.
 
 ||A|| takes the largest entry for all of them. Matrices that are graded, triangular or not far from
 it have eigenvalues of huge condition numbers that no rounding of their own entries moves.
@@ -11,7 +11,7 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import CollectiveContext
+from geneig_adjoint.collective import CollectiveContext, column_norms
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
 
@@ -79,3 +79,29 @@ def moved_by_rounding(pencil: Pencil, values: Block, right: Block, left: Block) 
     with AbsolutePencil(pencil) as absolute:
         forms = absolute.forms(values, left, right)
     return np.asarray(EPS * forms / np.maximum(product, TINY))
+
+
+def moved_by_diagonals(pencil: Pencil, values: Block, right: Block, left: Block) -> Block:
+    """Return how far eigenvalues move as a rule when the diagonals of A and B are rounded, (k,).
+
+    Collective. EPS || (|a| + |lam| |b|) y x || / |y^H B x| with a, b the diagonals: roundings do
+    not know of each other, so that their squares add up. No error of a value is smaller but by
+    luck. 0 for matrices without entries.
+
+    Parameters
+    ----------
+    pencil
+        A and B.
+    values
+        Eigenvalues, (k,).
+    right, left
+        This rank's rows of the vectors, of any length, (n_local, k).
+
+    """
+    if pencil.matrix_free:
+        return np.zeros(len(values))
+    a = np.abs(_petsc.diagonal(pencil.A))[:, None]
+    b = 1.0 if pencil.B is None else np.abs(_petsc.diagonal(pencil.B))[:, None]
+    product = np.abs(column_dots(pencil.comm, left, pencil.multiply_b(right)))
+    moved = column_norms(pencil.comm, (a + np.abs(values) * b) * left * right)
+    return np.asarray(EPS * moved / np.maximum(product, TINY))

@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 import scipy.linalg
-from builders import matrix
+from builders import dense, matrix
 
 import geneig_adjoint as ga
 
@@ -129,3 +129,10 @@ class Cantilever:
         push = np.array([stiff_1, stiff_2, -heavy / inverses[j]])
         normal = np.array([0.0, 0.0, -heavy[j] * gains[j]])
         return 2 * push[:, others] @ (reach * gains)[others] + normal
+
+
+def rayleigh_quotients(pairs):
+    """Return values of symmetric pairs in long doubles: their errors are those of x, squared."""
+    A, B = (dense(mat).real.astype(np.longdouble) for mat in (pairs.pencil.A, pairs.pencil.B))
+    x = pairs.right.real.astype(np.longdouble)
+    return np.sum(x * (A @ x), axis=0) / np.sum(x * (B @ x), axis=0)
