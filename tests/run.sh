@@ -90,53 +90,53 @@ else
 fi
 cd "$root" || exit 1
 
-log=$(mktemp)
 scratch=$(mktemp -d)
 summary=()
 failures=0
-trap 'rm -rf "$log" "$scratch"' EXIT
+trap 'rm -rf "$scratch"' EXIT
+# Bash lets what runs in the background ignore interrupts.
+trap 'echo "interrupted" >&2; [ -z "$(jobs -p)" ] || kill $(jobs -p); exit 130' INT TERM
 # What JAX has compiled in one stage, the next ones need not compile again.
 export JAX_COMPILATION_CACHE_DIR=$scratch/compiled
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
-trap 'echo "interrupted" >&2; exit 130' INT TERM
 # Output goes through a pipe (and mpirun always gives its ranks a terminal): decide for pytest.
 color=no
 [ -t 1 ] && color=yes
 
+# become_pytest BUILD FOLDER [LAUNCHER...]: for a subshell, which ends with it.
+become_pytest() {
+    local build="$1" folder="$2" spread=()
+    shift 2
+    # A file's tests stay in one process: they share what is dear to set up.
+    [ $# -gt 0 ] || [ "$folder" = tests/soak ] || spread=(--numprocesses="$workers" --dist=loadfile)
+    # Tests that know nothing of PETSc's scalars ran with the first build; a choice by hand wins.
+    [ "$soak" = no ] && [ "$build" != "${builds[0]}" ] && spread+=(-m "not any_scalars")
+    # shellcheck source=docker/env.sh
+    . docker/env.sh "$build" ${petsc:+"$petsc"} || exit
+    # pytest cleans up after earlier runs; several ranks would do so at once.
+    TMPDIR=$(mktemp -d -p "$scratch") || exit
+    export TMPDIR
+    # --foreground: an interrupt from the keyboard shall reach pytest and mpirun.
+    exec timeout --foreground --kill-after=10 "$stage_seconds" \
+        "$@" python -m pytest --color="$color" "$folder" \
+        "${spread[@]}" "${selection[@]}" "${pytest_arguments[@]}" </dev/null
+}
+
 # "10 passed, 1 skipped in 3.21s", also "... in 75.02s (0:01:15)".
 closing_line() {
-    sed -E -e 's/\x1b\[[0-9;]*m//g' -e 's/\r$//' -e 's/^=+ //' -e 's/ =+$//' "$log" \
+    sed -E -e 's/\x1b\[[0-9;]*m//g' -e 's/\r$//' -e 's/^=+ //' -e 's/ =+$//' "$1" \
         | grep -E '^(([0-9]+ [a-z]+(, )?)+|no tests ran) in [0-9.]+s( \([0-9:]+\))?$' | tail -n 1
 }
 
 # The test that made the ranks abort, as mpi_tests/conftest.py prints it.
 last_words() {
-    grep -a -o -E '(FAILED|TIMEOUT) [^ ]+::[^ ]+' "$log" | tail -n 1 | grep -o '.*[^:]' || echo "see above"
+    grep -a -o -E '(FAILED|TIMEOUT) [^ ]+::[^ ]+' "$1" | tail -n 1 | grep -o '.*[^:]' || echo "see above"
 }
 
-# stage TITLE BUILD FOLDER [LAUNCHER...]
-stage() {
-    local title="$1" build="$2" folder="$3" spread=()
-    shift 3
-    # A file's tests stay in one process: they share what is dear to set up.
-    [ $# -gt 0 ] || [ "$folder" = tests/soak ] || spread=(--numprocesses="$workers" --dist=loadfile)
-    # Tests that know nothing of PETSc's scalars ran with the first build; a choice by hand wins.
-    [ "$soak" = no ] && [ "$build" != "${builds[0]}" ] && spread+=(-m "not any_scalars")
-    echo
-    echo "=== $title"
-    # --foreground: an interrupt from the keyboard shall reach pytest and mpirun.
-    (
-        # shellcheck source=docker/env.sh
-        . docker/env.sh "$build" ${petsc:+"$petsc"} || exit
-        # pytest cleans up after earlier runs; several ranks would do so at once.
-        TMPDIR=$(mktemp -d -p "$scratch") || exit
-        export TMPDIR
-        exec timeout --foreground --kill-after=10 "$stage_seconds" \
-            "$@" python -m pytest --color="$color" "$folder" \
-            "${spread[@]}" "${selection[@]}" "${pytest_arguments[@]}" </dev/null
-    ) 2>&1 | tee "$log"
-    local code=${PIPESTATUS[0]} verdict=FAILED closing
-    closing=$(closing_line)
+# judge TITLE LOG CODE
+judge() {
+    local title="$1" log="$2" code="$3" verdict=FAILED closing
+    closing=$(closing_line "$log")
     # 5: no tests, which is what a selection by hand may leave of a stage.
     if [ -n "$closing" ]; then
         if [ "$code" -eq 0 ] || { [ "$code" -eq 5 ] && [ "${#pytest_arguments[@]}" -gt 0 ]; }; then
@@ -145,11 +145,53 @@ stage() {
     elif [ "$code" -eq 124 ]; then
         closing="stopped after $stage_seconds s"
     else
-        closing="ended early with exit code $code: $(last_words)"
+        closing="ended early with exit code $code: $(last_words "$log")"
     fi
     [ "$verdict" = ok ] || failures=$((failures + 1))
     summary+=("$(printf '%-6s  %-18s  %s' "$verdict" "$title" "$closing")")
     [ "$verdict" = ok ]
+}
+
+# stage TITLE BUILD FOLDER [LAUNCHER...]
+stage() {
+    local title="$1" log="$scratch/log"
+    shift
+    echo
+    echo "=== $title"
+    (become_pytest "$@") 2>&1 | tee "$log"
+    judge "$title" "$log" "${PIPESTATUS[0]}"
+}
+
+# Ranks without a core of their own wait for each other in turns, and all the longer the more cores
+# they are spread over: where there are several such stages, each has one core.
+crowded=()
+run_crowded() {
+    local places=() started=() entry title build count log pid failed=no
+    read -r -a places < <(python3 -c 'import os; print(*sorted(os.sched_getaffinity(0)))')
+    while [ "${#crowded[@]}" -gt 1 ]; do
+        started=()
+        for entry in "${crowded[@]:0:${#places[@]}}"; do
+            read -r build count <<<"$entry"
+            log=$(mktemp -p "$scratch")
+            (become_pytest "$build" mpi_tests \
+                taskset --cpu-list "${places[${#started[@]}]}" mpirun -n "$count") >"$log" 2>&1 &
+            started+=("$build, ranks: $count|$log|$!")
+        done
+        crowded=("${crowded[@]:${#started[@]}}")
+        for entry in "${started[@]}"; do
+            IFS='|' read -r title log pid <<<"$entry"
+            echo
+            echo "=== $title (${#started[@]} stages at once)"
+            tail -n +1 -f --pid="$pid" "$log"
+            wait "$pid"
+            judge "$title" "$log" $? || failed=yes
+        done
+        [ "$failed" = no ] || [ "$fail_fast" = no ] || return
+    done
+    for entry in "${crowded[@]}"; do
+        read -r build count <<<"$entry"
+        stage "$build, ranks: $count" "$build" mpi_tests mpirun -n "$count"
+    done
 }
 
 run_stages() {
@@ -161,6 +203,10 @@ run_stages() {
             stage "$build, serial" "$build" tests || [ "$fail_fast" = no ] || return
         fi
         for count in $ranks; do
+            if [ "$count" -gt "$cores" ] && [ "$cores" -gt 1 ] && [ -x "$(command -v taskset)" ]; then
+                crowded+=("$build $count")
+                continue
+            fi
             # One rank needs no launcher, and leaves other cores to other files.
             launcher=(mpirun -n "$count")
             [ "$count" -gt 1 ] || launcher=()
@@ -168,6 +214,7 @@ run_stages() {
                 || [ "$fail_fast" = no ] || return
         done
     done
+    run_crowded
 }
 
 run_stages
