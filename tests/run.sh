@@ -95,7 +95,7 @@ summary=()
 failures=0
 trap 'rm -rf "$scratch"' EXIT
 # Bash lets what runs in the background ignore interrupts.
-trap 'echo "interrupted" >&2; [ -z "$(jobs -p)" ] || kill $(jobs -p); exit 130' INT TERM
+trap 'echo "interrupted" >&2; [ -z "$(jobs -p)" ] || kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
 # What JAX has compiled in one stage, the next ones need not compile again.
 export JAX_COMPILATION_CACHE_DIR=$scratch/compiled
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
