@@ -14,8 +14,11 @@ from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.heap import give_back_large_blocks
 from geneig_adjoint.launches import warn_if_alone
 from geneig_adjoint.user_options import followed, refused_option
+
+give_back_large_blocks()  # which a library loaded by PETSc may have forbidden
 
 
 # An exception that was caught may keep operators in a cycle of references. PETSc would call

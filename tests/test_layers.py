@@ -17,7 +17,7 @@ README = PACKAGE.parent / "README.md"
 GROUPS = [
     [{"endings", "errors", "_types", "_version", "observers"}],
     [
-        {"builds", "launches", "user_options"},
+        {"builds", "heap", "launches", "user_options"},
         {"_petsc", "collective", "csr_matrices", "exchange"},
         {"assembly", "block_solves", "factoring", "ghosts", "tall_blocks"},
         {"factor_copies", "one_rank_factor"},

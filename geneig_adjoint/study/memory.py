@@ -135,6 +135,8 @@ def _factor_lines(pencil: Pencil, estimate: FactorEstimate | None, sums: Any) ->
         if sums[1]:
             which = "a second one" if known else "one"
             yield "", f"{in_bytes(sums[1])} for {which}, while pairs are counted"
+        if known and not pencil.definite:
+            yield "", f"{in_bytes(sums[0])} for one more, where pairs are ill-conditioned"
     elif pencil.near_null_space is not None:
         yield "factor", f"none: multigrid, {in_bytes(sums[0])}"
     elif pencil.factorable and not PETSc.Sys.hasExternalPackage("mumps"):
