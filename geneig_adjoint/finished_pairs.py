@@ -53,8 +53,9 @@ def finished(
     """
     with freed_on_error(pencil.comm, found.forget):
         measures = _measures(work, found, None if left is None else left.vectors)
-        turns = rounding = None
+        turns = rounding = offsets = None
         if left is not None and not pencil.definite:
+            offsets = _offsets(found, left)
             found, left, measures, (turns, rounding) = _sharpened(work, found, left, measures)
         found = in_units(pencil, found, scaling)
         normalization, phase, like = scale
@@ -71,7 +72,7 @@ def finished(
             left = replace(left, vectors=biorthonormal(pencil, found, vectors))
             measures = pencil.view.measures(found, left.vectors, measures)
         pairs = _assembled(pencil, found, left, measures, (norm, rows))
-        return replace(pairs, turns=turns, rounding=rounding)
+        return replace(pairs, turns=turns, rounding=rounding, offsets=offsets)
 
 
 def _sharpened(
@@ -99,6 +100,14 @@ def _sharpened(
         plain = moved_by_rounding(pencil, *parts)
         rounding[ill] = np.where(np.isnan(turns[ill]), careful, plain)
     return found, left, measures, (turns, rounding)
+
+
+def _offsets(found: RightPairs, left: LeftVectors) -> Block | None:
+    """Return the larger error of right and left vectors, as far as the factor shows them, (k,)."""
+    if found.distances is None:
+        return None
+    seen = found.distances if left.distances is None else left.distances
+    return np.where(np.isfinite(seen), np.fmax(found.distances, seen), found.distances)
 
 
 def in_units(pencil: Pencil, found: RightPairs, scaling: Equilibration | None) -> RightPairs:

@@ -134,3 +134,19 @@ def test_loose_pairs_are_left_alone(comm, monkeypatch):
     options = {"eps_tol": 1e-4, "eps_ncv": 5}
     with pencil, ga.solve_eigenproblem(pencil, 1, target=3.2, solver_parameters=options) as pairs:
         assert np.isnan(pairs.turns).all()
+
+
+@pytest.mark.parametrize("seed", [52, 179])
+def test_vectors_that_are_not_corrected_count(comm, seed):
+    """Conditions below 1e3, rows graded over 7 digits: values are exact, left vectors are not."""
+    rng = np.random.default_rng(seed)
+    d = 2.0 ** rng.integers(0, 25, 3)  # exact
+    core = np.diag(np.arange(1.0, 4.0)) + 0.1 * rng.standard_normal((3, 3))
+    slope = rng.standard_normal((3, 3))
+    values, left, right = _eig(core)
+    j = np.argsort(values)[1]
+    x, y = d * right[:, j], left[:, j] / d
+    _, found = solved(comm, d[:, None] * core / d, values[j] + 0.05, [slope])
+    wrong = abs(found["p"][0] - y @ slope @ x) / (np.abs(y) @ np.abs(slope) @ np.abs(x))
+    assert wrong <= max(found.relative_error, ROUNDED)
+    assert found.relative_error <= 1e-6
