@@ -32,12 +32,12 @@ from geneig_adjoint.conditioning import (
     check_not_defective,
     conditions_and_errors,
     conditions_through_factor,
-    explained_as_defective,
     warn_of_condition,
 )
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.error_estimate import ErrorEstimate
 from geneig_adjoint.errors import ArgumentError, InputError
+from geneig_adjoint.exceptional_points import explained_as_defective
 from geneig_adjoint.gauge import project_cotangent
 from geneig_adjoint.invariant_subspace import Group, explicit_size, near_groups
 from geneig_adjoint.normalization import column_dots

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -12,11 +10,7 @@ from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.collective import column_norms
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.entrywise import moved_by_rounding
-from geneig_adjoint.errors import (
-    ConvergenceError,
-    DefectiveEigenvalueError,
-    IllConditionedWarning,
-)
+from geneig_adjoint.errors import DefectiveEigenvalueError, IllConditionedWarning
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
@@ -201,7 +195,7 @@ def check_not_defective(
     if not condition > DEFECTIVE_CONDITION:
         return
     value, gap = pairs.values[j], float(pairs.gaps[j])
-    if gap <= max(10 / condition * abs(value), _likely_errors(pairs, j, condition, rounding)):
+    if is_split(condition, value, gap, _likely_rounding(pairs, j, condition, rounding)):
         raise DefectiveEigenvalueError(
             f"eigenvalue {j} must be simple, got {value:.12g} with condition number "
             f"{condition:.1e} and a neighbour at distance {gap:.1e}: the pair is "
@@ -211,14 +205,24 @@ def check_not_defective(
         )
 
 
-def _likely_errors(pairs: Eigenpairs, j: int, condition: float, rounding: float) -> float:
-    """Return the gap at which pair j counts as a member of a chain."""
+def is_split(condition: float, value: complex, gap: float, rounding: float) -> bool:
+    """Tell whether a pair and its neighbour are what rounding has made of a chain.
+
+    Not collective. gap: to the neighbour; rounding: how far that of each entry moves the value.
+    """
+    if not condition > DEFECTIVE_CONDITION:
+        return False
+    return bool(gap <= max(10 / condition * abs(value), rounding / CERTAIN_SHARE))
+
+
+def _likely_rounding(pairs: Eigenpairs, j: int, condition: float, rounding: float) -> float:
+    """Return how far rounding moves value j, as far as anybody knows."""
     if np.isnan(rounding) and pairs.rounding is not None:
         rounding = float(pairs.rounding[j])
     if np.isnan(rounding):
         moved = moved_at_most(pairs.pencil, pairs.values[[j]], np.array([condition]))
         rounding = ENTRY_SHARE * float(moved[0])
-    return rounding / CERTAIN_SHARE
+    return rounding
 
 
 def moved_at_most(pencil: Pencil, values: Block, condition: Block) -> Block:
@@ -251,40 +255,6 @@ def chain_rounding(
     off = CERTAIN_SHARE / LARGEST_OFF * off / np.maximum(product, TINY)
     at_most = ENTRY_SHARE * moved_at_most(pencil, values, condition)
     return np.asarray(np.fmax(np.fmax(each, at_most), off))
-
-
-@contextmanager
-def explained_as_defective(pencil: Pencil, j: int, value: complex, gap: float) -> Iterator[None]:
-    """Tell an exceptional point from a solve that fails for other reasons.
-
-    Not collective; the error meant is raised on all ranks.
-
-    Parameters
-    ----------
-    pencil
-        Measures what is small.
-    j, value, gap
-        Index and eigenvalue of a pair, and the distance to the next one.
-
-    Raises
-    ------
-    DefectiveEigenvalueError
-        In place of a ConvergenceError when a neighbour is near.
-
-    """
-    try:
-        yield
-    except ConvergenceError as error:
-        size = max(abs(value), NEAR_ZERO * pencil.norms[0] / max(pencil.norms[1], TINY))
-        if not gap <= LARGEST_SPLIT * size:
-            raise
-        raise DefectiveEigenvalueError(
-            f"eigenvalue {j} must be simple to have a left vector, got {value:.12g} with "
-            f"a neighbour at distance {gap:.1e} and a singular bordered system: an exceptional "
-            "point; move the parameters away from it, or pass left=False for values and right "
-            "vectors alone",
-            condition=float(size / max(gap, TINY)),
-        ) from error
 
 
 def warn_of_condition(j: int, condition: float, error: float) -> None:

@@ -139,6 +139,9 @@ class Eigenpairs(CollectiveContext):
     rounding : ndarray or None
         How far rounding of each entry of A and B moves ill-conditioned eigenvalues, (k,);
         nan for others.
+    offsets : ndarray or None
+        Relative errors of right and left vectors that the factor shows, the larger one, (k,);
+        nan where nobody looked.
 
     """
 
@@ -158,6 +161,7 @@ class Eigenpairs(CollectiveContext):
     version: int = field(default=0)
     turns: Block | None = None
     rounding: Block | None = None
+    offsets: Block | None = None
 
     @property
     def comm(self) -> MPI.Comm:
@@ -246,6 +250,7 @@ class Eigenpairs(CollectiveContext):
             phase_rows=taken(self.phase_rows),
             turns=taken(self.turns),
             rounding=taken(self.rounding),
+            offsets=taken(self.offsets),
             info=replace(
                 self.info,
                 left_residuals=taken(self.info.left_residuals),

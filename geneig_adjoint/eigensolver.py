@@ -22,6 +22,7 @@ from geneig_adjoint.definiteness import (
 from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.eps_setup import set_up
 from geneig_adjoint.errors import ConvergenceError, InputError, MissingEigenvaluesError
+from geneig_adjoint.exceptional_points import check_target
 from geneig_adjoint.extraction import extracted, finite_pairs, spectral_transformation
 from geneig_adjoint.factorization import (
     FAILED_SOLVE,
@@ -68,6 +69,8 @@ def solve_right(pencil: Pencil, wanted: Wanted) -> tuple[RightPairs, Wanted]:
     ConvergenceError
         Fewer pairs than wanted, or residuals too large even with the moved shift. The
         pairs that are good are in the error.
+    DefectiveEigenvalueError
+        That is so because the target lies beside an exceptional point.
     InputError
         An interval of a pencil that turns out not to be definite.
 
@@ -116,6 +119,7 @@ def _solve_moved(
             return (*_solve_once(pencil, wanted, moved), moved)
         except _ShiftError as again:
             last = again
+    check_target(pencil, wanted.target or 0.0)
     raise last.error from hit
 
 
@@ -180,7 +184,7 @@ def _solved_by(
             transformation.forget()
         _petsc.destroy_quietly(eps)
 
-    with freed_on_error(pencil.comm, free):
+    with freed_on_error(pencil.comm, free), _explained(eps, pencil, sigma, wanted):
         wanted, how = _run(eps, pencil, wanted, sigma)
         if wanted.interval is None:
             transformation = spectral_transformation(pencil, eps, owned=True)
@@ -215,7 +219,7 @@ def _run(
 
     Collective. Returns the request as options have changed it, and notes.
     """
-    with _petsc.log_stage("eigensolve"), _explained(eps, pencil, sigma, wanted):
+    with _petsc.log_stage("eigensolve"):
         wanted = set_up(eps, pencil, wanted, sigma)
         lowest = lowest_pairs(eps, pencil, wanted)
         eps.setAttr(FOUND, lowest)

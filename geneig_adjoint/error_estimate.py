@@ -15,8 +15,10 @@ from geneig_adjoint.mixing import measured_mixing
 
 LARGE_CONDITION, NONNORMAL = 100.0, 2.0
 """Of a value, and by how much more its error then turns the vectors than its gap says."""
-AMPLIFICATION = 10
-"""Of the order of the condition of a bordered matrix."""
+SHOWN = 10.0
+"""What errors of vectors do to terms of a gradient, over the root of the condition: as measured."""
+AMPLIFICATION, OF_LEFT = 10, 100
+"""Of the order of the condition of a bordered matrix, and where a left vector hangs on it."""
 
 
 class ErrorEstimate:
@@ -88,15 +90,20 @@ class ErrorEstimate:
             mixed = self.mixing[j] + np.where(apart & self.near[j], self.moved[j], 0.0)
             rest = self._known(j)
             parts.append(2 * (rest + float(np.sum(weight * mixed))))
-        return float(np.max(parts) + AMPLIFICATION * accuracy)
+        solved_left = self.pairs.left is None and not self.pairs.pencil.definite
+        return float(np.max(parts) + (OF_LEFT if solved_left else AMPLIFICATION) * accuracy)
 
     def _known(self, j: int) -> float:
         """Return the relative error of the vectors of a pair, as measured or by its value's."""
         turns = self.pairs.turns
         if turns is not None and np.isfinite(turns[j]):
             return max(float(turns[j]), ROUNDING)
-        share = NONNORMAL if self.pairs.condition[j] > LARGE_CONDITION else 1.0
-        return share * float(self.errors[j]) * self._sharpness(j)
+        condition, offsets = float(self.pairs.condition[j]), self.pairs.offsets
+        share = NONNORMAL if condition > LARGE_CONDITION else 1.0
+        known = share * float(self.errors[j]) * self._sharpness(j)
+        if offsets is not None and np.isfinite(offsets[j]):
+            known = max(known, SHOWN * float(offsets[j]) * np.sqrt(condition))
+        return known
 
     def _sharpness(self, j: int) -> float:
         """Return what the error of value j is multiplied by to become that of the vector."""

@@ -33,6 +33,8 @@ from geneig_adjoint.wanted import Wanted
 
 LAST_BITS = 20 * EPS
 """Relative error of a value that a smaller residual does not exclude."""
+SEEN = 6.0
+"""Errors of values over those of vectors that the factor shows: rounding is lucky now and then."""
 NEARLY_NULL = 1e-6
 """||B x|| / (||B|| ||x||) below which an eigenvalue may be an infinite one."""
 
@@ -53,9 +55,11 @@ def finished(
     """
     with freed_on_error(pencil.comm, found.forget):
         measures = _measures(work, found, None if left is None else left.vectors)
-        turns = rounding = None
+        turns = rounding = offsets = None
         if left is not None and not pencil.definite:
+            offsets = _offsets(found, left)
             found, left, measures, (turns, rounding) = _sharpened(work, found, left, measures)
+            measures = measures[0], _visible(found, measures[1], turns, offsets)
         found = in_units(pencil, found, scaling)
         normalization, phase, like = scale
         if like is not None and normalization is None:
@@ -71,7 +75,7 @@ def finished(
             left = replace(left, vectors=biorthonormal(pencil, found, vectors))
             measures = pencil.view.measures(found, left.vectors, measures)
         pairs = _assembled(pencil, found, left, measures, (norm, rows))
-        return replace(pairs, turns=turns, rounding=rounding)
+        return replace(pairs, turns=turns, rounding=rounding, offsets=offsets)
 
 
 def _sharpened(
@@ -99,6 +103,22 @@ def _sharpened(
         plain = moved_by_rounding(pencil, *parts)
         rounding[ill] = np.where(np.isnan(turns[ill]), careful, plain)
     return found, left, measures, (turns, rounding)
+
+
+def _offsets(found: RightPairs, left: LeftVectors) -> Block | None:
+    """Return the larger error of right and left vectors, as far as the factor shows them, (k,)."""
+    if found.distances is None:
+        return None
+    seen = found.distances if left.distances is None else left.distances
+    return np.where(np.isfinite(seen), np.fmax(found.distances, seen), found.distances)
+
+
+def _visible(found: RightPairs, errors: Block, turns: Block, offsets: Block | None) -> Block:
+    """Return errors of values, none below what two measures of rounding through the factor show."""
+    if offsets is None or found.distances is None or found.sigma is None:
+        return errors
+    seen = SEEN * np.fmin(offsets, 10 * found.distances) * np.abs(found.values - found.sigma)
+    return np.where(np.isnan(turns), np.fmax(errors, seen), errors)
 
 
 def in_units(pencil: Pencil, found: RightPairs, scaling: Equilibration | None) -> RightPairs:

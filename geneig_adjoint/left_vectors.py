@@ -16,13 +16,10 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.collective import column_norms, freed_at_end, inner
-from geneig_adjoint.conditioning import (
-    backward_errors,
-    explained_as_defective,
-    residual_limit,
-)
+from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.eps_setup import DEFAULT_TOLERANCE
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
+from geneig_adjoint.exceptional_points import explained_as_defective
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.near_factors import keep
 from geneig_adjoint.pencil import Pencil

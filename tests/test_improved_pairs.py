@@ -134,3 +134,51 @@ def test_loose_pairs_are_left_alone(comm, monkeypatch):
     options = {"eps_tol": 1e-4, "eps_ncv": 5}
     with pencil, ga.solve_eigenproblem(pencil, 1, target=3.2, solver_parameters=options) as pairs:
         assert np.isnan(pairs.turns).all()
+
+
+@pytest.mark.parametrize("seed", [52, 179])
+def test_vectors_that_are_not_corrected_count(comm, seed):
+    """Conditions below 1e3, rows graded over 7 digits: values are exact, left vectors are not."""
+    rng = np.random.default_rng(seed)
+    d = 2.0 ** rng.integers(0, 25, 3)  # exact
+    core = np.diag(np.arange(1.0, 4.0)) + 0.1 * rng.standard_normal((3, 3))
+    slope = rng.standard_normal((3, 3))
+    values, left, right = _eig(core)
+    j = np.argsort(values)[1]
+    x, y = d * right[:, j], left[:, j] / d
+    _, found = solved(comm, d[:, None] * core / d, values[j] + 0.05, [slope])
+    wrong = abs(found["p"][0] - y @ slope @ x) / (np.abs(y) @ np.abs(slope) @ np.abs(x))
+    assert wrong <= max(found.relative_error, ROUNDED)
+    assert found.relative_error <= 1e-6
+
+
+def distance_from_a_root(A, lam):
+    """Return |p / p'| of the characteristic polynomial at lam, exactly (Faddeev and LeVerrier)."""
+    T = np.array([[Fraction(float(item)) for item in row] for row in A])
+    n, one = (
+        len(T),
+        np.array([[Fraction(int(i == j)) for j in range(len(T))] for i in range(len(T))]),
+    )
+    M, c = one, [Fraction(1)]
+    for k in range(1, n + 1):
+        M = T @ M
+        c.append(-np.trace(M) / k)
+        M = M + c[-1] * one
+    at = Fraction(float(lam))
+    value = sum(a * at ** (n - k) for k, a in enumerate(c))
+    return float(abs(value / sum((n - k) * a * at ** (n - k - 1) for k, a in enumerate(c[:-1]))))
+
+
+@pytest.mark.parametrize("seed", [4, 66, 166])
+def test_rounding_of_a_large_entry_is_not_taken_for_luck(comm, seed):
+    """Residuals through the factor are rounding, of which a sample may be small by chance."""
+    rng = np.random.default_rng(seed)
+    A = np.diag(np.arange(1.0, 5.0)) + 0.5 * rng.standard_normal((4, 4))
+    A[0, 0] = 1e6
+    turn = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    A = turn @ A @ turn.T
+    target = np.abs(np.linalg.eigvals(A)).min() + 0.05
+    pencil = ga.Pencil(matrix(A, comm), owned=True)
+    with pencil, ga.solve_eigenproblem(pencil, 1, target=target) as pairs:
+        wrong = abs(pairs.values[0].imag) + distance_from_a_root(A, pairs.values[0].real)
+        assert wrong <= pairs.errors[0] <= 1e-9

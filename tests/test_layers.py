@@ -74,7 +74,7 @@ GROUPS = [
         {"bordered_solver", "krylov_space"},
         {"started_spaces"},
         {"block_krylov", "bordered"},
-        {"deflated_cg", "near_factors"},
+        {"deflated_cg", "exceptional_points", "near_factors"},
         {"pair_systems"},
     ],
     [
