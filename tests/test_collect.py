@@ -199,3 +199,13 @@ def test_table_needs_no_petsc(swept):
     finished = python(WITHOUT_STACK, start)
     assert finished.returncode == 0, finished.stderr
     assert len(finished.stdout.splitlines()) == 5
+
+
+def test_folders_beside_the_samples_are_no_samples(swept, tmp_path):
+    """The shell's out/*/ names the pictures of a sweep, too."""
+    out = shutil.copytree(swept / "out", tmp_path / "out")
+    (out / "pictures").mkdir()
+    assert len(collected(sorted(out.glob("*/")))) == 4
+    assert [row["status"] for row in collected([out / "pictures", out])] == [
+        row["status"] for row in collected([out])
+    ]

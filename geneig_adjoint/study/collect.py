@@ -59,6 +59,8 @@ def collected(folders: Sequence[str | Path], *, norms: bool = False) -> list[Row
         sweep = folder if definition.is_file() else folder.parent
         listed = {sweep / sample["folder"]: sample for sample in _samples(sweep / DEFINITION)}
         if not definition.is_file():
+            if listed and folder not in listed and not _has_run(folder):
+                continue  # pictures of the sweep, for example
             chosen[folder] = listed.get(folder, {})
             # What has no folder yet, no pattern of the shell can name.
             listed = {path: sample for path, sample in listed.items() if not path.exists()}
@@ -67,6 +69,10 @@ def collected(folders: Sequence[str | Path], *, norms: bool = False) -> list[Row
         raise StudyError("collect needs folders of results, got none; give for example out/*/")
     ordered = sorted(chosen, key=_natural)
     return [_row(folder, chosen[folder], norms) for folder in ordered]
+
+
+def _has_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (RECORD, "result.json"))
 
 
 def _samples(definition: Path) -> list[Row]:
