@@ -221,8 +221,8 @@ def test_unprefixed_options_change_nothing(comm):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (True, "1"),
-        (False, "0"),
+        (True, "true"),
+        (False, "false"),
         (3, "3"),
         (1e-300, "1e-300"),
         (0.1, "0.1"),
