@@ -69,7 +69,7 @@ def inserted_options(prefix: str, options: Mapping[str, Any]) -> Iterator[None]:
 
 def _option_text(value: Any) -> str:
     if isinstance(value, bool):
-        return "1" if value else "0"
+        return "true" if value else "false"  # which PETSc does not take for numbers
     return repr(value) if isinstance(value, float) else str(value)
 
 

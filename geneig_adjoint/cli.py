@@ -12,7 +12,7 @@ import textwrap
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from geneig_adjoint import exit_codes
@@ -25,6 +25,7 @@ from geneig_adjoint.errors import (
     UnreadOptionWarning,
 )
 from geneig_adjoint.launches import alone_by_mistake
+from geneig_adjoint.study.early_signals import EarlySignals
 from geneig_adjoint.study.progress import close_stdout, tell
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ COMMANDS = {
     "doctor": "say what this machine has, with a remedy for what it lacks",
 }
 """Each is a module of `commands` with `add_arguments(parser)` and `execute(chosen, comm)`; one
-that sets ALONE works without MPI and PETSc and has `execute(chosen)`."""
+that sets ALONE works without MPI and PETSc and has `execute(chosen)`; one that sets STOPS ends
+on a signal where it can go on later."""
 
 
 def _epilog() -> str:
@@ -59,9 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     nobody reads any more (a closed pipe) ends nothing.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _open_streams()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files, in any locale
     return _flushed(_ended(given))
+
+
+def _open_streams() -> None:
+    """Open what a daemon has closed, or files of results get its numbers and what is printed."""
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(spare, True)
+    os.close(spare)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "w", closefd=False))  # noqa: SIM115
 
 
 def _flushed(code: int) -> int:
@@ -83,14 +96,25 @@ def _ended(given: list[str]) -> int:
         chosen = _parser().parse_args(own)
     except StudyError as error:
         usage = error
-    if usage is None and getattr(_command(chosen.command), "ALONE", False):
+    command = None if usage else _command(chosen.command)
+    if getattr(command, "ALONE", False):
         return _alone(chosen)
+    with EarlySignals() if getattr(command, "STOPS", False) else nullcontext() as early:
+        return _with_petsc(chosen, usage, petsc_options, early)
+
+
+def _with_petsc(
+    chosen: Any, usage: StudyError | None, petsc_options: list[str], early: EarlySignals | None
+) -> int:
+    """Load PETSc, do what was chosen, or say how the command line is wrong.  (Collective.)"""
     try:
         comm = _initialised(petsc_options)
     except (ImportError, StudyError) as error:
         remedy = str(error) if isinstance(error, StudyError) else _petsc_remedy(error)
         sys.stderr.write(f"geneig-adjoint: {usage or remedy}\n")
         return exit_codes.STUDY
+    if early is not None:
+        early.listen()  # PETSc takes SIGTERM for itself
     from geneig_adjoint.endings import end_together, guarded, is_alone
 
     with guarded(comm, described) as private:
@@ -196,6 +220,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _initialised(petsc_options: list[str]) -> MPI.Comm:
     """Initialise PETSc with the options after -- and return the world."""
+    try:
+        os.getcwd()
+    except OSError as error:  # PETSc would end the process
+        raise StudyError(
+            f"the current folder must exist, got {error.strerror}: it was removed after this shell "
+            "had entered it; cd to another one"
+        ) from error
     import slepc4py
 
     slepc4py.init(["geneig-adjoint", *petsc_options])

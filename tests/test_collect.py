@@ -199,3 +199,21 @@ def test_table_needs_no_petsc(swept):
     finished = python(WITHOUT_STACK, start)
     assert finished.returncode == 0, finished.stderr
     assert len(finished.stdout.splitlines()) == 5
+
+
+def test_folders_beside_the_samples_are_no_samples(swept, tmp_path):
+    """The shell's out/*/ names the pictures of a sweep, too."""
+    out = shutil.copytree(swept / "out", tmp_path / "out")
+    (out / "pictures").mkdir()
+    assert len(collected(sorted(out.glob("*/")))) == 4
+    assert [row["status"] for row in collected([out / "pictures", out])] == [
+        row["status"] for row in collected([out])
+    ]
+
+
+def test_the_definition_of_a_sweep_is_read_once_for_all_its_samples(swept, monkeypatch):
+    read = []
+    samples_of = collect._samples
+    monkeypatch.setattr(collect, "_samples", lambda path: [read.append(path), samples_of(path)][1])
+    assert len(collected(sorted((swept / "out").glob("*/")))) == 4
+    assert len(read) == 1

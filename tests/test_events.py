@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import tracemalloc
 from datetime import datetime
 
 import numpy as np
@@ -215,3 +216,16 @@ def test_event_log_is_for_rank_0(tmp_path):
 
     EventLog(Second(), tmp_path / "events.jsonl").write("begin", "run")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_long_log_is_not_read_to_go_on_with_it(tmp_path, comm):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"x")
+    os.truncate(path, 10_000_000)
+    tracemalloc.start()
+    try:
+        EventLog(comm, path).close()
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert path.stat().st_size == 10_000_001  # what comes next begins a line

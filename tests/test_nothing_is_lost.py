@@ -123,3 +123,33 @@ def test_samples_are_kept_until_they_are_run_again(tmp_path, monkeypatch, capsys
     stop_at(monkeypatch, None)
     assert main(words) == 0
     assert not (out / ".earlier").exists()
+
+
+REMOVING = stopping("import shutil; shutil.rmtree(marker.with_name('out'))")
+"""Removes the folder of the results in the third evaluation, once."""
+
+
+def test_folder_that_is_removed_while_a_search_runs_is_made_again(tmp_path):
+    path = str(search_folder(tmp_path, OWN, model=REMOVING))
+    assert main(["optimize", path, "--set", "optimize.max_iterations=5"]) in {0, 4}
+    assert (tmp_path / "marker").exists()
+    assert [row["iteration"] for row in history(tmp_path)] == [1, 2, 3, 4, 5]
+    assert {"design.h5", "result.json"} <= {found.name for found in (tmp_path / "out").iterdir()}
+
+
+REMOVED = """
+import shutil, pathlib
+
+def removing(model):
+    def objective(pairs):
+        shutil.rmtree(pathlib.Path(__file__).with_name("out"))
+        return ga.objectives.Eigenvalue(0)(pairs)
+    return objective
+"""
+
+
+def test_results_outlive_their_folder(tmp_path):
+    text = PYTHON + '[[objective]]\nname = "own"\npython = "own.py:removing"\n'
+    own = "import geneig_adjoint as ga\n" + REMOVED
+    assert main(["run", str(study_folder(tmp_path, text, own=own))]) == 0
+    assert {"result.json", "result.h5"} <= {found.name for found in (tmp_path / "out").iterdir()}

@@ -126,6 +126,7 @@ REFUSED = {
     "factor": ({"st_mat_mumps_icntl_7": "abc"}, {}, r"got st_mat_mumps_icntl_7 = 'abc'"),
     "iterative": ({"st_ksp_type": "gmres", "eps_tol": "tiny"}, {}, r"got eps_tol = 'tiny'"),
     "setup": ({"eps_ncv": 2}, {}, r"got eps_ncv = '2' \(The value of ncv"),
+    "flag": ({"eps_tol": True}, {}, r"got eps_tol = 'true' \("),
     "several": ({"eps_ncv": 2, "eps_max_it": 77}, {}, r"got eps_ncv = '2' \(The value of ncv"),
     "adjoint": ({}, {"ksp_max_it": "many"}, r"got ksp_max_it = 'many'"),
     "adjoint type": ({}, {"pc_type": "xyz"}, r"got pc_type = 'xyz'"),
@@ -220,8 +221,8 @@ def test_unprefixed_options_change_nothing(comm):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (True, "1"),
-        (False, "0"),
+        (True, "true"),
+        (False, "false"),
         (3, "3"),
         (1e-300, "1e-300"),
         (0.1, "0.1"),

@@ -105,3 +105,18 @@ def test_warnings_of_others_are_shown_as_they_were(recwarn):
 def test_every_warning_of_the_package_is_a_note():
     own = {kind for kind in vars(errors).values() if isinstance(kind, type)}
     assert {kind for kind in own if issubclass(kind, Warning)} == set(cli.OWN_WARNINGS)
+
+
+@pytest.mark.any_scalars
+def test_streams_that_a_daemon_has_closed_are_opened(tmp_path):
+    """Else a file of results would get the number of one, and what is printed."""
+    words = f"exec '{sys.executable}' -m geneig_adjoint.cli plot '{tmp_path}' <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", words], timeout=40, check=False).returncode == 2
+
+
+def test_folder_that_is_gone_is_said(tmp_path, monkeypatch, capsys):
+    """PETSc ends the process where there is no current folder."""
+    path = study_folder(tmp_path)
+    monkeypatch.setattr(os, "getcwd", lambda: os.stat(tmp_path / "gone"))
+    assert cli.main(["run", str(path)]) == 2
+    assert "the current folder must exist, got No such file" in capsys.readouterr().err

@@ -114,6 +114,17 @@ def test_entry_that_was_varied_over_decades_has_a_logarithmic_axis(tmp_path):
     assert page.figure.axes[0].get_xscale() == "linear"
 
 
+def test_many_even_points_have_a_linear_axis_and_small_marks(tmp_path):
+    rows = [f"{i},s{i},{i / 1000},a,done,1,{i},{i}" for i in range(1, 1001)]
+    table(tmp_path / "table.csv", *rows)
+    (page,) = sweeps(read_folder(tmp_path))
+    assert page.figure.axes[0].get_xscale() == "linear"
+    assert 1 < page.figure.axes[0].lines[0].get_markersize() < 3
+    table(tmp_path / "table.csv", *(f"{i},s,{1.1**i},a,done,1,{i},{i}" for i in range(40)))
+    (page,) = sweeps(read_folder(tmp_path))
+    assert page.figure.axes[0].get_xscale() == "log"
+
+
 def test_table_without_anything_varied_is_a_note(tmp_path):
     table(tmp_path / "table.csv", "0,s,1,a,done,2,3,4", "1,s,1,a,done,2,3,4")
     names, notes = drawn(tmp_path)
@@ -137,3 +148,11 @@ def test_history_of_a_search(tmp_path):
     assert drawn(tmp_path)[0] == ["optimization"]
     (page,) = searches(read_folder(tmp_path))
     assert [axes.get_ylabel() for axes in page.figure.axes] == ["drag", "violation"]
+
+
+def test_single_violations_are_seen(tmp_path):
+    """Between two designs that hold there is no line to draw."""
+    rows = [{"iteration": i, "objective": 1.0, "violation": (-1) ** i} for i in range(1, 99)]
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (page,) = searches(read_folder(tmp_path))
+    assert page.figure.axes[1].lines[0].get_marker() == "."

@@ -146,3 +146,14 @@ def test_outline_is_one_line_around_each_part():
     found = [tuple(sorted(edge)) for line in lines for edge in pairwise(line)]
     assert sorted(found) == sorted(tuple(sorted(edge)) for edge in edges.tolist())
     assert sorted(map(len, lines)) == [3, 4, 4]
+
+
+def test_window_that_only_a_notebook_has_is_not_wanted():
+    """Its terminals have the variable, too; matplotlib refuses to be imported with it."""
+    finished = python(
+        "import os",
+        "os.environ['MPLBACKEND'] = 'module://none_such.backend_inline'",
+        "from geneig_adjoint.pictures.style import require_matplotlib",
+        "print(require_matplotlib().get_backend(), os.environ['MPLBACKEND'])",
+    )
+    assert finished.stdout == "agg module://none_such.backend_inline\n", finished.stderr

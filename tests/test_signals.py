@@ -15,8 +15,10 @@ from slow_studies import SLOW_MODEL, SLOW_TEXT
 from study_files import study_folder
 from test_events import events_of
 
+from geneig_adjoint import cli
 from geneig_adjoint.cli import main
-from geneig_adjoint.study.signals import SIGNALS, StopRequest
+from geneig_adjoint.study.early_signals import SIGNALS, EarlySignals
+from geneig_adjoint.study.signals import StopRequest
 
 HERE = str(Path(__file__).parent)
 COMMAND = [sys.executable, "-m", "geneig_adjoint.cli", "run"]
@@ -137,3 +139,26 @@ def test_requests_may_be_nested(comm):
             assert inner.agreed() == "SIGTERM"
             assert outer.agreed() is None
         assert outer.agreed() == "SIGTERM"
+
+
+@pytest.mark.any_scalars
+def test_signal_that_comes_before_the_first_step_stops_a_run(path, monkeypatch, capsys):
+    before = [signal.getsignal(number) for number in SIGNALS]
+    loaded = cli._initialised
+
+    def slowly(options):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return loaded(options)
+
+    monkeypatch.setattr(cli, "_initialised", slowly)
+    assert main(["run", str(path)]) == 75
+    assert "stopped on request (SIGUSR1); there is nothing new to keep" in capsys.readouterr().err
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_signal_behind_the_results_changes_nothing(comm):
+    with EarlySignals() as early:
+        with StopRequest(comm) as request:
+            assert request.agreed() is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert early.seen == signal.SIGTERM

@@ -77,6 +77,14 @@ STUDY_ERRORS = {
         '[model]\nA = "a.mtx"\n' + F1 + '[[derivative]]\nname = "p"\nC = "x"',
         r"key 'C' of \[\[derivative\]\] must be a known name",
     ),
+    "home": (
+        HEAD + F1 + '[output]\ndirectory = "~/out"',
+        r"plain path, got '~/out'.* --set \"output.directory=\$HOME/out\"",
+    ),
+    "variable": (
+        HEAD + F1 + '[output]\ndirectory = "a/$JOB"',
+        r"got 'a/\$JOB': a study knows no ~",
+    ),
     "syntax": ("[model\n", r"study.toml must be TOML, got a syntax error"),
 }
 
@@ -90,8 +98,13 @@ def test_study_that_cannot_be_meant_is_refused(tmp_path, text, message):
 
 def test_study_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "study.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(StudyError, match="must be TOML, got a syntax error"):
+    with pytest.raises(StudyError, match=r"must be TOML in UTF-8, got .*; save it as UTF-8"):
         read_study(tmp_path / "study.toml")
+
+
+def test_study_may_begin_with_the_mark_that_windows_writes(tmp_path):
+    (tmp_path / "study.toml").write_text(HEAD + F1, encoding="utf-8-sig")
+    assert read_study(tmp_path / "study.toml").model == {"elements": "e.h5"}
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "."])

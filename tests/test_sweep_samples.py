@@ -170,3 +170,21 @@ def test_csv_without_samples_is_refused(samples, table):
 def test_missing_csv_is_refused(samples):
     with pytest.raises(InputError, match=r"none.csv must be a readable CSV file, got .*No such"):
         samples('[sweep]\ncsv = "none.csv"\n')
+
+
+def test_csv_knows_numbers_that_toml_does_not_and_dates_are_texts(samples):
+    table = "scale.k,model.options.day\n.5,2024-01-01\n-1.,12:00:00\n2.e-1,05\n"
+    found = entries(samples('[sweep]\ncsv = "points.csv"\n', points=table))
+    assert [entry["scale.k"] for entry in found] == [0.5, -1.0, 0.2]
+    assert [entry["model.options.day"] for entry in found] == ["2024-01-01", "12:00:00", "05"]
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_csv_with_other_marks_between_columns_is_refused(samples, mark):
+    with pytest.raises(InputError, match=r"commas between columns and points in numbers, got line"):
+        samples('[sweep]\ncsv = "points.csv"\n', points=f"scale.k{mark}solver.count\n1,5{mark}2\n")
+
+
+def test_dates_of_a_grid_are_refused(samples):
+    with pytest.raises(StudyError, match=r"got 2024-01-01 for 'model.options.day'; write dates"):
+        samples('[sweep.grid]\n"model.options.day" = [2024-01-01]\n')

@@ -10,6 +10,8 @@ from geneig_adjoint.commands._studies import add_study_arguments, shared_study
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+STOPS = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""

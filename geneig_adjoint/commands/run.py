@@ -11,6 +11,8 @@ from geneig_adjoint.exit_codes import worst
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+STOPS = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""

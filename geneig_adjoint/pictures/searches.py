@@ -29,7 +29,8 @@ def searches(results: Folder) -> list[Picture]:
     _objective(rows[0], where, history)
     if constrained:
         shown = np.where(violation > 0, violation, np.nan)
-        rows[1].semilogy(where, shown, marker=_marker(where), color=COLOURS[1], linewidth=1.2)
+        size = 6 if _marker(where) else 2.5  # single violations have no line
+        rows[1].semilogy(where, shown, ".-", markersize=size, color=COLOURS[1], linewidth=1.2)
         rows[1].set_ylabel("violation")
         rows[1].grid(visible=True)
     rows[-1].set_xlabel("iteration")

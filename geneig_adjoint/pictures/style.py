@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import os
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,13 +66,28 @@ def require_matplotlib() -> Any:
 
     """
     try:
-        import matplotlib as mpl
+        return _matplotlib()
     except ImportError as error:
         raise MissingPackageError(
             f"pictures need matplotlib, got: {error}; pip install 'geneig-adjoint[plot]'",
             name="matplotlib",
         ) from error
-    return mpl
+
+
+def _matplotlib() -> Any:
+    """Return matplotlib, whatever window MPLBACKEND asks for: nothing is shown.
+
+    That of a notebook, which its terminals have too, is an error where the notebook's packages
+    are not, and matplotlib cannot be imported a second time.
+    """
+    wanted = os.environ.get("MPLBACKEND")
+    if wanted is None or "matplotlib" in sys.modules:
+        return importlib.import_module("matplotlib")
+    os.environ["MPLBACKEND"] = "agg"
+    try:
+        return importlib.import_module("matplotlib")
+    finally:
+        os.environ["MPLBACKEND"] = wanted
 
 
 def look() -> dict[str, Any]:

@@ -18,6 +18,10 @@ BESIDE = {"sample", "folder", "status", "exit_code", "reason", "seconds"}
 """Columns that say how a sample went, not what was varied."""
 DECADES = 30.0
 """Largest over smallest value from which on an axis is logarithmic."""
+FEW, EVEN = 10, 4.0
+"""Values that are looked at one by one; ratio of the quartiles (3 of even points from 0 on)."""
+CROWD = 300
+"""Points from which on they are drawn smaller."""
 OBJECTIVE, COMPUTED = "objective.", ("objective.", "value.", "norm.")
 """What columns of numbers that were computed begin with."""
 
@@ -74,8 +78,12 @@ def _known(column: Block) -> Block:
 
 def spans_decades(where: Block) -> bool:
     """Tell whether an entry was varied over powers of ten."""
-    known = _known(where)
-    return bool(known.min() > 0 and known.max() >= DECADES * known.min())
+    known = np.unique(_known(where))
+    if known[0] <= 0 or known[-1] < DECADES * known[0]:
+        return False
+    # Many even points between 0 and 1 come near to 0, too: most of them decide.
+    low, high = np.quantile(known, [0.25, 0.75])
+    return bool(len(known) < FEW or high > EVEN * low)
 
 
 def _samples(axes: Axes, entry: tuple[str, Block], values: Block, *, line: bool) -> None:
@@ -83,7 +91,8 @@ def _samples(axes: Axes, entry: tuple[str, Block], values: Block, *, line: bool)
     order = np.argsort(where, kind="stable")
     axes.plot(
         where[order], values[order], linestyle="-" if line else "none", marker="o",
-        markersize=4, color=COLOURS[0], linewidth=1.0, alpha=1.0 if line else 0.75,
+        markersize=max(1.2, 4 * min(1.0, (CROWD / len(where)) ** 0.5)),
+        color=COLOURS[0], linewidth=1.0, alpha=1.0 if line else 0.75,
         markeredgewidth=0,
     )  # fmt: skip
     lost = np.isnan(values) & np.isfinite(where)

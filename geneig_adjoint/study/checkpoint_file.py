@@ -52,6 +52,8 @@ class CheckpointWriter:
         self._done(self._create)
 
     def _create(self) -> None:
+        # Somebody may have removed the folder since the run began.
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = self._opened.enter_context(atomic_path(self._path))
         self._opened.push(self._closed)
         self._file = self._opened.enter_context(written_hdf5(self._temporary, header=HEADER))

@@ -6,6 +6,7 @@ Not collective, and without PETSc: the table can be made anywhere, also while a 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import re
@@ -49,24 +50,35 @@ def collected(folders: Sequence[str | Path], *, norms: bool = False) -> list[Row
 
     """
     chosen: dict[Path, Row] = {}
+    sweep_of = functools.cache(_sweep_of)  # the shell may name thousands of samples
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise StudyError(
                 f"collect needs folders of results, got {folder}, which is none; give for example "
                 "out/*/"
             )
-        definition = folder / DEFINITION
-        sweep = folder if definition.is_file() else folder.parent
-        listed = {sweep / sample["folder"]: sample for sample in _samples(sweep / DEFINITION)}
-        if not definition.is_file():
+        if (folder / DEFINITION).is_file():
+            chosen.update(sweep_of(folder)[0])
+            continue
+        listed, nowhere = sweep_of(folder.parent)
+        chosen.update(nowhere)
+        # Pictures of the sweep, for example, are no sample.
+        if not listed or folder in listed or _has_run(folder):
             chosen[folder] = listed.get(folder, {})
-            # What has no folder yet, no pattern of the shell can name.
-            listed = {path: sample for path, sample in listed.items() if not path.exists()}
-        chosen.update(listed)
     if not chosen:
         raise StudyError("collect needs folders of results, got none; give for example out/*/")
     ordered = sorted(chosen, key=_natural)
     return [_row(folder, chosen[folder], norms) for folder in ordered]
+
+
+def _sweep_of(folder: Path) -> tuple[dict[Path, Row], dict[Path, Row]]:
+    """Return the samples of a sweep, and those without a folder: no pattern names them."""
+    listed = {folder / sample["folder"]: sample for sample in _samples(folder / DEFINITION)}
+    return listed, {path: sample for path, sample in listed.items() if not path.exists()}
+
+
+def _has_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (RECORD, "result.json"))
 
 
 def _samples(definition: Path) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from contextlib import suppress
@@ -77,7 +78,7 @@ class EventLog:
         self._stream = None
 
     def _open(self, path: Path) -> None:
-        cut = path.exists() and path.read_bytes()[-1:] not in {b"", b"\n"}
+        cut = path.exists() and _last_byte(path) not in {b"", b"\n"}
         self._stream = path.open("a", encoding="utf-8", errors="backslashreplace")
         if cut:  # by a kill: what comes next must not continue that line
             self._append("")
@@ -96,3 +97,10 @@ class EventLog:
                 with suppress(OSError):  # of what could not be written and is tried again
                     stream.close()
             sys.stderr.write(f"note: events.jsonl ends here: {error.strerror or error}\n")
+
+
+def _last_byte(path: Path) -> bytes:
+    """Return the last byte of a file, which may be a long one; nothing of an empty one."""
+    with path.open("rb") as stream:
+        stream.seek(max(stream.seek(0, os.SEEK_END) - 1, 0))
+        return stream.read(1)

@@ -185,10 +185,14 @@ def leave_results(directory: Path) -> bool:
     return complete and set_aside(directory, (*RESULTS, SUMMARY))
 
 
-def append_history(directory: Path, row: Mapping[str, Any]) -> None:
-    """Append one row.  (Not collective.)"""
+def append_history(directory: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Append the last row; all of them where somebody has removed the file.  (Not collective.)"""
+    if not (directory / HISTORY).exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        write_history(directory, history)
+        return
     with (directory / HISTORY).open("a", encoding="utf-8") as stream:
-        stream.write(line_of(row))
+        stream.write(line_of(history[-1]))
         stream.flush()
         os.fsync(stream.fileno())
 

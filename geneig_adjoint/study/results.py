@@ -108,9 +108,10 @@ def make_writable(directory: Path, *names: str) -> None:
             if place.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except OSError as error:
+        found = "no folder, or a link to none," if isinstance(error, FileExistsError) else None
         raise StudyError(
-            f"the output folder must be writable, got {error.strerror} for {place}; choose another "
-            "output.directory"
+            f"the output folder must be writable, got {found or error.strerror} for {place}; "
+            "choose another output.directory"
         ) from error
 
 
@@ -215,6 +216,7 @@ def _writing(
 
     Vectors and distributed parameters are sent in, one after the other as ``wanted`` says.
     """
+    study.directory.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
     with ExitStack() as files:
         if problem.mesh is None:
             files.push(partial(_remove_earlier, study.directory / PICTURE))

@@ -6,9 +6,12 @@ import csv
 import inspect
 import io
 import itertools
+import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from typing import Any
 
 import numpy as np
@@ -79,11 +82,16 @@ def samples_of(study: Study) -> list[Sample]:
 
 
 def _sample(study: Study, number: int, entries: dict[str, Any]) -> Sample:
-    for name in entries:
+    for name, value in entries.items():
         if name.split(".")[0] not in VARIED or "." not in name:
             raise StudyError(
                 f"a sweep can vary entries of {', '.join(VARIED)}, such as "
                 f'"solver.target", "model.options.x", "parameters.k", got {name!r}; correct [sweep]'
+            )
+        if not _is_json(value):
+            raise StudyError(
+                "a sweep can vary numbers, texts, true and false, and lists of them, got "
+                f"{value} for {name!r}; write dates and times as texts"
             )
     folder = f"{study.output.get('directory', 'out')}/{folder_name(number)}"
     try:
@@ -91,6 +99,14 @@ def _sample(study: Study, number: int, entries: dict[str, Any]) -> Sample:
     except StudyError as error:
         raise StudyError(f"sample {number} of the sweep: {error}") from error
     return Sample(number, entries, changed)
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _grid(study: Study) -> list[dict[str, Any]]:
@@ -124,6 +140,11 @@ def _csv(study: Study) -> list[dict[str, Any]]:
         if any(cell.strip() for cell in row)
     ]
     names = rows[0][1] if rows else []
+    if len(names) == 1 and re.search(r"[;\t]", names[0]):
+        raise InputError(
+            f"{path} must have commas between columns and points in numbers, got line 1, "
+            f"{names[0]!r}; save it so"
+        )
     if len(set(names)) < len(names) or not all(names):
         raise InputError(
             f"the first line of {path} must name every column once, got {names}; correct it"
@@ -134,8 +155,16 @@ def _csv(study: Study) -> list[dict[str, Any]]:
                 f"line {line} of {path} must have {len(names)} values, got {row}; correct it"
             )
     return [
-        {name: value_of(cell) for name, cell in zip(names, row, strict=True)} for _, row in rows[1:]
+        {name: _cell(cell) for name, cell in zip(names, row, strict=True)} for _, row in rows[1:]
     ]
+
+
+def _cell(text: str) -> Any:
+    """Return what a cell means: as in TOML, or one of the numbers that TOML does not know."""
+    if re.fullmatch(r"[-+]?(\d+\.|\.\d+)([eE][-+]?\d+)?", text):  # 1. and .5
+        return float(text)
+    value = value_of(text)
+    return text if isinstance(value, date | time) else value
 
 
 def _latin_hypercube(study: Study) -> list[dict[str, Any]]:

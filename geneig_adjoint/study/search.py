@@ -232,7 +232,7 @@ class Search:
             moved = begin_history(self._directory, row)
         else:
             moved = leave_results(self._directory)
-            append_history(self._directory, row)
+            append_history(self._directory, self.history)
         if moved:
             aside = self._directory / EARLIER
             self._say(f"earlier results are kept in {aside} until this search has ended")

@@ -194,11 +194,13 @@ def read_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
     """
     path = Path(path)
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise StudyError(
             f"the study file must be readable, got {error.strerror} for {path}; check the name"
         ) from error
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path} must be TOML in UTF-8, got {error}; save it as UTF-8") from error
     except (ValueError, RecursionError) as error:  # also numbers too long, brackets too deep
         raise StudyError(f"{path} must be TOML, got a syntax error: {error}; correct it") from error
     for change in changes:
@@ -326,11 +328,21 @@ def _check_content(study: Study) -> None:
                 f"[[derivative]] must have name and A or B (files), got {sorted(derivative)}; "
                 "add what is missing"
             )
+    _check_directory(study.output.get("directory", "out"))
     names = [_checked_objective(objective) for objective in study.objectives]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise StudyError(
             f"objectives must have different names, got {twice[0]!r} twice; rename one of them"
+        )
+
+
+def _check_directory(name: str) -> None:
+    if name.startswith("~") or "$" in name:
+        shell = name.replace("~", "$HOME", 1)
+        raise StudyError(
+            f"output.directory must be a plain path, got {name!r}: a study knows no ~ and no "
+            f'variables; write it out, or let the shell do it: --set "output.directory={shell}"'
         )
 
 

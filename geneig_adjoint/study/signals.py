@@ -10,7 +10,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
+from geneig_adjoint.study.early_signals import SIGNALS, EarlySignals
 
 
 class StopRequest(AbstractContextManager["StopRequest"]):
@@ -29,6 +29,9 @@ class StopRequest(AbstractContextManager["StopRequest"]):
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            early = self._before[SIGNALS[0]]
+            if isinstance(early, EarlySignals):
+                self._seen = self._seen or early.seen
         return self
 
     def __exit__(self, *_: object) -> None:
