@@ -109,12 +109,14 @@ import numpy
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
-import geneig_adjoint
+from geneig_adjoint import builds
 
 found = "complex" if issubclass(PETSc.ScalarType, complex) else "real"
 versions = [".".join(map(str, package.Sys.getVersion())) for package in (PETSc, SLEPc)]
 print(f"{found}: PETSc {versions[0]}, SLEPc {versions[1]}, numpy {numpy.__version__}")
 if found != sys.argv[2] or versions[0] != sys.argv[1]:
     sys.exit(f"expected PETSc {sys.argv[1]} ({sys.argv[2]}), got {versions[0]} ({found})")
+if found == "real" and not builds.HAS_CHOLMOD:
+    sys.exit("expected CHOLMOD in PETSc's real build, got none; look at SuiteSparse in configure's log")
 PYTHON
 echo "now: . docker/env.sh $scalar $version"
