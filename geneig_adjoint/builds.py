@@ -9,10 +9,13 @@ from geneig_adjoint.errors import InputError, MissingPackageError
 
 LARGEST_INDEX = int(np.iinfo(PETSc.IntType).max)
 """2,147,483,647 unless PETSc was built with 64-bit indices."""
-HAS_CHOLMOD = np.dtype(PETSc.ScalarType).kind == "f" and bool(
-    PETSc.Sys.hasExternalPackage("suitesparse")
+HAS_CHOLMOD = np.dtype(PETSc.ScalarType).kind == "f" and any(
+    PETSc.Sys.hasExternalPackage(name) for name in ("suitesparse", "cholmod")
 )
-"""Whether CHOLMOD can factor: its interface has real matrices only."""
+"""Whether CHOLMOD can factor: its interface has real matrices only.
+
+PETSc 3.18 knows SuiteSparse as a whole, 3.26 the libraries it consists of.
+"""
 MISSING_FACTOR = 92
 """PETSc's code for a factorisation by a package that it was built without."""
 

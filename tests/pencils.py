@@ -14,8 +14,29 @@ Array = np.ndarray
 Point = dict[str, Array]
 
 COMPLEX_BUILD = issubclass(PETSc.ScalarType, complex)
+
+
+def factors_by_cholmod() -> bool:
+    """Try it: what the library is called differs between versions of PETSc."""
+    mat = PETSc.Mat().createAIJ((1, 1), nnz=1, comm=MPI.COMM_SELF)
+    mat.setValue(0, 0, 1.0)
+    mat.assemble()
+    pc = PETSc.PC().create(MPI.COMM_SELF)
+    pc.setOperators(mat)
+    pc.setType("cholesky")
+    pc.setFactorSolverType("cholmod")
+    try:
+        pc.setUp()
+    except PETSc.Error:
+        return False
+    finally:
+        pc.destroy()
+        mat.destroy()
+    return True
+
+
 # CHOLMOD's interface has real matrices only, and PETSc may have been built without it.
-HAS_CHOLMOD = not COMPLEX_BUILD and PETSc.Sys.hasExternalPackage("suitesparse")
+HAS_CHOLMOD = not COMPLEX_BUILD and factors_by_cholmod()
 
 
 def petsc_matrix(comm: MPI.Comm, dense: Array) -> PETSc.Mat:

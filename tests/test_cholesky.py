@@ -113,6 +113,10 @@ def test_indefinite_matrix_with_a_positive_diagonal(comm, named, capfd):
     assert "CHOLMOD" not in "".join(capfd.readouterr())
 
 
+def test_package_is_known_by_whatever_name_petsc_gives_it():
+    assert builds.HAS_CHOLMOD == HAS_CHOLMOD
+
+
 @pytest.mark.parametrize("hoped", [True, False], ids=["refused", "known"])
 def test_petsc_without_the_package(comm, monkeypatch, hoped):
     monkeypatch.setattr(builds, "HAS_CHOLMOD", hoped and not COMPLEX_BUILD)

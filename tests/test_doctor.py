@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from findings_of_tests import only
+from pencils import HAS_CHOLMOD
 from test_import import WITHOUT_STACK, python
 
 from geneig_adjoint.cli import main
@@ -24,6 +25,7 @@ def test_whole_machine_is_well(capsys, scalar_build, monkeypatch):
     lines = ("Python", "numpy", "scipy", "mpi4py", "mpirun", "MUMPS", "slepc4py", "h5py", "memory")
     assert all(f"\nok     {name} " in f"\n{said}" for name in lines), said
     assert "all that is needed is there" in said
+    assert not (HAS_CHOLMOD and "lacks  CHOLMOD" in said)
     assert max(len(line) for line in said.splitlines() if "/" not in line) <= 100
 
 

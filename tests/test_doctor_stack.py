@@ -58,7 +58,7 @@ def test_petsc_that_hangs(monkeypatch):
 
 def build(monkeypatch, **changes):
     data = {"version": "3.18.5", "folder": "/x", "scalars": "real", "bits": 32,
-            "precision": "float64", "packages": ["mumps", "suitesparse"],
+            "precision": "float64", "packages": ["mumps", "cholmod"],
             "libraries": []}  # fmt: skip
     monkeypatch.setattr(stack, "petsc", lambda: Probe(data | changes))
 
@@ -66,7 +66,7 @@ def build(monkeypatch, **changes):
 @pytest.mark.parametrize(
     ("changes", "name", "remedy", "fatal"),
     [
-        ({"packages": ["suitesparse"]}, "MUMPS", "configure PETSc with --download-mumps", True),
+        ({"packages": ["cholmod"]}, "MUMPS", "configure PETSc with --download-mumps", True),
         ({"packages": ["mumps"]}, "CHOLMOD", "configure with --download-suitesparse", False),
         ({"libraries": ["/lib/x/blas/libblas.so.3.11.0"]}, "BLAS", "apt-get install lib", False),
         ({"precision": "float32"}, "petsc4py", "configure PETSc --with-precision=double", True),

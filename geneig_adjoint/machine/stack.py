@@ -22,7 +22,7 @@ INSTALL = (
 SELECT = (
     "select one build with both PETSC_DIR and SLEPC_DIR (in this repository: . docker/env.sh real)"
 )
-PACKAGES = ("mumps", "suitesparse", "superlu_dist", "hypre", "metis", "parmetis", "ptscotch")
+PACKAGES = ("mumps", "cholmod", "superlu_dist", "hypre", "metis", "parmetis", "ptscotch")
 
 OTHER_NUMPY = (
     "dtype size changed",
@@ -43,7 +43,8 @@ found.update(
     version='.'.join(map(str, PETSc.Sys.getVersion())), folder=petsc4py.get_config()['PETSC_DIR'],
     scalars='complex' if numpy.dtype(PETSc.ScalarType).kind == 'c' else 'real',
     bits=numpy.dtype(PETSc.IntType).itemsize * 8, precision=str(numpy.dtype(PETSc.RealType)),
-    packages=[name for name in {PACKAGES!r} if PETSc.Sys.hasExternalPackage(name)])
+    packages=[name for name in {PACKAGES!r} if PETSc.Sys.hasExternalPackage(name)
+              or name == 'cholmod' and PETSc.Sys.hasExternalPackage('suitesparse')])
 maps = pathlib.Path('/proc/self/maps')
 loaded = maps.read_text().split() if maps.is_file() else []
 found['libraries'] = sorted(set(word for word in loaded if word.startswith('/')))
@@ -194,7 +195,7 @@ def _factorisations(packages: list[str]) -> list[Finding]:
             )
         )
     others = {
-        "suitesparse": ("CHOLMOD", "--download-suitesparse", "faster factors on one rank"),
+        "cholmod": ("CHOLMOD", "--download-suitesparse", "faster factors on one rank"),
         "superlu_dist": ("SuperLU_DIST", "--download-superlu_dist", "another parallel LU"),
         "hypre": ("hypre", "--download-hypre", "multigrid; not for complex scalars"),
         "metis": ("METIS", "--download-metis", "orderings"),
@@ -202,8 +203,8 @@ def _factorisations(packages: list[str]) -> list[Finding]:
     }
     there = [name for key, (name, _, _) in others.items() if key in packages]
     found.append(Finding("other libraries", OK, ", ".join(there) or "none of those known here"))
-    if "suitesparse" not in packages:
-        name, option, use = others["suitesparse"]
+    if "cholmod" not in packages:
+        name, option, use = others["cholmod"]
         found.append(Finding(name, LACKS, f"not in PETSc: {use}", f"configure with {option}"))
     return found
 
