@@ -2,18 +2,11 @@
 
 import numpy as np
 import pytest
-import scipy.linalg
 from builders import matrix
+from hard_pencils import chain_of_four
 
 import geneig_adjoint as ga
 from geneig_adjoint import objectives as obj
-
-
-def chain_of_four(seed):
-    """Return a matrix with the value 1 four times in one block, split into a ring of 1e-4."""
-    A = scipy.linalg.block_diag(np.eye(4) + np.eye(4, k=1), np.diag([3.0, 5.0]))
-    turn = np.random.default_rng(seed).standard_normal(A.shape)
-    return turn @ A @ np.linalg.inv(turn)
 
 
 @pytest.mark.parametrize("left", ["auto", False])
