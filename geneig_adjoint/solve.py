@@ -101,6 +101,8 @@ def solve_eigenproblem(  # noqa: PLR0913  (the one place where a user says what 
         An option with a value that PETSc refuses. (Options that nothing reads are a note.)
     ConvergenceError
         Fewer pairs than asked for, residuals too large, or no accurate left vector.
+    DefectiveEigenvalueError
+        That is so because of an exceptional point at a pair, or at the target.
     MissingEigenvaluesError
         The count says that pairs are missing, and they could not be found.
 

@@ -5,7 +5,14 @@ import warnings
 import numpy as np
 import pytest
 from builders import mass, matrix, own_rows, stiffness
-from hard_pencils import FLUTTER_LOAD, bidiagonal, constrained_matrices, ziegler, ziegler_values
+from hard_pencils import (
+    FLUTTER_LOAD,
+    bidiagonal,
+    chain_of_four,
+    constrained_matrices,
+    ziegler,
+    ziegler_values,
+)
 
 import geneig_adjoint as ga
 from geneig_adjoint import objectives as obj
@@ -57,6 +64,13 @@ def test_exceptional_point_with_more_ranks_than_rows(comm, left):
     found = [ga.gradient(model, p, pairs, obj.Eigenvalue(j))["p"][0] for j in range(2)]
     # eps times the square of the condition 28, rtol 1e-10 without left vectors
     np.testing.assert_allclose(found, ziegler_values(1e-3)[1].real, rtol=1e-8)
+
+
+def test_target_inside_of_a_ring_is_an_error_on_all_ranks(comm):
+    pencil = ga.Pencil(matrix(chain_of_four(0), comm), owned=True)
+    with pencil, pytest.raises(ga.DefectiveEigenvalueError, match="around the target") as caught:
+        ga.solve_eigenproblem(pencil, 1, target=1.001)
+    assert together(comm, str(caught.value))
 
 
 def test_warning_made_an_error_is_raised_on_all_ranks(comm):

@@ -1,6 +1,7 @@
 """Problems that ask for trouble: exceptional points, constrained rows, triangular matrices."""
 
 import numpy as np
+import scipy.linalg
 from builders import mass, matrix, stiffness
 
 import geneig_adjoint as ga
@@ -84,3 +85,10 @@ def constrained_matrices(comm, n, rows, diagonals, skew=0.0):
 def bidiagonal(coupling, n=12):
     """Return an upper triangular matrix with the eigenvalues 1.5, 2.5, ..., n + 0.5."""
     return np.diag(np.arange(1.0, n + 1) + 0.5) + coupling * np.eye(n, k=1)
+
+
+def chain_of_four(seed):
+    """Return a matrix with the value 1 four times in one block, split into a ring of 1e-4."""
+    A = scipy.linalg.block_diag(np.eye(4) + np.eye(4, k=1), np.diag([3.0, 5.0]))
+    turn = np.random.default_rng(seed).standard_normal(A.shape)
+    return turn @ A @ np.linalg.inv(turn)

@@ -152,13 +152,11 @@ def test_hidden_chains_of_four_never_have_a_gradient(comm, seed, left, target):
     turn = one * np.geomspace(1.0, 10.0, len(A)) @ two
     mats = [matrix(turn @ A @ np.linalg.inv(turn), comm), matrix(np.diag(others[[0] * 9]), comm)]
     model, p = ga.MatrixModel(mats[0], None, {"p": [(mats[1], None)]}), {"p": np.zeros(1)}
-    refusals = (ga.DefectiveEigenvalueError, ga.ConvergenceError)
     with (
-        pytest.raises(refusals, match=r"exceptional point|defective") as caught,
+        pytest.raises(ga.DefectiveEigenvalueError, match=r"exceptional point|defective"),
         ga.solve_eigenproblem(model.assemble(p), 4, target=target, left=left) as pairs,
     ):
         ga.gradient(model, p, pairs, obj.Eigenvalue(0))
-    assert target > 0 or isinstance(caught.value, ga.DefectiveEigenvalueError)
 
 
 # -- Beck's column --

@@ -2,18 +2,14 @@
 
 import numpy as np
 import pytest
-import scipy.linalg
 from builders import matrix
+from hard_pencils import chain_of_four
 
 import geneig_adjoint as ga
 from geneig_adjoint import objectives as obj
+from geneig_adjoint.exceptional_points import explained_as_defective
 
-
-def chain_of_four(seed):
-    """Return a matrix with the value 1 four times in one block, split into a ring of 1e-4."""
-    A = scipy.linalg.block_diag(np.eye(4) + np.eye(4, k=1), np.diag([3.0, 5.0]))
-    turn = np.random.default_rng(seed).standard_normal(A.shape)
-    return turn @ A @ np.linalg.inv(turn)
+FEW = {"strategy": "ksp", "solver_parameters": {"ksp_max_it": 1, "pc_type": "none"}}
 
 
 @pytest.mark.parametrize("left", ["auto", False])
@@ -57,10 +53,25 @@ def test_solver_that_is_stopped_early_is_no_exceptional_point(comm, matrix_of):
     """Beside an entry of 1e10 all gaps are small."""
     mats = [matrix(item, comm) for item in (matrix_of(), np.eye(8))]
     model, p = ga.MatrixModel(mats[0], None, {"p": [(mats[1], None)]}), {"p": np.zeros(1)}
-    few = {"strategy": "ksp", "solver_parameters": {"ksp_max_it": 1, "pc_type": "none"}}
     with (
         model.assemble(p) as pencil,
         ga.solve_eigenproblem(pencil, 1, target=0.9, left=False) as pairs,
         pytest.raises(ga.ConvergenceError, match="adjoint solve of eigenpair 0 must reach rtol"),
     ):
-        ga.gradient(model, p, pairs, obj.Eigenvalue(0), **few)
+        ga.gradient(model, p, pairs, obj.Eigenvalue(0), **FEW)
+
+
+@pytest.mark.parametrize(
+    ("gap", "error"), [(1e-7, ga.DefectiveEigenvalueError), (1.0, ga.ConvergenceError)]
+)
+def test_of_operators_without_entries_the_neighbour_tells(comm, gap, error):
+    """Nothing can be factored there."""
+    model = ga.OperatorModel(
+        n=5, apply_a=lambda p, v: 9.0 * v, vjp=lambda p, *columns: p, comm=comm
+    )
+    with (
+        model.assemble({"p": np.zeros(1)}) as pencil,
+        pytest.raises(error),
+        explained_as_defective(pencil, 0, 9.0, gap),
+    ):
+        raise ga.ConvergenceError("a solve")
