@@ -116,6 +116,10 @@ install_python_packages() {
     wanted=$(requirements_hash)
     [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
     echo "installing Python packages into $venv"
+    # Clearing a link empties what it leads to.
+    if [ -L "$venv" ] && [ -f "$venv/bin/activate" ] && ! grep -qF "$venv" "$venv/bin/activate"; then
+        fail "expected $venv to be this copy's own, got a link to the environment of another one; remove the link"
+    fi
     # A copied or moved environment still points to its old place, one of an older system to an
     # interpreter that is gone.  Not plain python3: it may be another one than Debian's, for which
     # Debian's petsc4py was not built.

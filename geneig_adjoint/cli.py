@@ -84,6 +84,8 @@ def _flushed(code: int) -> int:
     except OSError as error:
         close_stdout(error)
         return code if isinstance(error, BrokenPipeError) else code or exit_codes.STUDY
+    except ValueError:  # code of the user has closed it
+        return code
     return code
 
 

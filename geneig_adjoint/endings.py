@@ -199,6 +199,8 @@ def watch(private: MPI.Comm) -> None:
     atexit.register(_end_after_exit, private)
 
 
+TOPS = ("<module>", "_run_module_as_main")
+"""What every program begins in: a script, and ``python -m``."""
 _EXITS: list[weakref.ref[_Exit]] = []
 _FINAL: list[int] = []
 
@@ -239,4 +241,5 @@ def _end_after_exit(private: MPI.Comm) -> None:
 
 def _reached_the_top(error: BaseException) -> bool:
     trace = error.__traceback__
-    return trace is not None and trace.tb_frame.f_back is None
+    # Frames that have ended have no caller either: one that was caught and kept may begin there.
+    return trace is not None and trace.tb_frame.f_code.co_name in TOPS

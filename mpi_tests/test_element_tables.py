@@ -245,7 +245,7 @@ def put(path, content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"must be an element table, got FileNotFoundError"),
+        (None, r"got FileNotFoundError: No such file or directory; check name and rights"),
         (b"", r"must be an element table, got OSError"),
         (b"some text", r"must be an element table, got OSError"),
     ],

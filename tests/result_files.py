@@ -6,6 +6,9 @@ import h5py
 import meshio
 import numpy as np
 
+from geneig_adjoint.io import write_attributes
+from geneig_adjoint.io.written_results import RESULT_FORMAT, RESULT_VERSION
+
 
 def line_mesh(count=20):
     points = np.zeros((count + 1, 3))
@@ -90,6 +93,7 @@ def write_folder(
     (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
     with h5py.File(folder / "result.h5", "w") as file:
         file.attrs["run"] = "the only one"
+        write_attributes(file, format=RESULT_FORMAT, version=RESULT_VERSION)
         file["values"] = values
         if right is not None:
             file["right"] = right

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -108,3 +109,19 @@ def test_one_rank_lets_the_exception_pass(comm, error):
 )
 def test_exit_codes(error, code):
     assert endings.exit_code(error) == code
+
+
+def test_exit_that_was_caught_and_kept_has_not_ended_the_process():
+    """The frame of a block that has ended has no caller, like that of a program."""
+    kept = []
+
+    @contextmanager
+    def keeping():
+        try:
+            yield
+        except SystemExit as error:
+            kept.append(error)
+
+    with keeping():
+        endings._leave(3)
+    assert not endings._reached_the_top(kept[0])

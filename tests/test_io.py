@@ -1,6 +1,7 @@
 """Files written by one rank: whole or not at all, and what a table or a mesh cannot hold."""
 
 import base64
+import fcntl
 import json
 import os
 import re
@@ -268,3 +269,11 @@ def test_fields_of_one_name_are_both_there(tmp_path):
 def test_field_without_components_is_refused(tmp_path):
     with pytest.raises(ga.InputError, match=r"field 'u' must have numbers, got shape \(10, 0\)"):
         write_vtu(tmp_path / "x.vtu", chain_mesh(), point_data={"u": np.zeros((10, 0))})
+
+
+def test_table_that_somebody_writes_is_no_damaged_one(tmp_path):
+    path = write_chain(tmp_path / "elements.h5")
+    with path.open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(ga.InputError, match=r"wait until .* HDF5_USE_FILE_LOCKING=FALSE"):
+            ga.io.check_elements(path)

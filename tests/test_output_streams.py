@@ -1,5 +1,6 @@
 """What is printed: nobody who reads it, a full disk, a terminal without the letters."""
 
+import io
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from study_files import ELEMENTS, result, study_folder
 from sweeps import ONE, STIFFNESS, statuses, sweep_folder
 
 from geneig_adjoint import cli, errors
+from geneig_adjoint.study import progress
 
 HERE = str(Path(__file__).parent)
 COMMAND = [sys.executable, "-m", "geneig_adjoint.cli"]
@@ -120,3 +122,10 @@ def test_folder_that_is_gone_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(os, "getcwd", lambda: os.stat(tmp_path / "gone"))
     assert cli.main(["run", str(path)]) == 2
     assert "the current folder must exist, got No such file" in capsys.readouterr().err
+
+
+def test_output_that_code_of_the_user_has_closed_ends_nothing(tmp_path, comm, monkeypatch):
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    sys.stdout.close()
+    progress.show(comm, "results in out")
+    assert cli._flushed(6) == 6

@@ -3,6 +3,7 @@
 import sys
 from itertools import pairwise
 
+import h5py
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -157,3 +158,11 @@ def test_window_that_only_a_notebook_has_is_not_wanted():
         "print(require_matplotlib().get_backend(), os.environ['MPLBACKEND'])",
     )
     assert finished.stdout == "agg module://none_such.backend_inline\n", finished.stderr
+
+
+def test_results_of_another_version_are_refused(tmp_path, capsys):
+    folder = write_folder(tmp_path, [1])
+    with h5py.File(folder / "result.h5", "a") as file:
+        file.attrs["version"] = 2
+    assert main(["plot", str(folder)]) == 3
+    assert "version 1, got 'geneig_adjoint results' version 2; update" in capsys.readouterr().err

@@ -18,6 +18,8 @@ Layout, version 1::
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ VERSION = 1
 ROOT_ATTRIBUTES = {"format", "version", "n"}
 LAW_ATTRIBUTES: dict[str, set[str]] = {"linear": set(), "power": {"exponent", "floor"}}
 BLOCK_ATTRIBUTES = {"matrix", "law", "parameter"}
+NOT_THERE = {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
+LOCKED = {errno.EAGAIN, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 DENSEST = 1032
 """Compressed data are at most so many times smaller than their values, as in deflate."""
 
@@ -74,13 +78,25 @@ def opened_table(path: str | Path) -> Iterator[Any]:
         error.args = (f"{path}: {error}",)
         raise
     except Exception as caught:  # a damaged file fails in any way
-        text = " ".join(str(caught).split())
-        remedy = "write it with geneig_adjoint.io.write_elements"
-        if "filter returned failure" in text or "checksum" in text:
-            remedy = "its checksums do not fit: it was damaged after it was written, copy it again"
-        raise InputError(
-            f"{path} must be an element table, got {type(caught).__name__}: {text}; {remedy}"
-        ) from caught
+        raise _unreadable(path, caught) from caught
+
+
+def _unreadable(path: str | Path, caught: Exception) -> InputError:
+    """Describe what HDF5 met, whose own texts are long."""
+    text, number = " ".join(str(caught).split()), getattr(caught, "errno", None)
+    remedy = "write it with geneig_adjoint.io.write_elements"
+    if number in NOT_THERE:
+        text, remedy = os.strerror(number), "check name and rights"
+    elif number in LOCKED:
+        remedy = (
+            "wait until nobody writes it; where the file system has no locks, "
+            "export HDF5_USE_FILE_LOCKING=FALSE"
+        )
+    elif "filter returned failure" in text or "checksum" in text:
+        remedy = "its checksums do not fit: it was damaged after it was written, copy it again"
+    return InputError(
+        f"{path} must be an element table, got {type(caught).__name__}: {text}; {remedy}"
+    )
 
 
 def table_of(file: Any) -> Table:

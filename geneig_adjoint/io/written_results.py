@@ -88,13 +88,18 @@ def read_results(directory: str | Path, *, vectors: bool = True) -> Results:
         ) from caught
 
 
-def _results(file: Any, summary: Any, *, vectors: bool) -> Results:
+def check_format(file: Any) -> None:
+    """Raise an InputError for files that another version has written.  (Not collective.)"""
     kind, version = text_attribute(file, "format"), int(file.attrs["version"])
     if (kind, version) != (RESULT_FORMAT, RESULT_VERSION):
         raise InputError(
             f"result.h5 must have format {RESULT_FORMAT!r} version {RESULT_VERSION}, got {kind!r} "
             f"version {version}; update geneig_adjoint, or run the study again"
         )
+
+
+def _results(file: Any, summary: Any, *, vectors: bool) -> Results:
+    check_format(file)
     check_run(file, summary["run"])
     gradients = {
         name: {key: file[entry["path"]][()] for key, entry in gradient.items()}

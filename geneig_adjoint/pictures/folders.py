@@ -15,7 +15,7 @@ import numpy as np
 from geneig_adjoint._types import Block
 from geneig_adjoint.errors import InputError, StudyError
 from geneig_adjoint.io.own_hdf5 import h5py
-from geneig_adjoint.io.written_results import check_name, check_run, gradients_of
+from geneig_adjoint.io.written_results import check_format, check_name, check_run, gradients_of
 from geneig_adjoint.pictures.meshes import Shape, read_shape
 
 RESULT, FIELDS, MESH = "result.json", "result.h5", "modes.vtu"
@@ -145,6 +145,7 @@ def _summary(path: Path) -> dict[str, Any]:
 
 def _read_fields(path: Path, results: Folder) -> None:
     with h5py.File(path, "r") as file:
+        check_format(file)
         if results.summary:
             check_run(file, results.summary["run"])
         results.gradients = gradients_of(file)

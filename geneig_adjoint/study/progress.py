@@ -42,6 +42,8 @@ def show(comm: MPI.Comm, text: str) -> None:
             print(text, flush=True)
         except OSError as error:
             close_stdout(error)
+        except ValueError:  # code of the user has closed it
+            pass
 
 
 def close_stdout(error: OSError) -> None:
