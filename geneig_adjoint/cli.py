@@ -259,7 +259,3 @@ def described(error: BaseException) -> tuple[int, str]:
         return code, f"geneig-adjoint: {str(error) or exit_codes.MEANINGS[code]}\n{notes}"
     text = "".join(traceback.format_exception(error))
     return code, f"geneig-adjoint: internal error\n{text}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -35,7 +35,7 @@ def killed_run(path, chance, seconds, pauses):
     environment = environment_outside_mpi()
     environment["PYTHONPATH"] = f"{HERE}{os.pathsep}{environment.get('PYTHONPATH', '')}"
     environment["SLOW"] = str(chance.choice(pauses))
-    command = [sys.executable, "-m", "geneig_adjoint.cli", "run", str(path), "--resume"]
+    command = [sys.executable, "-m", "geneig_adjoint", "run", str(path), "--resume"]
     events = path.parent / "out" / "events.jsonl"
     written = events.stat().st_size if events.exists() else 0
     with subprocess.Popen(

@@ -102,6 +102,7 @@ GROUPS = [
         {"study"},
         {"commands"},
         {"__init__", "cli"},
+        {"__main__"},
     ],
 ]
 LAYERS = [layer for group in GROUPS for layer in group]

@@ -16,7 +16,7 @@ from geneig_adjoint import cli, errors
 from geneig_adjoint.study import progress
 
 HERE = str(Path(__file__).parent)
-COMMAND = [sys.executable, "-m", "geneig_adjoint.cli"]
+COMMAND = [sys.executable, "-m", "geneig_adjoint"]
 
 
 def started(words, monkeypatch, unbuffered="1", **streams):
@@ -112,7 +112,7 @@ def test_every_warning_of_the_package_is_a_note():
 @pytest.mark.any_scalars
 def test_streams_that_a_daemon_has_closed_are_opened(tmp_path):
     """Else a file of results would get the number of one, and what is printed."""
-    words = f"exec '{sys.executable}' -m geneig_adjoint.cli plot '{tmp_path}' <&- >&- 2>&-"
+    words = f"exec '{sys.executable}' -m geneig_adjoint plot '{tmp_path}' <&- >&- 2>&-"
     assert subprocess.run(["sh", "-c", words], timeout=40, check=False).returncode == 2
 
 

@@ -24,7 +24,7 @@ def finished(mpirun, tmp_path_factory):
     path = study_folder(folder, PYTHON)
     words = ["run", str(path), "--", *SHOWN, "-ga_eps_mnoitor"]
     environment = f"PYTHONPATH={HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    command = ["env", environment, sys.executable, "-m", "geneig_adjoint.cli", *words]
+    command = ["env", environment, sys.executable, "-m", "geneig_adjoint", *words]
     done = mpirun(2, *command, timeout=40)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout

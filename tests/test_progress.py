@@ -18,7 +18,7 @@ def on_terminal(*words):
     """Run on one rank with stderr on a terminal; return code and what the terminal got."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "geneig_adjoint.cli", *map(str, words)],
+        [sys.executable, "-m", "geneig_adjoint", *map(str, words)],
         env=environment_outside_mpi(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -21,7 +21,7 @@ from geneig_adjoint.study.early_signals import SIGNALS, EarlySignals
 from geneig_adjoint.study.signals import StopRequest
 
 HERE = str(Path(__file__).parent)
-COMMAND = [sys.executable, "-m", "geneig_adjoint.cli", "run"]
+COMMAND = [sys.executable, "-m", "geneig_adjoint", "run"]
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_a_million_parameters(mpirun, report, scalar_build, how, kind, ranks):
 @pytest.mark.parametrize("ranks", [MANY, MANY + 4])
 def test_more_ranks_than_cores_and_rows(mpirun, report, tmp_path, ranks):
     study = study_folder(tmp_path, ELEMENTS)  # 8 rows
-    program = [sys.executable, "-m", "geneig_adjoint.cli"]
+    program = [sys.executable, "-m", "geneig_adjoint"]
     start = time.monotonic()
     finished = mpirun(ranks, *program, "run", str(study), timeout=350)
     assert finished.returncode == 0, finished.stderr
