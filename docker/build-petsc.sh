@@ -2,7 +2,7 @@
 # Build a newer PETSc and SLEPc than Debian's, with their Python bindings, from the source packages
 # of PyPI, into a virtual environment of its own per scalar type:
 #
-#     bash docker/build-petsc.sh 3.26.1 real          # or complex; some 10 minutes on two cores
+#     bash docker/build-petsc.sh 3.26.1 real          # or complex; 10 to 40 minutes on two cores
 #     . docker/env.sh real 3.26.1
 #
 # MUMPS, ScaLAPACK, Scotch, SuiteSparse (CHOLMOD, for which PETSc asks for C++), BLAS and MPI are

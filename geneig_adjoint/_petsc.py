@@ -291,6 +291,10 @@ def deterministic_block(rows: tuple[int, int], count: int, seed: int = 0) -> Blo
     return np.asfortranarray(bits.astype(np.float64) / 2.0**63 - 1.0)
 
 
+RAISED_BY_CALLBACK = 101
+"""PETSc's code in 3.26 for an exception of Python code that it called."""
+
+
 class translated_errors:  # noqa: N801  (used like a function)
     """Context manager that replaces PETSc's numeric errors by ones a user understands.
 
@@ -313,21 +317,25 @@ class translated_errors:  # noqa: N801  (used like a function)
         if translated is not None:
             raise translated from plain
         if plain is not error and plain is not None:
-            raise plain
+            raise plain from plain.__cause__  # without the wrapper, whose cause it is
 
 
 def plain_errors() -> translated_errors:
     """Return a context manager that makes PETSc's errors PETSc.Error in every version.
 
     Not collective. slepc4py 3.26 raises SystemError("... returned a result with an exception
-    set") caused by the PETSc.Error.
+    set") caused by the PETSc.Error, and petsc4py 3.26 error 101 caused by what a callback raised,
+    which 3.18 hands on as it is.
     """
     return translated_errors(lambda _: None)
 
 
 def _plain_error(error: BaseException | None) -> BaseException | None:
+    if error is None or error.__cause__ is None:
+        return error
     wrapped = isinstance(error, SystemError) and isinstance(error.__cause__, PETSc.Error)
-    return error.__cause__ if wrapped and error is not None else error
+    raised = isinstance(error, PETSc.Error) and int(error.ierr) == RAISED_BY_CALLBACK
+    return _plain_error(error.__cause__) if wrapped or raised else error
 
 
 _HELD: list[PETSc.IS] = []

@@ -39,6 +39,18 @@ def test_destroying_quietly_goes_on_after_an_error(wrapped):
     assert seen == ["destroyed"]
 
 
+@pytest.mark.parametrize("layers", [0, 1, 2])
+@pytest.mark.parametrize("cause", [MemoryError("no room"), PETSc.Error(63)], ids=["own", "PETSc"])
+def test_what_a_callback_raised_comes_as_it_is_in_every_version(layers, cause):
+    error = cause
+    for _ in range(layers):  # callbacks that call PETSc
+        outer = PETSc.Error(_petsc.RAISED_BY_CALLBACK)
+        outer.__cause__, error = error, outer
+    with pytest.raises(type(cause)) as caught, _petsc.plain_errors():
+        raise error
+    assert caught.value is cause
+
+
 def test_other_system_errors_pass():
     with pytest.raises(SystemError, match="of another kind"), _petsc.plain_errors():
         raise SystemError("of another kind")

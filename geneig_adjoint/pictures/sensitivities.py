@@ -108,8 +108,8 @@ def _over_cells(axes: Axes, shape: Shape, values: Block) -> None:
         ends = np.sort(where[cells.corners], axis=1)
         own = values[cells.first : cells.first + len(ends)]
         axes.bar(
-            ends[:, 0], own, width=ends[:, 1] - ends[:, 0], align="edge", color=_signs(own),
-            edgecolor="white", linewidth=0.4,
+            ends[:, 0], _heights(own), width=ends[:, 1] - ends[:, 0], align="edge",
+            color=_signs(own), edgecolor="white", linewidth=0.4,
         )  # fmt: skip
         _mark(axes, ends.mean(axis=1), own)
     axes.axhline(0, color=GREY, linewidth=0.8)
@@ -122,7 +122,7 @@ def _over_entries(axes: Axes, entries: Block) -> None:
     flat = np.ravel(entries)
     numbers = np.arange(flat.size)
     if flat.size <= FEW_ENTRIES:
-        axes.bar(numbers, flat, color=_signs(flat), width=0.8)
+        axes.bar(numbers, _heights(flat), color=_signs(flat), width=0.8)
         whole_numbers(axes.xaxis)
         axes.set_xlim(-0.8, max(flat.size - 0.2, 0.8))
     else:
@@ -134,6 +134,11 @@ def _over_entries(axes: Axes, entries: Block) -> None:
     axes.ticklabel_format(axis="y", scilimits=(-3, 4))
     axes.yaxis.get_offset_text().set_fontsize(7)
     mark_missing(axes, entries)
+
+
+def _heights(values: Block) -> Block:
+    """Return the heights of bars: none where a value is not finite, which NumPy 2.4 warns of."""
+    return np.where(np.isfinite(values), values, 0.0)
 
 
 def _mark(axes: Axes, where: Block, values: Block) -> None:
