@@ -21,7 +21,7 @@ from geneig_adjoint.study.identity import joined, parts_of
 from geneig_adjoint.study.results import Pairs
 
 ARRAYS = ("values", "residuals", "condition", "errors", "gaps")
-CORRECTED = ("turns", "rounding")
+NONSYMMETRIC = ("turns", "rounding", "offsets")
 """Arrays that only pairs of nonsymmetric pencils have."""
 WORSE, ROUNDING = 100.0, 1e-12
 """How much larger residuals may be on another number of ranks, and what is rounding anyway."""
@@ -48,7 +48,7 @@ def write_pairs(writer: CheckpointWriter, shown: Pairs) -> None:
     pencil, norm = pairs.pencil, pairs.normalization
     for name in ARRAYS:
         writer.array(f"pairs/{name}", getattr(pairs, name))
-    for name in CORRECTED:
+    for name in NONSYMMETRIC:
         if getattr(pairs, name) is not None:
             writer.array(f"pairs/{name}", getattr(pairs, name))
     if pairs.info.left_residuals is not None:
@@ -91,7 +91,7 @@ def read_pairs(reader: CheckpointReader | None, pencil: Pencil) -> Pairs:
     pairs = Eigenpairs(
         pencil=pencil,
         **{name: small[name] for name in ARRAYS},
-        **{name: small.get(name) for name in CORRECTED},
+        **{name: small.get(name) for name in NONSYMMETRIC},
         right=read_block(reader, "pairs/right", pencil),
         left=read_block(reader, "pairs/left", pencil) if "left" in names else None,
         clusters=tuple(tuple(members) for members in content["clusters"]),
@@ -110,7 +110,7 @@ def read_pairs(reader: CheckpointReader | None, pencil: Pencil) -> Pairs:
 def _small(reader: CheckpointReader) -> tuple[dict[str, Any], list[str]]:
     names = reader.names("pairs")
     arrays = [
-        name for name in (*ARRAYS, *CORRECTED, "left_residuals", "phase_rows") if name in names
+        name for name in (*ARRAYS, *NONSYMMETRIC, "left_residuals", "phase_rows") if name in names
     ]
     found = {name: reader.array(f"pairs/{name}") for name in arrays}
     return {**found, "content": reader.json("pairs/content")}, names
