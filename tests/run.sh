@@ -217,14 +217,14 @@ run_stages() {
     run_crowded
 }
 
+SECONDS=0
 run_stages
 
-# Adds up pytest's closing lines: "2 failed, 10 passed in 3.1s" and so on.
+# Adds up pytest's closing lines: "2 failed, 10 passed in 3.1s" and so on; stages may overlap.
 total() {
-    printf '%s\n' "${summary[@]}" | awk '
+    printf '%s\n' "${summary[@]}" | awk -v seconds="$SECONDS" '
         match($0, /[0-9]+ [a-z]+(, [0-9]+ [a-z]+)* in [0-9.]+s/) {
             split(substr($0, RSTART, RLENGTH), halves, " in ")
-            seconds += halves[2]
             count = split(halves[1], parts, ", ")
             for (i = 1; i <= count; i++) {
                 split(parts[i], words, " ")
@@ -239,7 +239,7 @@ total() {
             for (i = 1; i <= number; i++)
                 if (sums[order[i]]) line = line (line ? ", " : "") sums[order[i]] " " order[i]
             if (early) line = line (line ? ", " : "") early " stage(s) ended early"
-            printf "%s in %.2fs\n", (line ? line : "no tests ran"), seconds
+            printf "%s in %ds\n", (line ? line : "no tests ran"), seconds
         }'
 }
 
