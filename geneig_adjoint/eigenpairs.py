@@ -97,6 +97,22 @@ class SolveInfo:
     constrained: tuple[int, ...] = ()
 
 
+PER_PAIR = (
+    "values",
+    "right",
+    "left",
+    "residuals",
+    "condition",
+    "errors",
+    "gaps",
+    "phase_rows",
+    "turns",
+    "rounding",
+    "offsets",
+)
+"""Arrays of `Eigenpairs` whose last index is a pair."""
+
+
 @dataclass(frozen=True, eq=False)
 class Eigenpairs(CollectiveContext):
     """Eigenvalues with right and left vectors of ``A x = lam B x``.
@@ -239,18 +255,8 @@ class Eigenpairs(CollectiveContext):
 
         return replace(
             self,
-            values=taken(self.values),
-            right=taken(self.right),
-            left=taken(self.left),
-            residuals=taken(self.residuals),
-            condition=taken(self.condition),
-            errors=taken(self.errors),
-            gaps=taken(self.gaps),
+            **{name: taken(getattr(self, name)) for name in PER_PAIR},
             clusters=tuple(sorted(tuple(sorted(place[j] for j in members)) for members in kept)),
-            phase_rows=taken(self.phase_rows),
-            turns=taken(self.turns),
-            rounding=taken(self.rounding),
-            offsets=taken(self.offsets),
             info=replace(
                 self.info,
                 left_residuals=taken(self.info.left_residuals),
