@@ -84,8 +84,7 @@ def verify_gradient(
         used = np.flatnonzero(nonzero_pairs(pairs, cotangent))
         tangent = _tangent(model, p, pairs, direction, {**chosen, "columns": used})
         terms, noise = terms_and_noise(pairs, value, cotangent)
-        given = gradient, direction
-        dot_error = _dot_error(pairs, cotangent, tangent, given, min(noise, NOISE * terms))
+        dot_error = _dot_error(pairs, cotangent, tangent, (gradient, direction), (terms, noise))
         value_at = _values_along(model, p, objective, (pairs, _tracked(objective, used)), solver)
         slope = params.dot(gradient, direction)
         remainders = tuple(abs(value_at(h, direction) - value - h * slope) for h in TAYLOR_STEPS)
@@ -103,8 +102,7 @@ def verify_gradient(
         comparisons=comparisons,
         dot_product_error=dot_error,
         relative_error=gradient.relative_error,
-        residual=residuals[0],
-        left_residual=residuals[1],
+        **residuals,
         failures=_failures(orders, comparisons, dot_error),
     )
 
@@ -114,9 +112,11 @@ def _tracked(objective: Objective, used: Block) -> set[int]:
     return set() if getattr(objective, "symmetric", False) else {int(j) for j in used}
 
 
-def _residuals(pairs: Eigenpairs) -> tuple[float, float]:
+def _residuals(pairs: Eigenpairs) -> dict[str, float]:
+    """Return the largest residuals, named as in `GradientReport`.  (Not collective.)"""
     left = pairs.info.left_residuals
-    return float(pairs.residuals.max()), float(left.max() if left is not None else 0.0)
+    left_residual = float(left.max() if left is not None else 0.0)
+    return {"residual": float(pairs.residuals.max()), "left_residual": left_residual}
 
 
 def random_direction(p: Parameters, seed: int) -> Gradient:
@@ -264,13 +264,14 @@ def _dot_error(
     cotangent: EigenCotangent,
     tangent: EigenTangent | None,
     slope: tuple[Gradient, Gradient],
-    rounding: float,
+    rounding: tuple[float, float],
 ) -> float | None:
     """Return |<cotangent, tangent> - <gradient, direction>| beyond rounding, relative.
 
     Relative to the parts of all sums: where they cancel, nothing but their rounding is left
     (the real part of an eigenvalue that moves along the imaginary axis). Where all of them
-    are zero (a mode that no parameter bends), they are rounding of the objective.
+    are zero (a mode that no parameter bends), they are rounding of the objective. ``rounding``:
+    the size of the objective's terms, and their noise.
     """
     if tangent is None or cotangent.matrices is not None:
         return None
@@ -293,7 +294,8 @@ def _dot_error(
         explicit = {name: direction[name] for name in cotangent.parameters}
         terms.append(-params.dot(cotangent.parameters, explicit))
         sizes.append(params.absolute_dot(cotangent.parameters, explicit))
-    difference = max(abs(sum(terms)) - rounding, 0.0)
+    of_terms, noise = rounding
+    difference = max(abs(sum(terms)) - min(noise, NOISE * of_terms), 0.0)
     return difference / max(sizes) if difference > 0 else 0.0
 
 
