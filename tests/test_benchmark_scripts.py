@@ -9,6 +9,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks"
 RUNS = {
     "contraction.py": ("--elements 200 --repeats 1", "contract"),
+    "convection3d.py": ("--nodes 5 --count 2", "gradient"),
     "design_loop.py": ("--columns 8 --rows 4 --steps 3", "fresh"),
     "diffusion2d.py": ("--cells 12", "gradient"),
     "elasticity2d.py": ("--columns 8 --rows 4 --count 3", "gradient"),
