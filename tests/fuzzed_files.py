@@ -151,7 +151,7 @@ def check_study_file(path):
         study = read_study(path)
     except StudyError as error:
         return refused("study.toml", error) != REFUSED
-    tables = tomllib.loads(path.read_bytes().decode("utf-8"))
+    tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     assert study.model == tables["model"]
     assert study.solver == tables.get("solver", {})
     assert study.objectives == tables["objective"]

@@ -56,6 +56,7 @@ STUDY_ERRORS = {
         HEAD + '[objective]\nname = "f"',
         r"got dict; write \[\[objective\]\], with t",
     ),
+    "carriage return": (HEAD + "\r" + F1, r"study.toml must be TOML, got a syntax error"),
     "no table": ("model = 3\n" + F1, r"\[model\] must be a table, got int"),
     "twice": (HEAD + F1 + F1, r"must have different names, got 'f1' twice"),
     "no name": (HEAD + '[[objective]]\nkind = "keff"', r"needs a name without '/', got None"),

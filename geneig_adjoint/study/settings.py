@@ -194,7 +194,8 @@ def read_study(path: str | Path, changes: Sequence[str] = ()) -> Study:
     """
     path = Path(path)
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        # As bytes: text mode would make line ends of what TOML refuses (a lone carriage return).
+        tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise StudyError(
             f"the study file must be readable, got {error.strerror} for {path}; check the name"
