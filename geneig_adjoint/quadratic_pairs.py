@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geneig_adjoint._types import TINY, Block
+from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.collective import (
     CollectiveContext,
     column_norms,
@@ -84,10 +84,23 @@ class QuadraticView(PlainView):
             moved = found.transformation.solve(defect, purpose="the error estimate")
             parts = [column_norms(comm, half) for half in halves(moved)]
             through = (sizes[0] * parts[0] + sizes[1] * parts[1]) / slopes
-            smaller = np.minimum(errors, through * np.abs(lam - found.sigma))
+            # One residual may be small by luck, where the factor's own rounding moved the value.
+            through = np.fmax(through * np.abs(lam - found.sigma), self._rounded(found, left))
+            smaller = np.minimum(errors, through)
             errors = np.where(condition > ILL_CONDITION, errors, smaller)
         seen = np.abs(lam) > ROUNDED * g
         return np.where(seen, condition, plain[0]), np.where(seen, errors, plain[1])
+
+    def _rounded(self, found: Any, left: Block) -> Block:
+        """Return how far values move as a rule when the diagonals of K, C and M are rounded, (k,).
+
+        Collective. Roundings do not know of each other, so that their squares add up.
+        """
+        powers = np.abs(found.values) ** np.arange(3)[:, None]
+        entries = self._pencil.diagonals.T @ powers
+        return EPS * column_norms(
+            self._layout.comm, entries * self.left(left) * halves(found.right)[UPPER]
+        )
 
     def scale(self, requested: Any) -> Any:
         """Return the normalization of X that x is to have; x^H x = 1 by default.

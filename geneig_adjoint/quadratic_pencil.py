@@ -51,6 +51,8 @@ class QuadraticPencil(Pencil):
         g of X = [x; lam x / g], and nu.
     sizes : tuple of float
         Infinity norms of K, C and M.
+    diagonals : ndarray
+        Absolute values of the diagonals of K, C and M, this rank's rows, (3, n_local).
 
     Raises
     ------
@@ -102,6 +104,9 @@ class QuadraticPencil(Pencil):
         if self.form == "symmetric":
             _check_symmetry(self.layout.comm, given)
         self.sizes = norms_of(self.layout.comm, given)
+        self.diagonals = np.zeros((3, self.layout.n_local))
+        for row, mat in zip(self.diagonals, (K, C, M), strict=True):
+            row[:] = 0.0 if mat is None else np.abs(_petsc.diagonal(mat))
         self.scaling = scaling_of(*self.sizes)
         blocks = terms(self.form, self.scaling)
         return [
