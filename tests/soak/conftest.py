@@ -7,7 +7,9 @@ import pytest
 
 TESTS = str(Path(__file__).parents[1])
 MINUTES = {
+    "test_chains": (3, "2,160 pairs at exceptional points"),
     "test_disks": (2, "full disks, every file"),
+    "test_estimates": (2, "estimates of 1,400 pencils against fifty digits"),
     "test_faults": (10, "a function of every stage fails, on each of three ranks"),
     "test_fuzz_files": (15, "10,000 damaged files of every kind"),
     "test_kills": (10, "50 SIGKILLs of random ranks"),
