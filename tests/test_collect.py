@@ -141,6 +141,26 @@ def test_broken_files_are_rows(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("sample.json", '{"status": "done", "entries": [1]}', "sample.json is not one of a sample"),
+        ("sample.json", '{"status": ["done"]}', "sample.json is not one of a sample"),
+        ("result.json", "", "result.json is not one of a run"),
+        ("result.json", '{"objectives": [], "values": []}', "result.json is not one of a run"),
+        ("result.json", '{"objectives": {}, "values": [1]}', "result.json is not one of a run"),
+        ("result.json", None, "result.json is missing"),
+    ],
+)
+def test_what_somebody_changed_is_not_a_result(swept, tmp_path, name, content, reason):
+    shutil.copytree(swept / "out", tmp_path / "out")
+    path = tmp_path / "out" / "sample_0000" / name
+    path.unlink() if content is None else path.write_text(content)
+    first, second = collected([tmp_path / "out"], norms=True)[:2]
+    assert (first["status"], first["reason"]) == ("unreadable", reason)
+    assert second["status"] == "failed"
+
+
 def test_gradients_that_are_just_being_replaced_are_left_out(swept, tmp_path, monkeypatch):
     def missing(*_):
         raise OSError("not now")

@@ -24,11 +24,18 @@ from geneig_adjoint.io.own_hdf5 import h5py
 from geneig_adjoint.io.results import atomic_path, write_json
 from geneig_adjoint.io.table_layout import text_attribute
 from geneig_adjoint.io.written_results import datasets
-from geneig_adjoint.study.sweep_state import DEFINITION, DONE, RECORD, WAITING, read_json
+from geneig_adjoint.study.sweep_state import (
+    DEFINITION,
+    DONE,
+    RECORD,
+    WAITING,
+    read_json,
+    stored_record,
+)
 
 Row = dict[str, Any]
 FIRST = ("sample", "folder", "status", "exit_code", "reason", "seconds")
-NEEDED = {"objectives", "values"}
+BROKEN = "result.json is not one of a run"
 FORMATS = (".csv", ".json", ".h5")
 OF_OBJECTIVES, OF_VALUES, OF_NORMS = "objective.", "value.", "norm."
 
@@ -94,9 +101,9 @@ def _natural(path: Path) -> list[Any]:
 
 
 def _row(folder: Path, sample: Mapping[str, Any], norms: bool) -> Row:
-    record = read_json(folder / RECORD)
+    record = stored_record(folder)
     result = read_json(folder / "result.json")
-    if result is not None and not result.keys() >= NEEDED:  # not one of a run
+    if result is not None and not _is_result(result):
         result = {}
     standing = _standing(record, result, listed=bool(sample))
     entries = (record or {}).get("entries") or sample.get("entries", {})
@@ -110,21 +117,35 @@ def _row(folder: Path, sample: Mapping[str, Any], norms: bool) -> Row:
     return row
 
 
+def _is_result(found: Row) -> bool:
+    objectives, values = found.get("objectives"), found.get("values")
+    failures, timings = found.get("failures", {}), found.get("timings", {})
+    return (
+        all(isinstance(part, dict) for part in (objectives, failures, timings))
+        and isinstance(values, list)
+        and all(isinstance(value, list) and len(value) == 2 for value in values)
+        and all(isinstance(seconds, int | float) for seconds in timings.values())
+    )
+
+
 def _standing(record: Row | None, result: Row | None, *, listed: bool) -> Row:
     if record is not None:
-        reason = str(record.get("reason", "unreadable"))
-        return {
+        reason = str(record.get("reason", f"{RECORD} is not one of a sample"))
+        found = {
             "status": record.get("status", "unreadable"),
             "exit_code": record.get("exit_code"),
             "reason": (reason.splitlines() or [""])[0],
             "seconds": record.get("seconds"),
         }
+        if record.get("results") and not result:
+            broken = BROKEN if result is not None else "result.json is missing"
+            found.update(status="unreadable", reason=broken)
+        return found
     if result is None:
         reason = "not begun" if listed else f"no {RECORD} and no result.json"
         return {"status": WAITING, "exit_code": None, "reason": reason, "seconds": None}
     if not result:
-        reason = "result.json is not one of a run"
-        return {"status": "unreadable", "exit_code": None, "reason": reason, "seconds": None}
+        return {"status": "unreadable", "exit_code": None, "reason": BROKEN, "seconds": None}
     failures = result.get("failures", {})
     return {
         "status": DONE,

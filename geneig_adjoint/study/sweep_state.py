@@ -20,6 +20,18 @@ from geneig_adjoint.study.set_aside import set_folder_aside
 FORMAT = 1
 DEFINITION, RECORD = "sweep.json", "sample.json"
 WAITING, RUNNING, DONE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
+STATUSES = (WAITING, RUNNING, DONE, FAILED, STOPPED)
+KINDS = {
+    "number": int,
+    "entries": dict,
+    "fingerprint": str,
+    "exit_code": int | None,
+    "reason": str,
+    "attempts": int,
+    "results": bool,
+    "seconds": int | float | None,
+}
+"""Of what the record of a sample says, as far as it is said."""
 ATTEMPTS = 2
 """A sample in which the job was killed so often is not tried again unasked."""
 FINISHED = (exit_codes.OK, exit_codes.MISSING_GRADIENT)
@@ -115,7 +127,7 @@ def _set_others_aside(
     for sample in earlier.get("samples", []):
         folder = sample["folder"]
         if sample != now.get(folder) and (folder in chosen or folder not in now):
-            done = (read_json(directory / folder / RECORD) or {}).get("status") == DONE
+            done = (stored_record(directory / folder) or {}).get("status") == DONE
             set_folder_aside(directory, folder, complete=done)
 
 
@@ -157,8 +169,20 @@ def _todo(records: list[dict[str, Any]], chosen: Sequence[int], retry: bool) -> 
 def read_record(folder: Path, sample: Sample) -> dict[str, Any]:
     """Return where a sample stands.  (Not collective.)"""
     empty = {"status": WAITING, "exit_code": None, "reason": "", "attempts": 0, "fingerprint": ""}
-    found = read_json(folder / RECORD) or {}
+    found = stored_record(folder) or {}
     return {**empty, **found, "number": sample.number, "entries": sample.entries}
+
+
+def stored_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record in a sample's folder: None without one, {} for what is none.
+
+    Not collective.
+    """
+    found = read_json(folder / RECORD)
+    if not found:
+        return found
+    known = all(isinstance(found[name], kind) for name, kind in KINDS.items() if name in found)
+    return found if known and found.get("status") in STATUSES else {}
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
