@@ -79,6 +79,14 @@ def test_build_of_petsc_that_lacks_something(monkeypatch, changes, name, remedy,
     assert found.remedy.startswith(remedy)
 
 
+@pytest.mark.parametrize("packages", [["mumps"], ["mumps", "cholmod"]])
+def test_cholmod_is_for_real_scalars_only(monkeypatch, packages):
+    build(monkeypatch, scalars="complex", packages=packages)
+    found = stack.check_petsc()
+    assert not bad(found)
+    assert not any("CHOLMOD" in one.found for one in found)
+
+
 def test_slepc_of_another_release_or_missing(fake, monkeypatch):
     build(monkeypatch, version="3.17.1")
     found = only(stack.check_slepc())

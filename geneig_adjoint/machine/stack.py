@@ -145,7 +145,7 @@ def check_petsc() -> list[Finding]:
             "petsc4py", LACKS, f"{found}, {data['precision']}",
             "configure PETSc --with-precision=double", needed=True,
         )  # fmt: skip
-    return [first, *_factorisations(data["packages"]), *_blas(data["libraries"])]
+    return [first, *_factorisations(data["packages"], data["scalars"]), *_blas(data["libraries"])]
 
 
 def _blas(libraries: list[str]) -> list[Finding]:
@@ -180,7 +180,7 @@ def petsc_remedy(seen: Probe) -> str:
     return SELECT
 
 
-def _factorisations(packages: list[str]) -> list[Finding]:
+def _factorisations(packages: list[str], scalars: str) -> list[Finding]:
     found = []
     if "mumps" in packages:
         found.append(Finding("MUMPS", OK, "factorisations on any number of ranks", needed=True))
@@ -201,9 +201,11 @@ def _factorisations(packages: list[str]) -> list[Finding]:
         "metis": ("METIS", "--download-metis", "orderings"),
         "ptscotch": ("PT-Scotch", "--download-ptscotch", "orderings in parallel"),
     }
+    if scalars == "complex":  # its interface in PETSc has real matrices only
+        del others["cholmod"]
     there = [name for key, (name, _, _) in others.items() if key in packages]
     found.append(Finding("other libraries", OK, ", ".join(there) or "none of those known here"))
-    if "cholmod" not in packages:
+    if "cholmod" in others.keys() - set(packages):
         name, option, use = others["cholmod"]
         found.append(Finding(name, LACKS, f"not in PETSc: {use}", f"configure with {option}"))
     return found
