@@ -108,7 +108,10 @@ become_pytest() {
     local build="$1" folder="$2" spread=()
     shift 2
     # A file's tests stay in one process: they share what is dear to set up.
-    [ $# -gt 0 ] || [ "$folder" = tests/soak ] || spread=(--numprocesses="$workers" --dist=loadfile)
+    # One that dies is not replaced: pytest-xdist 3.8 may then wait forever for files it has had.
+    [ $# -gt 0 ] || [ "$folder" = tests/soak ] || spread=(
+        --numprocesses="$workers" --dist=loadfile --max-worker-restart=0
+    )
     # Tests that know nothing of PETSc's scalars ran with the first build; a choice by hand wins.
     [ "$soak" = no ] && [ "$build" != "${builds[0]}" ] && spread+=(-m "not any_scalars")
     # shellcheck source=docker/env.sh
