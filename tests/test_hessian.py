@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pencils import flat, moved
 from scenarios import STEP, Chain, Scenario, fourth_order_difference, scenarios, solved
+from sums_of_objectives import Sums, sums_of
 
 import geneig_adjoint as ga
 
@@ -23,19 +24,28 @@ class Products(NamedTuple):
     rows: np.ndarray
 
 
-def with_products(scenario, comm):
-    with solved(scenario, comm) as chain:
-        yield Products(chain, products(chain, chain.problem.p_dot))
+class SumProducts(NamedTuple):
+    """A chain, and products of sums of its objectives: found, and by differences of gradients."""
+
+    chain: Chain
+    sums: Sums
+    rows: np.ndarray
+    expected: np.ndarray
 
 
 @pytest.fixture(scope="module", params=CHAINS, ids=str)
 def known(request, comm):
-    yield from with_products(request.param, comm)
+    with solved(request.param, comm) as chain:
+        expected = differences_of_gradients(chain)
+        sums = sums_of(chain, sizes(chain, expected))
+        found = products(chain, chain.problem.p_dot, sums.objectives)
+        yield SumProducts(chain, sums, found, sums.weights @ expected)
 
 
 @pytest.fixture(scope="module", params=scenarios("default"), ids=str)
 def default_known(request, comm):
-    yield from with_products(request.param, comm)
+    with solved(request.param, comm) as chain:
+        yield Products(chain, products(chain, chain.problem.p_dot))
 
 
 @pytest.fixture
@@ -43,8 +53,8 @@ def default_chain(default_known):
     return default_known.chain
 
 
-def products(chain, p_dot, **settings) -> np.ndarray:
-    """Return one row H p_dot per objective."""
+def products(chain, p_dot, objectives=None, **settings) -> np.ndarray:
+    """Return one row H p_dot per objective: all of the chain, or those given."""
     settings = {"strategy": "direct", **settings}
     return np.array(
         [
@@ -53,7 +63,7 @@ def products(chain, p_dot, **settings) -> np.ndarray:
                     chain.model, chain.problem.p, chain.pairs, objective, p_dot, **settings
                 )
             )
-            for objective in chain.objectives
+            for objective in objectives or chain.objectives
         ]
     )
 
@@ -71,25 +81,33 @@ def gradients_at(chain, step) -> np.ndarray:
     return np.array([flat(item) for item in found])
 
 
+def differences_of_gradients(chain) -> np.ndarray:
+    return fourth_order_difference(lambda k: gradients_at(chain, k * STEP))
+
+
 def sizes(chain, rows) -> np.ndarray:
     """Return the size of second derivatives, at least that of the first ones' terms."""
     return np.maximum(np.abs(rows).max(axis=1), 0.1 * chain.sizes)
 
 
-def test_product_equals_differences_of_gradients(known):
-    chain, found = known
-    expected = fourth_order_difference(lambda k: gradients_at(chain, k * STEP))
+def test_product_of_each_objective_equals_differences_of_gradients(default_known):
+    chain, found = default_known
+    expected = differences_of_gradients(chain)
     errors = np.abs(found - expected).max(axis=1) / sizes(chain, expected)
     # Gradients are exact to 1e-11 of their terms, divided by the step; its fourth power is less.
     assert chain.named(errors, ~(errors <= 1e-7)) == {}
 
 
+def test_product_equals_differences_of_gradients(known):
+    # As for each objective: the weights are at least 1 / the sizes.
+    np.testing.assert_allclose(known.rows, known.expected, rtol=0, atol=1e-7)
+
+
 def test_hessian_is_symmetric(known):
-    chain, Hu = known
+    chain, sums, Hu, _ = known
     u, v = chain.problem.p_dot, other_direction(chain.problem.p)
-    Hv = products(chain, v)
-    errors = np.abs(Hu @ flat(v) - Hv @ flat(u)) / sizes(chain, Hu)
-    assert chain.named(errors, ~(errors <= 1e-8)) == {}
+    Hv = products(chain, v, sums.objectives)
+    np.testing.assert_allclose(Hu @ flat(v), Hv @ flat(u), rtol=0, atol=1e-8)
 
 
 def test_remainder_with_second_derivatives_is_of_third_order(default_known):
@@ -112,23 +130,25 @@ def test_remainder_with_second_derivatives_is_of_third_order(default_known):
 
 def test_strategies_agree(default_known):
     chain, direct = default_known
-    ksp = products(chain, chain.problem.p_dot, strategy="ksp")
-    errors = np.abs(direct - ksp).max(axis=1) / sizes(chain, direct)
+    sums = sums_of(chain, sizes(chain, direct))
+    ksp = products(chain, chain.problem.p_dot, sums.objectives, strategy="ksp")
     # rtol 1e-10 of the solves, one fed into the next
-    assert chain.named(errors, ~(errors <= 1e-8)) == {}
+    np.testing.assert_allclose(sums.weights @ direct, ksp, rtol=0, atol=1e-8)
 
 
 def test_product_is_linear_in_the_direction(default_known):
     chain, single = default_known
-    p_dot = chain.problem.p_dot
-    scaled = products(chain, {name: -300.0 * value for name, value in p_dot.items()})
-    errors = np.abs(scaled + 300.0 * single).max(axis=1) / (300 * sizes(chain, single))
-    assert chain.named(errors, ~(errors <= 1e-9)) == {}
+    sums = sums_of(chain, sizes(chain, single))
+    p_dot = {name: -300.0 * value for name, value in chain.problem.p_dot.items()}
+    scaled = products(chain, p_dot, sums.objectives)
+    np.testing.assert_allclose(scaled / -300.0, sums.weights @ single, rtol=0, atol=1e-9)
 
 
-def test_product_with_no_direction_is_zero(default_chain):
-    p_dot = {name: 0.0 * value for name, value in default_chain.problem.p.items()}
-    np.testing.assert_array_equal(products(default_chain, p_dot), 0.0)
+def test_product_with_no_direction_is_zero(default_known):
+    chain, rows = default_known
+    p_dot = {name: 0.0 * value for name, value in chain.problem.p.items()}
+    sums = sums_of(chain, sizes(chain, rows))
+    np.testing.assert_array_equal(products(chain, p_dot, sums.objectives), 0.0)
 
 
 @pytest.mark.parametrize("phase", ["largest", None])
