@@ -123,8 +123,13 @@ EXPECTED = {
 }
 
 
+# Studies and tables are read before PETSc is asked for anything.
+NO_PETSC = {"study": pytest.mark.any_scalars, "file": pytest.mark.any_scalars}
+
+
 @pytest.mark.parametrize(
-    ("code", "command", "text", "model", "words", "message"), EXPECTED.values(), ids=EXPECTED
+    ("code", "command", "text", "model", "words", "message"),
+    [pytest.param(*case, id=name, marks=NO_PETSC.get(name, ())) for name, case in EXPECTED.items()],
 )
 def test_expected_error_has_its_code_and_one_message(
     adjoint, tmp_path, code, command, text, model, words, message
@@ -187,6 +192,7 @@ UNEXPECTED = {
 }
 
 
+@pytest.mark.any_scalars
 @pytest.mark.failure("exception on one rank", through="command")
 @pytest.mark.parametrize(("model", "message"), UNEXPECTED.values(), ids=UNEXPECTED)
 def test_exception_of_user_code_ends_the_job_with_one_traceback(adjoint, tmp_path, model, message):
@@ -230,6 +236,7 @@ def test_exception_on_all_ranks_is_an_internal_error(tmp_path, capsys):
     assert "geneig-adjoint: internal error" in text
 
 
+@pytest.mark.any_scalars
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -271,6 +278,7 @@ def test_overwrite_replaces_results(tmp_path, capsys):
     assert len(result(tmp_path / "out")["values"]) == 3
 
 
+@pytest.mark.any_scalars
 @pytest.mark.failure("missing package", through="command")
 def test_missing_stack_is_one_message_with_the_remedy():
     start = "import sys; from geneig_adjoint.cli import main; sys.exit(main(['run', 'x.toml']))"
