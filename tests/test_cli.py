@@ -186,9 +186,15 @@ def raising(condition, statement):
 
 
 ON_ONE = "comm.rank == 1"
+# The others do not come: no need to wait for them long.
+IMPATIENT = """
+from geneig_adjoint import collective, endings
+collective.PATIENCE = 0.5
+endings.crowding = lambda: 1.0
+"""
 UNEXPECTED = {
     "one rank": (raising(ON_ONE, 'raise KeyError("mine")'), "KeyError: 'mine'"),
-    "sys.exit": (raising(ON_ONE, "raise SystemExit(0)"), "SystemExit: 0"),
+    "sys.exit": (IMPATIENT + raising(ON_ONE, "raise SystemExit(0)"), "SystemExit: 0"),
 }
 
 
@@ -204,12 +210,8 @@ def test_exception_of_user_code_ends_the_job_with_one_traceback(adjoint, tmp_pat
     assert message in finished.stderr
 
 
-# The others are then in the objective's own reduction: there is no need to wait for them long.
+# The others are then in the objective's own reduction.
 OBJECTIVE = """
-from geneig_adjoint import collective, endings
-collective.PATIENCE = 0.5
-endings.crowding = lambda: 1.0
-
 def factory(model):
     def objective(pairs):
         if model.comm.rank == 1:
@@ -221,7 +223,7 @@ def factory(model):
 
 def test_exception_in_an_objective_on_one_rank_ends_the_job(adjoint, tmp_path):
     text = PYTHON + '[[objective]]\nname = "own"\npython = "model.py:factory"\n'
-    path = study_folder(tmp_path, text, model=MODEL + OBJECTIVE)
+    path = study_folder(tmp_path, text, model=IMPATIENT + MODEL + OBJECTIVE)
     finished = adjoint("run", path, timeout=15)
     assert finished.returncode == 70, finished.stderr
     assert "KeyError: 'mine'" in finished.stderr
