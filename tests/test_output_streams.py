@@ -36,6 +36,7 @@ def closed():
     os.close(writing)
 
 
+@pytest.mark.any_scalars
 def test_run_ends_well_when_nobody_reads_its_table(tmp_path, closed, monkeypatch):
     finished = started(["run", study_folder(tmp_path)], monkeypatch, stdout=closed)
     assert finished.returncode == 0, finished.stderr
@@ -43,6 +44,7 @@ def test_run_ends_well_when_nobody_reads_its_table(tmp_path, closed, monkeypatch
     assert sorted(os.listdir(tmp_path / "out")) == ["events.jsonl", "result.h5", "result.json"]
 
 
+@pytest.mark.any_scalars
 def test_sweep_goes_on_when_nobody_reads_on(tmp_path, closed, monkeypatch):
     path = sweep_folder(tmp_path)
     finished = started(["sweep", path], monkeypatch, stdout=closed, stderr=closed)
