@@ -55,13 +55,10 @@ class MovingSum(Sum):
         return combined([(weight, item.tangent(pairs, tangent)) for weight, item in self.weighted])
 
 
-def kind_of(objective: Any, cotangent: ga.EigenCotangent) -> tuple[bool, bool, bool]:
-    """Return what a second derivative tells apart: an own tangent, right and left vectors."""
-    return (
-        hasattr(objective, "tangent"),
-        cotangent.right is not None or cotangent.matrices is not None,
-        cotangent.left is not None,
-    )
+def kind_of(objective: Any, cotangent: ga.EigenCotangent) -> tuple[bool, bool]:
+    """Return what a second derivative tells apart: an own tangent, and whether it has vectors."""
+    vectors = (cotangent.right, cotangent.left, cotangent.matrices)
+    return hasattr(objective, "tangent"), any(part is not None for part in vectors)
 
 
 class Sums(NamedTuple):
