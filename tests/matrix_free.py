@@ -18,12 +18,12 @@ def band(array, width=2):
     return np.where(np.abs(rows - columns) <= width, array, 0.0)
 
 
-def near(name, comm):
+def near(name, comm, width=2):
     """Return preconditioner(p, sigma): the middle diagonals of A - sigma B."""
 
     def preconditioner(p, sigma):
         A, B = arrays(name, p)
-        return matrix(band(A - sigma * B), comm)
+        return matrix(band(A - sigma * B, width), comm)
 
     return preconditioner
 

@@ -81,6 +81,8 @@ class Chain:
         self.pairs = self.solved(self.problem.p)
         self.specs = objectives_for(self.problem)
         self.objectives = [spec.make(self.problem, self.pairs) for spec in self.specs]
+        self._gradients: dict[str | None, np.ndarray] = {}
+        self._tangents: dict[str | None, ga.EigenTangent] = {}
 
     def solved(self, p, **changes) -> ga.Eigenpairs:
         pencil = self.stack.enter_context(self.model.assemble(p))
@@ -129,10 +131,42 @@ class Chain:
     def cotangents(self) -> list[ga.EigenCotangent]:
         return [evaluate(item, self.pairs, self.problem.p)[1] for item in self.objectives]
 
-    def gradients(self, **settings) -> np.ndarray:
-        """Return one row of all parameters per objective."""
-        found = ga.gradient(self.model, self.problem.p, self.pairs, self.objectives, **settings)
-        return np.array([flat(item) for item in found])
+    def gradients(self, strategy: str | None = None) -> np.ndarray:
+        """Return one row of all parameters per objective; computed once per strategy."""
+        if strategy not in self._gradients:
+            found = ga.gradient(
+                self.model, self.problem.p, self.pairs, self.objectives, strategy=strategy
+            )
+            self._gradients[strategy] = np.array([flat(item) for item in found])
+        return self._gradients[strategy]
+
+    def tangent(self, strategy: str | None = None) -> ga.EigenTangent:
+        """Return the tangent of the pairs along p_dot; computed once per strategy."""
+        if strategy not in self._tangents:
+            problem = self.problem
+            self._tangents[strategy] = ga.jvp(
+                self.model, problem.p, self.pairs, problem.p_dot, strategy=strategy
+            )
+        return self._tangents[strategy]
+
+    def along(self, tangent: ga.EigenTangent, cotangent: ga.EigenCotangent) -> float:
+        """Return Re <cotangent, tangent>, with the explicit terms in p, A and B."""
+        pairs, problem = self.pairs, self.problem
+        zero = np.zeros_like(pairs.right)
+        own = cotangent.parameters or {}
+        explicit = {**{name: 0 * v for name, v in problem.p.items()}, **own}
+        left_a, left_b, right = cotangent.matrices or (zero, zero, zero)
+        dA_x, dB_x = self.model.tangent(problem.p, problem.p_dot, right)
+        value_bar = np.zeros(pairs.count) if cotangent.values is None else cotangent.values
+        terms = [
+            (value_bar, tangent.values),
+            (zero if cotangent.right is None else cotangent.right, tangent.right),
+            (zero if cotangent.left is None else cotangent.left, tangent.left),
+            (flat(explicit), flat(problem.p_dot)),
+            (left_a, dA_x),
+            (left_b, dB_x),
+        ]
+        return sum(np.vdot(bar, dot).real for bar, dot in terms)
 
     @cached_property
     def slopes(self) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Searches for tests: the chain, whose best stiffness is known from SciPy on dense matrices."""
 
 import json
+from functools import cache
 
 import h5py
 import numpy as np
@@ -66,6 +67,7 @@ def frequency_and_slope(k):
     return f, slopes["k"] / (8 * np.pi**2 * f)
 
 
+@cache
 def best_chain(second=None):
     """Return the largest f1 with k in [0.1, 3], mean at most 1, and the second value bounded."""
     constraints = [{"type": "ineq", "fun": lambda k: 1 - k.mean()}]

@@ -13,7 +13,10 @@ from mpi4py import MPI
 import geneig_adjoint as ga
 from builders import chain, chain_parameters
 from distributed_operators import POINT, operator
+from geneig_adjoint import collective, endings
 
+# A rank that fails alone waits for the others, which do not come here.
+collective.WAIT_SECONDS = endings.WAIT_SECONDS = 0.2
 comm = MPI.COMM_WORLD
 """
 ALONE = """

@@ -100,6 +100,7 @@ def test_layers_share_what_one_density_had(gradients):
     assert layers["density"].reshape(3, -1).sum(axis=0) == pytest.approx(whole, rel=1e-9)
 
 
+@pytest.mark.any_scalars
 def test_errors_are_those_of_the_worst_parameter(load):
     exact = {"eigenvalue a": np.ones(4), "vectors a": np.ones(4), "vectors b": np.full(4, 1e-3)}
     found = {name: array.copy() for name, array in exact.items()}
@@ -131,6 +132,7 @@ def store(load, tmp_path):
     return kept
 
 
+@pytest.mark.any_scalars
 def test_tables_show_medians_timeouts_and_wrong_answers(load, store):
     text = load("peers.tables").everything(store)
     assert "| ours | 4.00 (4.00) |" in text
@@ -141,6 +143,7 @@ def test_tables_show_medians_timeouts_and_wrong_answers(load, store):
     assert "measured 2000-01-01 to 2000-01-02" in text
 
 
+@pytest.mark.any_scalars
 def test_summary_has_no_small_problems(load, store):
     store.content["cases"]["elasticity2d/300k/scipy/0"] = report(20.0)
     lines = load("peers.tables").summary(store).splitlines()
@@ -149,6 +152,7 @@ def test_summary_has_no_small_problems(load, store):
     assert "| SciPy, by hand | 40.0 (40.0) |" in lines
 
 
+@pytest.mark.any_scalars
 def test_tables_go_between_the_marks_of_a_page(load, tmp_path):
     tables = load("peers.tables")
     page = tmp_path / "page.md"
@@ -175,6 +179,7 @@ def test_pages_have_the_marks(load, page, names):
         assert text.index(begin) < text.index(end)
 
 
+@pytest.mark.any_scalars
 def test_words_come_from_the_numbers(load, store):
     tables = load("peers.tables")
     store.content["cases"]["membrane/20k/scipy/0"]["versions"] = {"scipy": "1.2", "numpy": "3"}
@@ -186,6 +191,7 @@ def test_words_come_from_the_numbers(load, store):
     assert "medians of 1 to 3 runs" in text
 
 
+@pytest.mark.any_scalars
 def test_records_are_kept_and_forgotten(load, store):
     store.save()
     again = load("peers.measuring").Store(store.folder)
@@ -194,6 +200,7 @@ def test_records_are_kept_and_forgotten(load, store):
     assert sorted(again.content["cases"]) == ["membrane/20k/eigd/0", "membrane/20k/scipy/0"]
 
 
+@pytest.mark.any_scalars
 def test_only_missing_cases_are_measured_and_peers_take_turns(load, store, monkeypatch):
     measured = []
     monkeypatch.setattr(store, "measure", lambda key, *_: measured.append(key))
@@ -210,6 +217,7 @@ def test_only_missing_cases_are_measured_and_peers_take_turns(load, store, monke
     ]
 
 
+@pytest.mark.any_scalars
 def test_worker_that_is_too_slow_or_fails_is_reported(load):
     measuring = load("peers.measuring")
     ours, python = measuring.PEERS["ours-1"], sys.executable

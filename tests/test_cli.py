@@ -123,8 +123,13 @@ EXPECTED = {
 }
 
 
+# Studies and tables are read before PETSc is asked for anything.
+NO_PETSC = {"study": pytest.mark.any_scalars, "file": pytest.mark.any_scalars}
+
+
 @pytest.mark.parametrize(
-    ("code", "command", "text", "model", "words", "message"), EXPECTED.values(), ids=EXPECTED
+    ("code", "command", "text", "model", "words", "message"),
+    [pytest.param(*case, id=name, marks=NO_PETSC.get(name, ())) for name, case in EXPECTED.items()],
 )
 def test_expected_error_has_its_code_and_one_message(
     adjoint, tmp_path, code, command, text, model, words, message
@@ -181,12 +186,19 @@ def raising(condition, statement):
 
 
 ON_ONE = "comm.rank == 1"
+# The others do not come: no need to wait for them long.
+IMPATIENT = """
+from geneig_adjoint import collective, endings
+collective.PATIENCE = 0.5
+endings.crowding = lambda: 1.0
+"""
 UNEXPECTED = {
     "one rank": (raising(ON_ONE, 'raise KeyError("mine")'), "KeyError: 'mine'"),
-    "sys.exit": (raising(ON_ONE, "raise SystemExit(0)"), "SystemExit: 0"),
+    "sys.exit": (IMPATIENT + raising(ON_ONE, "raise SystemExit(0)"), "SystemExit: 0"),
 }
 
 
+@pytest.mark.any_scalars
 @pytest.mark.failure("exception on one rank", through="command")
 @pytest.mark.parametrize(("model", "message"), UNEXPECTED.values(), ids=UNEXPECTED)
 def test_exception_of_user_code_ends_the_job_with_one_traceback(adjoint, tmp_path, model, message):
@@ -198,12 +210,8 @@ def test_exception_of_user_code_ends_the_job_with_one_traceback(adjoint, tmp_pat
     assert message in finished.stderr
 
 
-# The others are then in the objective's own reduction: there is no need to wait for them long.
+# The others are then in the objective's own reduction.
 OBJECTIVE = """
-from geneig_adjoint import collective, endings
-collective.PATIENCE = 0.5
-endings.crowding = lambda: 1.0
-
 def factory(model):
     def objective(pairs):
         if model.comm.rank == 1:
@@ -215,7 +223,7 @@ def factory(model):
 
 def test_exception_in_an_objective_on_one_rank_ends_the_job(adjoint, tmp_path):
     text = PYTHON + '[[objective]]\nname = "own"\npython = "model.py:factory"\n'
-    path = study_folder(tmp_path, text, model=MODEL + OBJECTIVE)
+    path = study_folder(tmp_path, text, model=IMPATIENT + MODEL + OBJECTIVE)
     finished = adjoint("run", path, timeout=15)
     assert finished.returncode == 70, finished.stderr
     assert "KeyError: 'mine'" in finished.stderr
@@ -230,6 +238,7 @@ def test_exception_on_all_ranks_is_an_internal_error(tmp_path, capsys):
     assert "geneig-adjoint: internal error" in text
 
 
+@pytest.mark.any_scalars
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -271,6 +280,7 @@ def test_overwrite_replaces_results(tmp_path, capsys):
     assert len(result(tmp_path / "out")["values"]) == 3
 
 
+@pytest.mark.any_scalars
 @pytest.mark.failure("missing package", through="command")
 def test_missing_stack_is_one_message_with_the_remedy():
     start = "import sys; from geneig_adjoint.cli import main; sys.exit(main(['run', 'x.toml']))"

@@ -17,15 +17,15 @@ SCRIPTS = HERE.parent / "examples" / "cluster"
 DONE = ("done", 0)
 # srun starts as many ranks as the job has tasks; scontrol notes what it is asked for.
 STANDINS = {
-    "srun": 'exec "$MPIRUN" -n 2 "$@"',
-    "mpirun": 'exec "$MPIRUN" -n 2 "$@"',
+    "srun": 'exec "$MPIRUN" -n "${RANKS:-1}" "$@"',
+    "mpirun": 'exec "$MPIRUN" -n "${RANKS:-1}" "$@"',
     "scontrol": 'echo "$@" >>"$REQUESTS"',
 }
 
 
 @pytest.fixture
 def submit(tmp_path, monkeypatch):
-    """Run a job script on two ranks, as the scheduler would."""
+    """Run a job script as the scheduler would, on one rank or $RANKS."""
     for name, text in STANDINS.items():
         stub = tmp_path / "bin" / name
         stub.parent.mkdir(exist_ok=True)
@@ -73,6 +73,7 @@ def test_jobs_are_told_before_their_time_is_over(script):
     assert "#SBATCH --open-mode=append" in lines
 
 
+TWO = {"SLURM_JOB_ID": "18", "RANKS": "2"}
 TASK = {"SLURM_ARRAY_JOB_ID": "17", "SLURM_JOB_ID": "18"}
 
 
@@ -97,10 +98,10 @@ def test_task_of_a_pbs_array_runs_one_sample(tmp_path, submit):
 
 def test_stopped_sweep_is_requeued_and_goes_on(tmp_path, submit):
     sweep_folder(tmp_path, MODES.format("stop"))
-    first = submit("sweep_in_one_job.sbatch", "study.toml", SLURM_JOB_ID="18")
+    first = submit("sweep_in_one_job.sbatch", "study.toml", **TWO)
     assert first.returncode == 75, first.stderr
     assert requests(tmp_path) == ["requeue 18"]
-    second = submit("sweep_in_one_job.sbatch", "study.toml", SLURM_JOB_ID="18")
+    second = submit("sweep_in_one_job.sbatch", "study.toml", **TWO)
     assert second.returncode == 0, second.stderr
     assert statuses(tmp_path) == [DONE] * 4
     assert requests(tmp_path) == ["requeue 18"]
@@ -108,7 +109,7 @@ def test_stopped_sweep_is_requeued_and_goes_on(tmp_path, submit):
 
 def test_sweep_in_one_job_goes_on_after_a_sample_that_kills(tmp_path, submit):
     sweep_folder(tmp_path, MODES.format("kill"))
-    finished = submit("sweep_in_one_job.sbatch", "study.toml", SLURM_JOB_ID="18")
+    finished = submit("sweep_in_one_job.sbatch", "study.toml", **TWO)
     assert finished.returncode == 70
     assert statuses(tmp_path) == [DONE, ("running", None), DONE, DONE]
 

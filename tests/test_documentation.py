@@ -12,6 +12,7 @@ from pages import DOCS, ROOT, promised, run_page, run_text
 
 from geneig_adjoint.cli import main
 from geneig_adjoint.io import read_results
+from geneig_adjoint.pictures import style
 
 COMPILED = Path(__file__).parents[1] / "examples" / "compiled_element"
 PAGES = [
@@ -30,6 +31,7 @@ PAGES = [
 @pytest.mark.parametrize("page", PAGES)
 def test_page_prints_what_it_says(page, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(style, "DPI", 50)  # pictures of few dots are drawn sooner
     run_page(page)
     printed = capsys.readouterr().out
     assert all(lines in printed for lines in promised(page))

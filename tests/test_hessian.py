@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pencils import flat, moved
 from scenarios import STEP, Chain, Scenario, fourth_order_difference, scenarios, solved
+from sums_of_objectives import Sum, sums_of
 
 import geneig_adjoint as ga
 
@@ -23,19 +24,26 @@ class Products(NamedTuple):
     rows: np.ndarray
 
 
-def with_products(scenario, comm):
-    with solved(scenario, comm) as chain:
-        yield Products(chain, products(chain, chain.problem.p_dot))
+class SumProducts(NamedTuple):
+    """A chain, sums of its objectives of one kind each, and their products with its direction."""
+
+    chain: Chain
+    sums: list[Sum]
+    rows: np.ndarray
 
 
 @pytest.fixture(scope="module", params=CHAINS, ids=str)
 def known(request, comm):
-    yield from with_products(request.param, comm)
+    with solved(request.param, comm) as chain:
+        # The least that `sizes` returns: an error of a sum is one of every objective in it.
+        sums = sums_of(chain, 0.1 * chain.sizes).objectives
+        yield SumProducts(chain, sums, products(chain, chain.problem.p_dot, sums))
 
 
 @pytest.fixture(scope="module", params=scenarios("default"), ids=str)
 def default_known(request, comm):
-    yield from with_products(request.param, comm)
+    with solved(request.param, comm) as chain:
+        yield Products(chain, products(chain, chain.problem.p_dot))
 
 
 @pytest.fixture
@@ -43,8 +51,8 @@ def default_chain(default_known):
     return default_known.chain
 
 
-def products(chain, p_dot, **settings) -> np.ndarray:
-    """Return one row H p_dot per objective."""
+def products(chain, p_dot, objectives=None, **settings) -> np.ndarray:
+    """Return one row H p_dot per objective: all of the chain, or those given."""
     settings = {"strategy": "direct", **settings}
     return np.array(
         [
@@ -53,7 +61,7 @@ def products(chain, p_dot, **settings) -> np.ndarray:
                     chain.model, chain.problem.p, chain.pairs, objective, p_dot, **settings
                 )
             )
-            for objective in chain.objectives
+            for objective in objectives or chain.objectives
         ]
     )
 
@@ -63,11 +71,12 @@ def other_direction(p):
     return {name: rng.uniform(-1.0, 1.0, value.size) for name, value in p.items()}
 
 
-def gradients_at(chain, step) -> np.ndarray:
+def gradients_at(chain, step, objectives=None) -> np.ndarray:
     """Return the gradients a step further; phases and order follow the pairs at p."""
     p = moved(chain.problem.p, step, chain.problem.p_dot)
     pairs = chain.pairs if step == 0 else chain.solved(p, like=chain.pairs)
-    found = ga.gradient(chain.model, p, pairs, chain.objectives, strategy="direct")
+    objectives = objectives or chain.objectives
+    found = ga.gradient(chain.model, p, pairs, objectives, strategy="direct")
     return np.array([flat(item) for item in found])
 
 
@@ -76,20 +85,27 @@ def sizes(chain, rows) -> np.ndarray:
     return np.maximum(np.abs(rows).max(axis=1), 0.1 * chain.sizes)
 
 
-def test_product_equals_differences_of_gradients(known):
-    chain, found = known
+def test_product_of_each_objective_equals_differences_of_gradients(default_known):
+    chain, found = default_known
     expected = fourth_order_difference(lambda k: gradients_at(chain, k * STEP))
     errors = np.abs(found - expected).max(axis=1) / sizes(chain, expected)
     # Gradients are exact to 1e-11 of their terms, divided by the step; its fourth power is less.
     assert chain.named(errors, ~(errors <= 1e-7)) == {}
 
 
+def test_product_equals_differences_of_gradients(known):
+    chain, sums, found = known
+    # Shorter steps: sums are told apart from the smallest of their terms.
+    expected = 4 * fourth_order_difference(lambda k: gradients_at(chain, k * STEP / 4, sums))
+    # As for each objective: the weights are at least 1 / the sizes.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7)
+
+
 def test_hessian_is_symmetric(known):
-    chain, Hu = known
+    chain, sums, Hu = known
     u, v = chain.problem.p_dot, other_direction(chain.problem.p)
-    Hv = products(chain, v)
-    errors = np.abs(Hu @ flat(v) - Hv @ flat(u)) / sizes(chain, Hu)
-    assert chain.named(errors, ~(errors <= 1e-8)) == {}
+    Hv = products(chain, v, sums)
+    np.testing.assert_allclose(Hu @ flat(v), Hv @ flat(u), rtol=0, atol=1e-8)
 
 
 def test_remainder_with_second_derivatives_is_of_third_order(default_known):
@@ -112,23 +128,25 @@ def test_remainder_with_second_derivatives_is_of_third_order(default_known):
 
 def test_strategies_agree(default_known):
     chain, direct = default_known
-    ksp = products(chain, chain.problem.p_dot, strategy="ksp")
-    errors = np.abs(direct - ksp).max(axis=1) / sizes(chain, direct)
+    sums = sums_of(chain, sizes(chain, direct))
+    ksp = products(chain, chain.problem.p_dot, sums.objectives, strategy="ksp")
     # rtol 1e-10 of the solves, one fed into the next
-    assert chain.named(errors, ~(errors <= 1e-8)) == {}
+    np.testing.assert_allclose(sums.weights @ direct, ksp, rtol=0, atol=1e-8)
 
 
 def test_product_is_linear_in_the_direction(default_known):
     chain, single = default_known
-    p_dot = chain.problem.p_dot
-    scaled = products(chain, {name: -300.0 * value for name, value in p_dot.items()})
-    errors = np.abs(scaled + 300.0 * single).max(axis=1) / (300 * sizes(chain, single))
-    assert chain.named(errors, ~(errors <= 1e-9)) == {}
+    sums = sums_of(chain, sizes(chain, single))
+    p_dot = {name: -300.0 * value for name, value in chain.problem.p_dot.items()}
+    scaled = products(chain, p_dot, sums.objectives)
+    np.testing.assert_allclose(scaled / -300.0, sums.weights @ single, rtol=0, atol=1e-9)
 
 
-def test_product_with_no_direction_is_zero(default_chain):
-    p_dot = {name: 0.0 * value for name, value in default_chain.problem.p.items()}
-    np.testing.assert_array_equal(products(default_chain, p_dot), 0.0)
+def test_product_with_no_direction_is_zero(default_known):
+    chain, rows = default_known
+    p_dot = {name: 0.0 * value for name, value in chain.problem.p.items()}
+    sums = sums_of(chain, sizes(chain, rows))
+    np.testing.assert_array_equal(products(chain, p_dot, sums.objectives), 0.0)
 
 
 @pytest.mark.parametrize("phase", ["largest", None])

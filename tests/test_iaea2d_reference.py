@@ -7,6 +7,7 @@ series, cell by cell; fourth-order differences of the whole chain), so that this
 
 import importlib.util
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,9 @@ import scipy.sparse.linalg as spla
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "iaea2d" / "model.py"
 PCM = 1e-5
+Entries = dict[tuple[int, int], float]
+
+pytestmark = pytest.mark.any_scalars  # PETSc takes no part
 
 QUANTITIES = ("keff", "flux_ratio", "fission_source_norm")
 K_OF_CELL_SIZE = {5.0: 1.02924032, 2.5: 1.02943449, 1.25: 1.02954438}
@@ -76,18 +80,19 @@ def reference_pencil(
 ) -> tuple[sp.csc_matrix, sp.csc_matrix]:
     """A and F in the example's numbering (2 cell + group), from values by material or by cell."""
     core = MODEL.geometry(cell_size)
-    sigma = values_of_cells(core, values)
+    sigma = {name: v.tolist() for name, v in values_of_cells(core, values).items()}
     cell_at = {tuple(position): cell for cell, position in enumerate(core.position.tolist())}
     volume = cell_size**2
-    removal = (sigma["Sa1"] + sigma["S12"], sigma["Sa2"])
-    losses = sp.lil_matrix((2 * core.n_cells, 2 * core.n_cells))
-    fission = sp.lil_matrix(losses.shape)
+    removal = ([sum(pair) for pair in zip(sigma["Sa1"], sigma["S12"], strict=True)], sigma["Sa2"])
+    resistances = [[0.5 * cell_size / D for D in sigma[name]] for name in ("D1", "D2")]
+    losses: Entries = defaultdict(float)
+    fission: Entries = {}
     for (row, column), cell in cell_at.items():
         losses[2 * cell + 1, 2 * cell] = -sigma["S12"][cell] * volume
         fission[2 * cell, 2 * cell + 1] = sigma["nuSf2"][cell] * volume
         neighbours = [(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)]
         for group, diffusion in enumerate((sigma["D1"], sigma["D2"])):
-            dof, resistance = 2 * cell + group, 0.5 * cell_size / diffusion
+            dof, resistance = 2 * cell + group, resistances[group]
             losses[dof, dof] += volume * (removal[group][cell] + 0.8e-4 * diffusion[cell])
             for place in neighbours:
                 if min(place) < 0:
@@ -98,7 +103,12 @@ def reference_pencil(
                 losses[dof, dof] += current
                 if other is not None:
                     losses[dof, 2 * other + group] -= current
-    return losses.tocsc(), fission.tocsc()
+    return matrix(losses, 2 * core.n_cells), matrix(fission, 2 * core.n_cells)
+
+
+def matrix(entries: Entries, n: int) -> sp.csc_matrix:
+    places = np.array(list(entries)).T
+    return sp.csc_matrix((list(entries.values()), places), shape=(n, n))
 
 
 def fundamental_mode(

@@ -7,12 +7,13 @@ from loops import LOOPS, measured, slope
 
 LIMIT = 0.1
 """MB per round. A forgotten factor, basis or matrix of these problems is about 0.1 MB or more."""
+ROUNDS = {"rounds": 12, "warm": 6}
 
 
 @pytest.mark.failure("memory grows", through="api")
 @pytest.mark.parametrize("name", LOOPS)
 def test_memory_of_a_loop_is_flat(comm, name):
-    assert measured(LOOPS[name](comm), 30, warm=10) < LIMIT
+    assert measured(LOOPS[name](comm), **ROUNDS) < LIMIT
 
 
 def test_slope_sees_a_leak():
@@ -24,5 +25,5 @@ def test_slope_sees_a_leak():
         pages.write(b"x" * 500_000)
         kept.append(pages)
 
-    assert measured(forget, 40, warm=10) > LIMIT
+    assert measured(forget, **ROUNDS) > LIMIT
     assert slope([1.0, 1.5, 2.0]) == pytest.approx(0.5)

@@ -11,7 +11,6 @@ from builders import matrix, nonsymmetric, stiffness
 from pencils import COMPLEX_BUILD, flat
 from scenarios import fourth_order_difference, scenarios, solved
 from test_left_vectors import DOUBLE, PENCILS, assert_left_pairs, pencil_of
-from test_tangents import along, tangent_of
 
 import geneig_adjoint as ga
 from geneig_adjoint import block_krylov, bordered, left_vectors, near_factors
@@ -74,7 +73,7 @@ def test_gradient_equals_dense_reference(chain):
 
 
 def test_tangent_equals_dense_reference(chain):
-    found, expected = tangent_of(chain), chain.reference.tangent(chain.problem.p_dot)
+    found, expected = chain.tangent(), chain.reference.tangent(chain.problem.p_dot)
     for part in ("values", "right", "left"):
         size = np.linalg.norm(getattr(expected, part))
         np.testing.assert_allclose(
@@ -93,8 +92,8 @@ def test_gradient_equals_fourth_order_differences_of_the_chain(chain):
 
 
 def test_gradient_and_tangent_are_dual(chain):
-    tangent = tangent_of(chain)
-    forward = [along(chain, tangent, cotangent) for cotangent in chain.cotangents()]
+    tangent = chain.tangent()
+    forward = [chain.along(tangent, cotangent) for cotangent in chain.cotangents()]
     backward = chain.gradients() @ flat(chain.problem.p_dot)
     # One factor serves both ways: rounding.
     assert chain.too_large(backward - forward, 1e-12) == {}

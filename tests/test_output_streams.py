@@ -19,12 +19,12 @@ HERE = str(Path(__file__).parent)
 COMMAND = [sys.executable, "-m", "geneig_adjoint"]
 
 
-def started(words, monkeypatch, unbuffered="1", **streams):
+def started(words, monkeypatch, unbuffered="1", command=COMMAND, **streams):
     """Run the command line in a process of its own; unbuffered: every line meets its stream."""
     monkeypatch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
-    return subprocess.run([*COMMAND, *map(str, words)], timeout=40, check=False, **streams)
+    return subprocess.run([*command, *map(str, words)], timeout=40, check=False, **streams)
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ def closed():
     os.close(writing)
 
 
+@pytest.mark.any_scalars
 def test_run_ends_well_when_nobody_reads_its_table(tmp_path, closed, monkeypatch):
     finished = started(["run", study_folder(tmp_path)], monkeypatch, stdout=closed)
     assert finished.returncode == 0, finished.stderr
@@ -43,6 +44,7 @@ def test_run_ends_well_when_nobody_reads_its_table(tmp_path, closed, monkeypatch
     assert sorted(os.listdir(tmp_path / "out")) == ["events.jsonl", "result.h5", "result.json"]
 
 
+@pytest.mark.any_scalars
 def test_sweep_goes_on_when_nobody_reads_on(tmp_path, closed, monkeypatch):
     path = sweep_folder(tmp_path)
     finished = started(["sweep", path], monkeypatch, stdout=closed, stderr=closed)
@@ -68,6 +70,15 @@ def test_full_disk_behind_the_output_is_said(tmp_path, monkeypatch, unbuffered):
     assert not (tmp_path / "out" / "checkpoint.h5").exists()
 
 
+# Three commands, one after the other.
+THREE = """
+import sys
+from geneig_adjoint.cli import main
+words = sys.argv[1:]
+sys.exit([main(words[k : k + 2]) for k in (0, 2, 4)] != [3, 0, 0])
+"""
+
+
 # The second is no UTF-8: Python reads its last byte as half of a letter.
 @pytest.mark.any_scalars
 @pytest.mark.parametrize("name", ["Grüße", os.fsdecode(b"x\xff")], ids=["letters", "bytes"])
@@ -78,15 +89,13 @@ def test_folder_with_other_letters_is_as_good(tmp_path, monkeypatch, name):
     bad = STIFFNESS + '"model.elements" = ["none.h5", "elements.h5"]\n'
     text = ONE.replace('python = "model.py:build"', 'elements = "elements.h5"')
     path = study_folder(folder, text + bad.replace("[1.0, 2.0, 4.0, 8.0]", "[1.0]"))
-    finished = started(["sweep", path], monkeypatch)
-    assert finished.returncode == 3, finished.stderr
-    assert statuses(folder) == [("failed", 3), ("done", 0)]
-    (folder / "study.toml").write_text(ELEMENTS)
-    finished = started(["run", path], monkeypatch)
+    (folder / "run.toml").write_text(ELEMENTS)
+    words = ["sweep", path, "run", folder / "run.toml", "collect", folder / "out"]
+    finished = started(words, monkeypatch, command=[sys.executable, "-c", THREE])
     assert finished.returncode == 0, finished.stderr
+    assert statuses(folder) == [("failed", 3), ("done", 0)]
     assert finished.stdout.decode().isascii()
     assert set(result(folder / "out")["objectives"]) == {"f1", "second", "motion"}
-    assert started(["collect", folder / "out"], monkeypatch).returncode == 0
 
 
 @pytest.mark.parametrize("kind", cli.OWN_WARNINGS)

@@ -8,10 +8,13 @@ import re
 import subprocess
 import sys
 
+import pytest
 from conftest import environment_outside_mpi
 from study_files import ELEMENTS, STEP, study_folder
 
 from geneig_adjoint.study.progress import Progress
+
+pytestmark = pytest.mark.any_scalars
 
 
 def on_terminal(*words):

@@ -1,13 +1,15 @@
 """What must not change, or change in a known way, on random pencils of either kind."""
 
 import os
+from random import Random
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from builders import K0, M0, chain_dofs, chain_parameters
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_pencils import KINDS, SEEDS, SIZES, numbers, random_case, solved
+from random_pencils import KINDS, SEEDS, SIZES, Case, numbers, random_case, solved
 
 import geneig_adjoint as ga
 
@@ -21,7 +23,6 @@ profile = settings(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-kinds = pytest.mark.parametrize("kind", KINDS)
 scales = st.floats(-3, 3).map(lambda exponent: 10.0**exponent)
 
 
@@ -31,85 +32,93 @@ def assert_same(found, expected):
         np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-7)
 
 
-@kinds
-@profile
-@given(SEEDS, SIZES, scales, scales)
-def test_scales_of_a_and_b(comm, kind, seed, n, a, b):
-    case = random_case(seed, n, kind)
-    values, slopes, sizes = solved(comm, case)
-    scaled = solved(comm, case.changed(lambda M: a * M, lambda M: b * M))
+class Draws(NamedTuple):
+    """A case, what a solve of it gives, and the numbers by which it is changed."""
+
+    case: Case
+    known: tuple
+    seed: int
+    scales: tuple[float, float]
+    shift: float
+    random: Random
+
+
+def scales_of_a_and_b(comm, draws):
+    (a, b), (values, slopes, sizes) = draws.scales, draws.known
+    scaled = solved(comm, draws.case.changed(lambda M: a * M, lambda M: b * M))
     assert_same((scaled[0] * b / a, scaled[1] * b / a, scaled[2]), (values, slopes, sizes))
 
 
-@kinds
-@profile
-@given(SEEDS, SIZES, st.randoms(use_true_random=False))
-def test_numbers_of_unknowns(comm, kind, seed, n, random):
-    case = random_case(seed, n, kind)
-    order = random.sample(range(n), n)
-    other = case.changed(lambda M: M[np.ix_(order, order)], c=case.c[order])
-    assert_same(solved(comm, other), solved(comm, case))
+def numbers_of_unknowns(comm, draws):
+    n = len(draws.case.c)
+    order = draws.random.sample(range(n), n)
+    other = draws.case.changed(lambda M: M[np.ix_(order, order)], c=draws.case.c[order])
+    assert_same(solved(comm, other), draws.known)
 
 
-@kinds
-@profile
-@given(SEEDS, SIZES)
-def test_phases_or_signs_of_unknowns(comm, kind, seed, n):
-    case = random_case(seed, n, kind)
-    turns = numbers(np.random.default_rng(seed), n)
+def phases_or_signs_of_unknowns(comm, draws):
+    case = draws.case
+    turns = numbers(np.random.default_rng(draws.seed), len(case.c))
     turns = turns / np.abs(turns)
     # c is real: only signs leave the second objective as it is.
     real = np.sign(turns.real)
     other = case.changed(lambda M: turns[:, None] * M * turns.conj())
-    assert_same(solved(comm, other)[:2], solved(comm, case)[:2])
+    assert_same(solved(comm, other)[:2], draws.known[:2])
     other = case.changed(lambda M: real[:, None] * M * real, c=real * case.c)
-    assert_same(solved(comm, other), solved(comm, case))
+    assert_same(solved(comm, other), draws.known)
 
 
-@kinds
-@profile
-@given(SEEDS, SIZES)
-def test_conjugation(comm, kind, seed, n):
-    case = random_case(seed, n, kind)
-    values, slopes, sizes = solved(comm, case)
-    other = solved(comm, case.changed(np.conj))
-    assert_same((other[0].conj(), *other[1:]), (values, slopes, sizes))
+def conjugation(comm, draws):
+    other = solved(comm, draws.case.changed(np.conj))
+    assert_same((other[0].conj(), *other[1:]), draws.known)
 
 
-@kinds
-@profile
-@given(SEEDS, SIZES, st.floats(-0.2, 5.0))
-def test_multiple_of_b_shifts_values_and_leaves_the_rest(comm, kind, seed, n, shift):
-    case = random_case(seed, n, kind)
+def multiple_of_b_shifts_values_and_leaves_the_rest(comm, draws):
+    case, shift = draws.case, draws.shift
     other = case.changed(lambda M: M)
     other.A = case.A + shift * case.B
     other.dA = [a + shift * b for a, b in zip(case.dA, case.dB, strict=True)]
     values, *rest = solved(comm, other, target=shift)
-    assert_same((values - shift, *rest), solved(comm, case))
+    assert_same((values - shift, *rest), draws.known)
 
 
-@kinds
-@profile
-@given(SEEDS, SIZES)
-def test_order_of_parameters(comm, kind, seed, n):
-    case = random_case(seed, n, kind)
-    values, slopes, sizes = solved(comm, case)
-    other = case.changed(lambda M: M)
+def order_of_parameters(comm, draws):
+    values, slopes, sizes = draws.known
+    other = draws.case.changed(lambda M: M)
     other.dA, other.dB = other.dA[::-1], other.dB[::-1]
     assert_same(solved(comm, other), (values, slopes[::-1], sizes[::-1]))
 
 
-@kinds
-@profile
-@given(SEEDS, SIZES)
-def test_sum_of_two_parameters_is_linear(comm, kind, seed, n):
-    case = random_case(seed, n, kind)
-    _, slopes, sizes = solved(comm, case)
+def sum_of_two_parameters_is_linear(comm, draws):
+    case, (_, slopes, sizes) = draws.case, draws.known
     other = case.changed(lambda M: M)
     other.dA = [case.dA[0] + 2 * case.dA[1], case.dA[1] * 0]
     other.dB = [case.dB[0] + 2 * case.dB[1], case.dB[1] * 0]
     expected = [[part[0] + 2 * part[1], 0.0] for part in (slopes, sizes)]
     assert_same(solved(comm, other)[1:], expected)
+
+
+PROPERTIES = [
+    scales_of_a_and_b,
+    numbers_of_unknowns,
+    phases_or_signs_of_unknowns,
+    conjugation,
+    multiple_of_b_shifts_values_and_leaves_the_rest,
+    order_of_parameters,
+    sum_of_two_parameters_is_linear,
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@profile
+@given(
+    SEEDS, SIZES, st.tuples(scales, scales), st.floats(-0.2, 5.0), st.randoms(use_true_random=False)
+)
+def test_properties(comm, kind, seed, n, scales, shift, random):
+    case = random_case(seed, n, kind)
+    draws = Draws(case, solved(comm, case), seed, scales, shift, random)
+    for holds in PROPERTIES:
+        holds(comm, draws)
 
 
 @profile

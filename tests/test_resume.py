@@ -60,17 +60,25 @@ def solves(monkeypatch):
     return counts
 
 
+@pytest.fixture(scope="module")
+def whole(comm, tmp_path_factory):
+    """Run every study once without a stop; return the output folders."""
+    found = {}
+    for name, (text, model) in STUDIES.items():
+        path = study_folder(tmp_path_factory.mktemp("whole"), text, model=model, own=OWN)
+        run_study(read_study(path), comm)
+        found[name] = path.parent / "out"
+    return found
+
+
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("place", [ASSEMBLE, SOLVE, ADJOINTS, SECOND])
-def test_result_is_that_of_an_uninterrupted_run(stopped, comm, name, place):
+def test_result_is_that_of_an_uninterrupted_run(stopped, whole, comm, name, place):
     path = stopped(place, name)
-    run_study(read_study(path, ["output.directory=whole"]), comm)
     run_study(read_study(path), comm, resume=True)
-    assert_alike(outcome_of(path.parent / "out"), outcome_of(path.parent / "whole"))
+    assert_alike(outcome_of(path.parent / "out"), outcome_of(whole[name]))
     assert not (path.parent / "out" / "checkpoint.h5").exists()
-    assert list(result(path.parent / "out")["gradients"]) == list(
-        result(path.parent / "whole")["gradients"]
-    )
+    assert list(result(path.parent / "out")["gradients"]) == list(result(whole[name])["gradients"])
 
 
 @pytest.mark.parametrize(

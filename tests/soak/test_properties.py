@@ -18,7 +18,7 @@ def test_properties_of_thousands_of_pencils(report, scalar_build):
     seed = random.SystemRandom().randrange(2**32)
     report(f"{EXAMPLES} examples each, {scalar_build}: --hypothesis-seed={seed}")
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--color=no", "--timeout=1500",
+        [sys.executable, "-m", "pytest", "-q", "--color=no", "--timeout=2500",
          f"--hypothesis-seed={seed}", str(TESTS / "test_properties.py")],
         env={**os.environ, "PROPERTY_EXAMPLES": str(EXAMPLES)},
         cwd=TESTS.parent,
