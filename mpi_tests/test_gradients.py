@@ -35,11 +35,13 @@ CHAINS += [
 CHAINS += [Scenario(problem, "component") for problem in TINY]
 # Objectives by themselves need one problem of each kind; everywhere else one of every kind of
 # cotangent will do: of values, right and left vectors, several pairs, matrices and parameters.
-# How systems are solved is no business of objectives, nor of normalizations: Krylov methods meet
-# those few, and the default.
+# How systems are solved is no business of objectives, models or normalizations: Krylov methods
+# meet those few, and one of every kind of pair, border and B.
 ALL = {"nonsymmetric", "complex_pair", "bar", "tiny_1", "tiny_2", "complex_nonsymmetric"}
 FEW = {"ks_eigenvalue", "quadratic_several", "with_parameters", "left_output", "energies"}
 FEW |= {"structural"}
+KRYLOV = {"symmetric", "indefinite", "nonsymmetric", "complex_pair", "two_group", "bar"}
+KRYLOV |= {"tiny_1", "tiny_2", "hermitian", "complex_nonsymmetric", "complex_symmetric"}
 # Between rank counts only rounding and the stopping of solvers (rtol 1e-10) differ.
 SAME = 1e-9
 
@@ -56,7 +58,8 @@ class Run:
         few = [i for i, spec in enumerate(self.specs) if spec.name in FEW]
         self.chosen = {"ksp": few}
         # Rounding, where one factor serves both ways; Krylov methods: 100 x their rtol of 1e-10.
-        self.duality = {"direct": 1e-12} | ({"ksp": 1e-8} if scenario.label == "default" else {})
+        both = scenario.problem.name in KRYLOV and scenario.label == "default"
+        self.duality = {"direct": 1e-12} | ({"ksp": 1e-8} if both else {})
         self.gradients, self.tangent = cache(self._gradients), cache(self._tangent)
 
     def _gradients(self, strategy=None) -> np.ndarray:
