@@ -94,18 +94,33 @@ def second_value(model):
     return ga.objectives.LinearOutput(np.linspace(1.0, 2.0, n)[slice(*model.rows)], 0)
 
 
-def test_changes_of_the_state_and_of_vjp_are_those_of_differences(case):
-    model, state, p = case
-    p_dot = direction(p)
+def differences_of(model, state, p, p_dot):
+    """Return differences of the state and of vjp, one after the other."""
     bar = model.model.contract(state(p), *blocks(model))
-    change = entries(state.jvp(p, p_dot)[state.output])
-    change_of_vjp = flat(state.vjp_tangent(p, p_dot, bar))
-    size = np.abs(flat(state.vjp(p, bar))).max()
 
     def both(at):
         return np.concatenate([entries(state(at)[state.output]), flat(state.vjp(at, bar))])
 
-    expected, expected_of_vjp = np.split(differences(both, p, p_dot), [change.size])
+    return differences(both, p, p_dot)
+
+
+def differences_alone(name, p_dot):
+    model, state, p = made(name, MPI.COMM_SELF)
+    with model, state:
+        return differences_of(model, state, p, p_dot)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_changes_of_the_state_and_of_vjp_are_those_of_differences(comm, name):
+    model, state, p = made(name, comm)
+    p_dot = direction(p)
+    with model, state:
+        bar = model.model.contract(state(p), *blocks(model))
+        change = entries(state.jvp(p, p_dot)[state.output])
+        change_of_vjp = flat(state.vjp_tangent(p, p_dot, bar))
+        size = np.abs(flat(state.vjp(p, bar))).max()
+    alone = comm.bcast(differences_alone(name, p_dot) if comm.rank == 0 else None)
+    expected, expected_of_vjp = np.split(alone, [change.size])
     # Truncation h^6 = 1e-12 of the seventh derivative; states are known to 1e-12 or so
     np.testing.assert_allclose(change, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
     size = max(np.abs(expected_of_vjp).max(), 1e-2 * size)

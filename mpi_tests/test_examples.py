@@ -117,14 +117,36 @@ ALONE = {
 }
 
 
-@pytest.mark.parametrize("name", ALONE)
-def test_gradients_do_not_depend_on_the_number_of_ranks(comm, chains, name):
+STEP = 2e-3
+
+
+@cache
+def found_alone(name):
+    """Return what one rank finds: objectives, gradients, and slopes by differences."""
     example, options = ALONE[name]
-    alone = None
-    for _ in range(comm.rank == 0):
-        alone = Chain(example, MPI.COMM_SELF, options).gradients()
-    alone = comm.bcast(alone)
-    for objective, gradient in chains[name][1].items():
+    chain = Chain(example, MPI.COMM_SELF, options)
+    return chain.here[0], chain.gradients(), chain.slopes(direction(chain.p), STEP)
+
+
+def direction(p):
+    """Return a smooth change, so that the parts do not cancel."""
+    return {
+        key: value * (1 + 0.5 * np.cos(3 * i + np.linspace(0, 2, value.size)))
+        for i, (key, value) in enumerate(p.items())
+    }
+
+
+@pytest.fixture(scope="module", params=ALONE)
+def compared(request, comm, chains):
+    """An example on all ranks, its gradients, and what rank 0 finds alone."""
+    alone = comm.bcast(found_alone(request.param) if comm.rank == 0 else None)
+    return *chains[request.param], alone
+
+
+def test_gradients_do_not_depend_on_the_number_of_ranks(compared):
+    chain, gradients, (values, alone, _) = compared
+    np.testing.assert_allclose(chain.here[0], values, rtol=1e-9)
+    for objective, gradient in gradients.items():
         for parameter, part in gradient.items():
             reference = alone[objective][parameter]
             # Entries far below the largest one are small by cancellation.
@@ -139,17 +161,11 @@ def test_gradients_are_the_same_bits_on_every_rank(comm, chains, name):
             assert set(comm.allgather(part.tobytes())) == {part.tobytes()}
 
 
-@pytest.mark.parametrize(("name", "step"), [("reactor", 2e-3), ("bracket", 2e-3)])
-def test_gradients_agree_with_differences_of_the_whole_chain(chains, name, step):
-    chain, gradients = chains[name]
-    # A smooth change, so that the parts do not cancel; the same on every rank.
-    direction = {
-        key: value * (1 + 0.5 * np.cos(3 * i + np.linspace(0, 2, value.size)))
-        for i, (key, value) in enumerate(chain.p.items())
-    }
-    slopes = chain.slopes(direction, step)
+def test_gradients_agree_with_differences_of_the_whole_chain(compared):
+    chain, gradients, (*_, slopes) = compared
+    change = direction(chain.p)
     for slope, (objective, gradient) in zip(slopes, gradients.items(), strict=True):
-        terms = [float(part @ direction[key]) for key, part in gradient.items()]
+        terms = [float(part @ change[key]) for key, part in gradient.items()]
         # Truncation (2e-3)^4 and rounding 1e-13 / 2e-3 both stay below 1e-9 of the terms.
         assert sum(terms) == pytest.approx(slope, rel=1e-7, abs=1e-9 * max(map(abs, terms))), (
             objective
