@@ -128,10 +128,9 @@ DAMAGED = {
 
 
 def places(size, name):
-    """Return ranks and calls: every rank with every model, every call on some of the ranks."""
+    """Return ranks and calls: both calls with each model, and each rank with one at least."""
     first = list(MODELS).index(name)
-    every = list(np.ndindex(size, 2))
-    return [at for at in every if size == 1 or (sum(at) + first) % 2 == 0]
+    return [(first % size, 0), ((first + size - 1) % size, 1)]
 
 
 @pytest.mark.failure("nan", through="api")
