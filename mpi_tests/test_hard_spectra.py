@@ -22,8 +22,7 @@ from test_moved_shift import (  # noqa: F401
     test_values_are_nearest_to_the_target_not_to_the_shift,
 )
 
-# Left vectors come by a transposed solve, with the same factor, or not at all: each with a mass
-# that is well or ill conditioned, small or large.
+# Masses of every condition, some with fewer rows than three ranks could share out well.
 test_definite_mass_counts_as_definite = with_cases(
     test_ill_conditioned_mass.test_definite_mass_counts_as_definite,
     ("seed", "condition", "n"),

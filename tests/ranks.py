@@ -16,7 +16,7 @@ def with_cases(test, names, cases):
     copy = FunctionType(test.__code__, test.__globals__, test.__name__, test.__defaults__)
     marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name != "parametrize"]
     for mark in [pytest.mark.parametrize(names, cases), *marks]:
-        copy = pytest.mark.__getattr__(mark.name)(*mark.args, **mark.kwargs)(copy)
+        copy = getattr(pytest.mark, mark.name)(*mark.args, **mark.kwargs)(copy)
     return copy
 
 
