@@ -94,13 +94,37 @@ def second_value(model):
     return ga.objectives.LinearOutput(np.linspace(1.0, 2.0, n)[slice(*model.rows)], 0)
 
 
-def test_the_change_of_the_state_is_that_of_differences(case):
-    _, state, p = case
+def differences_of(model, state, p, p_dot):
+    """Return differences of the state and of vjp, one after the other."""
+    bar = model.model.contract(state(p), *blocks(model))
+
+    def both(at):
+        return np.concatenate([entries(state(at)[state.output]), flat(state.vjp(at, bar))])
+
+    return differences(both, p, p_dot)
+
+
+def differences_alone(name, p_dot):
+    model, state, p = made(name, MPI.COMM_SELF)
+    with model, state:
+        return differences_of(model, state, p, p_dot)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_changes_of_the_state_and_of_vjp_are_those_of_differences(comm, name):
+    model, state, p = made(name, comm)
     p_dot = direction(p)
-    found = entries(state.jvp(p, p_dot)[state.output])
-    expected = differences(lambda at: entries(state(at)[state.output]), p, p_dot)
+    with model, state:
+        bar = model.model.contract(state(p), *blocks(model))
+        change = entries(state.jvp(p, p_dot)[state.output])
+        change_of_vjp = flat(state.vjp_tangent(p, p_dot, bar))
+        size = np.abs(flat(state.vjp(p, bar))).max()
+    alone = comm.bcast(differences_alone(name, p_dot) if comm.rank == 0 else None)
+    expected, expected_of_vjp = np.split(alone, [change.size])
     # Truncation h^6 = 1e-12 of the seventh derivative; states are known to 1e-12 or so
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
+    np.testing.assert_allclose(change, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
+    size = max(np.abs(expected_of_vjp).max(), 1e-2 * size)
+    np.testing.assert_allclose(change_of_vjp, expected_of_vjp, rtol=0, atol=1e-8 * size)
 
 
 def test_vjp_is_the_transpose_of_jvp(case):
@@ -120,16 +144,6 @@ def test_vjp_is_the_transpose_of_jvp(case):
     assert flat(found) @ flat(p_dot) == pytest.approx(one, abs=1e-12 * size)
     np.testing.assert_array_equal(flat(found), state.comm.bcast(flat(found)))
     assert state.counts.factors == state.counts.states == 1
-
-
-def test_vjp_tangent_is_the_derivative_of_vjp(case):
-    model, state, p = case
-    p_dot = direction(p)
-    bar = model.model.contract(state(p), *blocks(model))
-    found = flat(state.vjp_tangent(p, p_dot, bar))
-    expected = differences(lambda at: flat(state.vjp(at, bar)), p, p_dot)
-    size = max(np.abs(expected).max(), 1e-2 * np.abs(flat(state.vjp(p, bar))).max())
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8 * size)
 
 
 def test_gradients_of_the_whole_chain_are_verified(comm):
@@ -161,8 +175,7 @@ ALIKE = [name for name in CASES if name != "brusselator"]
 
 @pytest.mark.parametrize("name", ALIKE)
 def test_ranks_and_kinds_of_parameters_make_no_difference(comm, name):
-    results = []
-    for world, kind in [(MPI.COMM_SELF, None), (comm, None), (comm, distributed)]:
+    def results(world, kind=None):
         model, state, p = made(name, world)
         at, dot = p, direction(p)  # not p itself: lam may be homogeneous
         if kind is not None:
@@ -173,10 +186,12 @@ def test_ranks_and_kinds_of_parameters_make_no_difference(comm, name):
             with ga.solve_eigenproblem(pencil, **SOLVER) as pairs:
                 g = ga.gradient(model, at, pairs, ga.objectives.Eigenvalue(0))
                 hp = ga.hessian_vector_product(model, at, pairs, ga.objectives.Eigenvalue(0), dot)
-            results.append([products, pairs.values[:1], flat(g), flat(hp)])
             assert {type(v) for v in g.values()} == {type(v) for v in at.values()}
-    for one in results[1:]:
-        for reference, found in zip(results[0], one, strict=True):
+            return [products, pairs.values[:1], flat(g), flat(hp)]
+
+    alone = comm.bcast(results(MPI.COMM_SELF) if comm.rank == 0 else None)
+    for one in (results(comm), results(comm, distributed)):
+        for reference, found in zip(alone, one, strict=True):
             scale = np.abs(reference).max()
             np.testing.assert_allclose(found, reference, rtol=0, atol=1e-9 * scale)
 

@@ -30,13 +30,6 @@ def case(request, comm):
     return ga.Composed(chain_model(comm), maps), p
 
 
-@pytest.fixture(params=["filter", "coupled"])
-def whole_case(request, comm):
-    """Two are enough: the whole chain meets maps by the functions tested above only."""
-    maps, p = composed_cases(comm)[request.param]
-    return ga.Composed(chain_model(comm), maps), p
-
-
 def flat(g):
     return np.concatenate([entries(value) for value in g.values()])
 
@@ -131,16 +124,21 @@ def test_columns_of_derivatives(case):
 # -- the whole chain --
 
 
-def test_gradients_are_verified(whole_case):
-    model, p = whole_case
+# One case each: the whole chain meets maps by the functions tested above only.
+
+
+def test_gradients_are_verified(comm):
+    maps, p = composed_cases(comm)["filter"]
+    model = ga.Composed(chain_model(comm), maps)
     report = ga.verify_gradient(model, p, functional(model), **SOLVER)
     assert report.passed, str(report)
     assert report.dot_product_error < 1e-10  # one direct factor, gaps around 0.1
     assert max(report.orders) >= 1.95
 
 
-def test_second_derivatives_are_those_of_gradients(whole_case):
-    model, p = whole_case
+def test_second_derivatives_are_those_of_gradients(comm):
+    maps, p = composed_cases(comm)["coupled"]
+    model = ga.Composed(chain_model(comm), maps)
     p_dot, objective = direction(p), functional(model)
 
     def gradient(at, like=None):
@@ -191,13 +189,31 @@ def test_gradient_by_the_chain_rule_of_dense_matrices(comm):
     np.testing.assert_allclose(found["m"], -values[j].real * mass, rtol=1e-8)
 
 
+def as_vectors(p, comm):
+    return {key: distributed(value, comm) for key, value in p.items()}
+
+
 @pytest.mark.parametrize("name", VECTOR_CASES)
 def test_distributed_parameters_give_the_same(comm, name):
     maps, p = composed_cases(comm)[name]
+    model, found = ga.Composed(chain_model(comm), maps), []
+    vectors = row_blocks(model)
+    for at in (p, as_vectors(p, comm)):
+        g = model.contract(at, *vectors)
+        bends = model.contract_tangent(at, at, *vectors)
+        change = np.concatenate(comm.allgather(np.hstack(model.tangent(at, at, vectors[0]))))
+        found.append(np.concatenate([flat(g), flat(bends), change.ravel()]))
+        kinds = {type(value) for value in [*g.values(), *bends.values()]}
+        assert kinds == {type(value) for value in at.values()}
+    # Sums over elements in another order
+    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-13 * np.abs(found[0]).max())
+
+
+def test_distributed_parameters_give_the_same_gradient(comm):
+    maps, p = composed_cases(comm)["filter"]
     model = ga.Composed(chain_model(comm), maps)
-    vectors = {key: distributed(value, comm) for key, value in p.items()}
     objective, found = functional(model), []
-    for at in (p, vectors):
+    for at in (p, as_vectors(p, comm)):
         with model.assemble(at) as pencil, ga.solve_eigenproblem(pencil, **SOLVER) as pairs:
             g = ga.gradient(model, at, pairs, objective)
             hp = ga.hessian_vector_product(model, at, pairs, objective, at)
@@ -212,7 +228,7 @@ def test_distributed_parameters_give_the_same(comm, name):
 def test_columns_in_the_layout_of_a_distributed_parameter(comm, name):
     maps, p = composed_cases(comm)["filter"]
     model = ga.Composed(chain_model(comm), maps)
-    vectors = {key: distributed(value, comm) for key, value in p.items()}
+    vectors = as_vectors(p, comm)
     x = np.linspace(1.0, 2.0, N)[slice(*model.rows)]
     whole = ga.derivative_products(model, p, x, name)
     parts = ga.derivative_products(model, vectors, x, name)

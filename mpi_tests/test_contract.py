@@ -41,10 +41,8 @@ OBJECTIVES = {
 }
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("strategy", ["direct", "ksp"])
-def test_what_is_replicated_has_the_same_bits(comm, base, strategy, objective):
+def test_what_is_replicated_has_the_same_bits(comm, base):
     model = chain(N, comm, base=BASES[base])
     with model.assemble(P) as pencil, ga.solve_eigenproblem(pencil, 3) as pairs:
         assert_same_bits(
@@ -59,9 +57,11 @@ def test_what_is_replicated_has_the_same_bits(comm, base, strategy, objective):
             norms=np.array(pencil.norms),
             inner=pairs.inner(pairs.right, pairs.left),
         )
-        gradient = ga.gradient(model, P, pairs, OBJECTIVES[objective], strategy=strategy)
-        assert_same_bits(comm, **gradient)
-        assert_same_bits(comm, tangent=ga.jvp(model, P, pairs, P, strategy=strategy).values)
+        for strategy in ("direct", "ksp"):
+            for objective in OBJECTIVES.values():
+                gradient = ga.gradient(model, P, pairs, objective, strategy=strategy)
+                assert_same_bits(comm, **gradient)
+            assert_same_bits(comm, tangent=ga.jvp(model, P, pairs, P, strategy=strategy).values)
 
 
 def test_value_and_gradient_is_the_same_on_every_rank(comm):
@@ -116,8 +116,9 @@ def test_one_type_on_every_rank(comm, scalar_build, kind):
         assert pairs.right.shape[0] == pencil.n_local == pairs.rows[1] - pairs.rows[0]
 
 
-@pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("strategy", ["direct", "ksp", None])
+@pytest.mark.parametrize(
+    ("strategy", "base"), [("direct", "symmetric"), ("ksp", "nonsymmetric"), (None, "nonsymmetric")]
+)
 def test_refilled_closed_and_repeated(comm, base, strategy):
     model = chain(N, comm, own=shares(N + 1, comm, seed=5), base=BASES[base])
     with ga.value_and_gradient(

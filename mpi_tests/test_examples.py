@@ -3,7 +3,7 @@
 import importlib.util
 import runpy
 import sys
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,11 @@ class Chain:
             ]
         return np.array(found), pairs
 
+    @cached_property
+    def here(self):
+        """Objectives and pairs at the parameters of the example."""
+        return self.values(self.p)
+
     def gradients(self):
         objectives = list(self.objectives.values())
         with (
@@ -86,7 +91,7 @@ class Chain:
 
     def slopes(self, direction, step):
         """Return fourth-order central differences along a direction."""
-        pairs = self.values(self.p)[1]
+        pairs = self.here[1]
 
         def at(t):
             moved = {name: value + t * direction[name] for name, value in self.p.items()}
@@ -112,11 +117,36 @@ ALONE = {
 }
 
 
-@pytest.mark.parametrize("name", ALONE)
-def test_gradients_do_not_depend_on_the_number_of_ranks(chains, name):
+STEP = 2e-3
+
+
+@cache
+def found_alone(name):
+    """Return what one rank finds: objectives, gradients, and slopes by differences."""
     example, options = ALONE[name]
-    alone = Chain(example, MPI.COMM_SELF, options).gradients()
-    for objective, gradient in chains[name][1].items():
+    chain = Chain(example, MPI.COMM_SELF, options)
+    return chain.here[0], chain.gradients(), chain.slopes(direction(chain.p), STEP)
+
+
+def direction(p):
+    """Return a smooth change, so that the parts do not cancel."""
+    return {
+        key: value * (1 + 0.5 * np.cos(3 * i + np.linspace(0, 2, value.size)))
+        for i, (key, value) in enumerate(p.items())
+    }
+
+
+@pytest.fixture(scope="module", params=ALONE)
+def compared(request, comm, chains):
+    """An example on all ranks, its gradients, and what rank 0 finds alone."""
+    alone = comm.bcast(found_alone(request.param) if comm.rank == 0 else None)
+    return *chains[request.param], alone
+
+
+def test_gradients_do_not_depend_on_the_number_of_ranks(compared):
+    chain, gradients, (values, alone, _) = compared
+    np.testing.assert_allclose(chain.here[0], values, rtol=1e-9)
+    for objective, gradient in gradients.items():
         for parameter, part in gradient.items():
             reference = alone[objective][parameter]
             # Entries far below the largest one are small by cancellation.
@@ -131,17 +161,11 @@ def test_gradients_are_the_same_bits_on_every_rank(comm, chains, name):
             assert set(comm.allgather(part.tobytes())) == {part.tobytes()}
 
 
-@pytest.mark.parametrize(("name", "step"), [("reactor", 2e-3), ("bracket", 2e-3)])
-def test_gradients_agree_with_differences_of_the_whole_chain(chains, name, step):
-    chain, gradients = chains[name]
-    # A smooth change, so that the parts do not cancel; the same on every rank.
-    direction = {
-        key: value * (1 + 0.5 * np.cos(3 * i + np.linspace(0, 2, value.size)))
-        for i, (key, value) in enumerate(chain.p.items())
-    }
-    slopes = chain.slopes(direction, step)
+def test_gradients_agree_with_differences_of_the_whole_chain(compared):
+    chain, gradients, (*_, slopes) = compared
+    change = direction(chain.p)
     for slope, (objective, gradient) in zip(slopes, gradients.items(), strict=True):
-        terms = [float(part @ direction[key]) for key, part in gradient.items()]
+        terms = [float(part @ change[key]) for key, part in gradient.items()]
         # Truncation (2e-3)^4 and rounding 1e-13 / 2e-3 both stay below 1e-9 of the terms.
         assert sum(terms) == pytest.approx(slope, rel=1e-7, abs=1e-9 * max(map(abs, terms))), (
             objective
@@ -150,7 +174,7 @@ def test_gradients_agree_with_differences_of_the_whole_chain(chains, name, step)
 
 def test_reactor_matches_the_independent_reference(chains):
     chain, gradients = chains["reactor"]
-    values, _ = chain.values(chain.p)
+    values, _ = chain.here
     np.testing.assert_allclose(values, QUANTITIES_5CM, rtol=1e-9)
     material = load("iaea2d").geometry(5.0).material
     for objective, expected in SENSITIVITIES_5CM.items():
@@ -174,7 +198,7 @@ def test_reactor_by_material_is_the_sum_over_its_cells(comm, chains):
 
 def test_k_is_proportional_to_fission(chains):
     chain, gradients = chains["reactor"]
-    k = chain.values(chain.p)[0][0]
+    k = chain.here[0][0]
     # F is linear in nuSf2 and k is 1 / lam of A phi = lam F phi.
     assert gradients["keff"]["nuSf2"] @ chain.p["nuSf2"] == pytest.approx(k, rel=1e-10)
 
@@ -184,7 +208,7 @@ COARSE_FREQUENCIES = [2004.37395, 2678.90185, 3620.47473, 4707.36311, 5963.37017
 
 def test_solid_bracket_has_the_known_frequencies_and_scales_with_density(comm):
     solid = Chain(BRACKET, comm, {"mesh": "bracket_coarse.msh"})
-    values, pairs = solid.values(solid.p)
+    values, pairs = solid.here
     frequencies = np.sqrt(pairs.values.real) / (2 * np.pi)
     # The references (scikit-fem and SciPy alone) are given to 1e-5 Hz.
     np.testing.assert_allclose(frequencies, COARSE_FREQUENCIES, atol=1e-5)

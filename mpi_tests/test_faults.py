@@ -127,12 +127,18 @@ DAMAGED = {
 }
 
 
+def places(size, name):
+    """Return ranks and calls: both calls with each model, and each rank with one at least."""
+    first = list(MODELS).index(name)
+    return [(first % size, 0), ((first + size - 1) % size, 1)]
+
+
 @pytest.mark.failure("nan", through="api")
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("stage", DAMAGED)
 def test_nan_of_a_stage_never_passes_for_a_result(comm, path, right, stage, name):
     target, damage = DAMAGED[stage]
-    for rank, call in np.ndindex(comm.size, 2):
+    for rank, call in places(comm.size, name):
         with injected(PACKAGE + target, comm.rank == rank, damage=damage, call=2 * call):
             found = outcome(comm, MODELS[name], path)
         assert len(set(comm.allgather(described(found)))) == 1

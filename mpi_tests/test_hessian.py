@@ -3,41 +3,48 @@
 import numpy as np
 import pytest
 from builders import chain, chain_parameters, distributed
-from pencils import flat, moved
-from scenarios import STEP, fourth_order_difference, scenarios, solved
+from mpi4py import MPI
+from pencils import COMPLEX_BUILD, flat
+from scenarios import scenarios, solved
 
 import geneig_adjoint as ga
 
 # One problem of every kind of pencil; the others differ from these on one rank, too.
 NAMES = {"nonsymmetric", "indefinite", "complex_pair", "bar", "jax_advection", "assembled"}
-NAMES |= {"semidefinite", "buckling", "hermitian_indefinite", "complex_symmetric"}
-NAMES |= {"hermitian_ghiep"}
-CHOSEN = [item for item in scenarios("default") if item.problem.name in NAMES]
+NAMES |= {"semidefinite", "buckling"}
+# Real problems are distributed alike in both builds: few of them in the complex one.
+KEPT = {"nonsymmetric", "complex_pair", "bar", "hermitian_indefinite", "complex_symmetric"}
+KEPT |= {"hermitian_ghiep"}
+CHOSEN = [
+    item for item in scenarios("default") if item.problem.name in (NAMES, KEPT)[COMPLEX_BUILD]
+]
+
+
+def products(at):
+    """Return products with the Hessians of every kind of cotangent: each objective by itself is
+    tested on one rank.
+    """
+    at.objectives, at.specs = at.objectives[1::4], at.specs[1::4]
+    p, p_dot = at.problem.p, at.problem.p_dot
+    rows = [ga.hessian_vector_product(at.model, p, at.pairs, f, p_dot) for f in at.objectives]
+    return np.array([flat(row) for row in rows])
+
+
+def products_alone(scenario):
+    """Return the products of one rank, which equal differences there, and their sizes."""
+    with solved(scenario, MPI.COMM_SELF) as at:
+        found = products(at)
+        return found, np.maximum(np.abs(found).max(axis=1), 0.1 * at.sizes)
 
 
 @pytest.mark.parametrize("scenario", CHOSEN, ids=str)
-def test_product_equals_differences_of_gradients(scenario, comm):
+def test_products_equal_those_of_one_rank(scenario, comm):
+    expected, sizes = comm.bcast(products_alone(scenario) if comm.rank == 0 else None)
     with solved(scenario, comm) as at:
-        problem = at.problem
-        # Every kind of cotangent; each objective by itself is tested on one rank.
-        at.objectives, at.specs = at.objectives[1::4], at.specs[1::4]
-        found = np.array(
-            [
-                flat(ga.hessian_vector_product(at.model, problem.p, at.pairs, item, problem.p_dot))
-                for item in at.objectives
-            ]
-        )
-
-        def gradients(k):
-            p = moved(problem.p, k * STEP, problem.p_dot)
-            rows = ga.gradient(at.model, p, at.solved(p, like=at.pairs), at.objectives)
-            return np.array([flat(row) for row in rows])
-
-        expected = fourth_order_difference(gradients)
-        sizes = np.maximum(np.abs(expected).max(axis=1), 0.1 * at.sizes)
+        found = products(at)
         errors = np.abs(found - expected).max(axis=1) / sizes
-        # Gradients are exact to 1e-10 of their terms, divided by the step.
-        assert at.named(errors, ~(errors <= 5e-7)) == {}
+        # Solves to 1e-10, each with what others have found, divided by gaps.
+        assert at.named(errors, ~(errors <= 1e-8)) == {}
         assert len({comm.bcast(found.tobytes(), root=r) for r in range(comm.size)}) == 1
 
 

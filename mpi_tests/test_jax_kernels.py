@@ -1,10 +1,13 @@
 """Whole gradients with `JaxKernel` on any ranks: those of hand-written kernels and differences."""
 
+from functools import cache
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from all_derivatives import everything, objective
 from builders import C0, K0, M0, chain_dofs, chain_parameters, distributed, shares
+from mpi4py import MPI
 from pencils import COMPLEX_BUILD
 
 import geneig_adjoint as ga
@@ -42,24 +45,27 @@ def chain(comm, kernels, own):
     return ga.ElementModel(N, blocks, comm=comm)
 
 
+@cache
+def by_hand(base):
+    """Return what one rank finds with scaled kernels."""
+    return everything(chain(MPI.COMM_SELF, scaled(BASES[base]), EVERY), P, P_DOT)
+
+
 @pytest.mark.parametrize(
     ("base", "own"), [*((base, "turns") for base in BASES), ("nonsymmetric", "all on the last")]
 )
 def test_the_same_as_scaled_kernels(comm, base, own):
-    mine = OWN[own](comm)
-    found, expected = (
-        everything(chain(comm, kernels(BASES[base]), mine), P, P_DOT)
-        for kernels in (traced, scaled)
-    )
+    found = everything(chain(comm, traced(BASES[base]), OWN[own](comm)), P, P_DOT)
+    expected = comm.bcast(by_hand(base) if comm.rank == 0 else None)
     for name, value in expected.items():
         # the same systems solved to 1e-10 with right-hand sides that differ by rounding
         assert np.abs(found[name] - value).max() <= 1e-8 * np.abs(value).max(), name
         assert len(set(comm.allgather(found[name].tobytes()))) == 1, name
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_gradient_is_right(comm, base):
-    model = chain(comm, traced(BASES[base]), OWN["turns"](comm))
+def test_gradient_is_right(comm):
+    base = list(BASES.values())[-1]  # the others give what kernels by hand give
+    model = chain(comm, traced(base), OWN["turns"](comm))
 
     def shape(pairs):
         return objective(pairs)(pairs)
@@ -74,7 +80,7 @@ def test_gradient_is_right(comm, base):
 def test_distributed_parameters(comm):
     own = OWN["turns"](comm)
     p, p_dot = ({name: distributed(given[name], comm) for name in P} for given in (P, P_DOT))
-    expected = everything(chain(comm, scaled(K0), own), P, P_DOT)
+    expected = comm.bcast(by_hand("symmetric") if comm.rank == 0 else None)
     found = everything(chain(comm, traced(K0), own), p, p_dot)
     for name in P:
         gradient = np.concatenate(comm.allgather(found[f"gradient {name}"].array_r.real))

@@ -8,4 +8,4 @@ from loops import LOOPS, measured
 @pytest.mark.parametrize("name", ["design loop", "failing"])
 def test_memory_of_a_loop_is_flat(comm, name):
     # MB per round; as in tests/test_memory.py, which has more rounds
-    assert max(comm.allgather(measured(LOOPS[name](comm), 20, warm=10))) < 0.1
+    assert max(comm.allgather(measured(LOOPS[name](comm), 16, warm=8))) < 0.1

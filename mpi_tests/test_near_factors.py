@@ -28,4 +28,6 @@ FEW = [item for item in CHAINS if str(item) in {"nonsymmetric-2", "complex_pair-
 @pytest.fixture(scope="module", params=FEW, ids=str)
 def chain(request, comm):
     with solved(request.param, comm) as found:
+        # Every kind of cotangent; each objective by itself does not know of factors.
+        found.objectives, found.specs = found.objectives[1::4], found.specs[1::4]
         yield found

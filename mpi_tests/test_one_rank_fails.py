@@ -60,28 +60,33 @@ USES = {
 ERRORS = [ArithmeticError("worn out"), SystemExit(3), KeyboardInterrupt("worn out")]
 
 
+@pytest.fixture(scope="module")
+def pairs(comm):
+    """Pairs of a good model, which no failure spoils."""
+    with chain(N, comm).assemble(P) as pencil, ga.solve_eigenproblem(pencil, 2) as found:
+        yield found
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("method", USES)
-def test_method_of_a_model_that_fails(comm, method, error):
-    with chain(N, comm).assemble(P) as pencil, ga.solve_eigenproblem(pencil, 2) as pairs:
-        model = Broken(comm, method, error)
-        found = raised_everywhere(comm, type(error), str(error), USES[method], model, pairs)
-        assert_from_the_last_rank(comm, found)
-        gradient(model.model, pairs)
+def test_method_of_a_model_that_fails(comm, pairs, method, error):
+    model = Broken(comm, method, error)
+    found = raised_everywhere(comm, type(error), str(error), USES[method], model, pairs)
+    assert_from_the_last_rank(comm, found)
+    gradient(model.model, pairs)
 
 
-def test_nan_in_the_contraction_of_one_rank(comm):
-    with chain(N, comm).assemble(P) as pencil, ga.solve_eigenproblem(pencil, 2) as pairs:
-        model = Broken(comm, "contract", None)
+def test_nan_in_the_contraction_of_one_rank(comm, pairs):
+    model = Broken(comm, "contract", None)
 
-        def failing(method, *arguments):
-            found = method(*arguments)
-            return {**found, "m": np.where(np.arange(N + 1) % 4 == 2, np.nan, found["m"])}
+    def failing(method, *arguments):
+        found = method(*arguments)
+        return {**found, "m": np.where(np.arange(N + 1) % 4 == 2, np.nan, found["m"])}
 
-        model.failing = failing
-        match = r"contract must return finite numbers, got nan at entry 2 of 'm' and 2 more"
-        error = raised_everywhere(comm, ga.InputError, match, gradient, model, pairs)
-        assert_from_the_last_rank(comm, error)
+    model.failing = failing
+    match = r"contract must return finite numbers, got nan at entry 2 of 'm' and 2 more"
+    error = raised_everywhere(comm, ga.InputError, match, gradient, model, pairs)
+    assert_from_the_last_rank(comm, error)
 
 
 # -- studies --

@@ -95,9 +95,10 @@ def test_both_copies_of_a_double_value_go_together(comm, made):
             ga.gradient(model, p, pairs, ga.objectives.Eigenvalue(1))
 
 
-def test_second_derivative_along_the_radius(comm, made):
+# Kinds of parameters in turns: radius and coordinates take the same way through the elements.
+def test_second_derivative_along_the_radius(comm):
     model, radius = by_radius(comm, 4), 1.3
-    p, along = {"R": made(np.array([radius]))}, {"R": made(np.array([1.0]))}
+    p, along = {"R": np.array([radius])}, {"R": np.array([1.0])}
     with model.assemble(p) as pencil, ga.solve_eigenproblem(pencil, 6, target=0.0) as pairs:
         for pair in (0, 5):
             objective = ga.objectives.Eigenvalue(pair)
@@ -107,7 +108,8 @@ def test_second_derivative_along_the_radius(comm, made):
             assert entries(found["R"])[0] == pytest.approx(expected, rel=1e-9)
 
 
-def test_second_derivative_of_all_coordinates_along_a_scaling(comm, made):
+def test_second_derivative_of_all_coordinates_along_a_scaling(comm):
+    made = kinds(comm)["distributed"]
     # lam is of degree -2 in all coordinates X: H X = -3 g (Euler).
     model, points = disk_membrane(comm, 3)
     p = {"coordinates": made(points.ravel())}

@@ -66,11 +66,19 @@ def summed(base, derivatives, p):
 def product(comm, array_at, *, hermitian=False):
     """Return apply(p, block) for the matrix array_at(p): this rank's rows in and out."""
     rows = slice(*own_rows(N, comm))
+    last = {}
+
+    def rows_at(p):
+        """Return this rank's rows of the matrix: made once for the same numbers."""
+        key = weights(p).tobytes()
+        if key not in last:
+            last.clear()
+            M = array_at(p)
+            last[key] = (M.conj().T if hermitian else M)[rows]
+        return last[key]
 
     def apply(p, block):
-        M = array_at(p)
-        M = {True: M.conj().T, False: M}[hermitian]
-        return M[rows] @ np.concatenate(comm.allgather(np.ascontiguousarray(block)))
+        return rows_at(p) @ np.concatenate(comm.allgather(np.ascontiguousarray(block)))
 
     return apply
 

@@ -123,7 +123,8 @@ def distributed_model(comm):
 
     def preconditioner(p, sigma):
         whole = rows(p["d"].array_r.real[:, None])[:, 0]
-        return matrix(np.diag(2 + whole**2 - sigma) - 0.9 * np.eye(N, k=1), comm)
+        neighbours = 0.9 * np.eye(N, k=1) + 0.5 * np.eye(N, k=-1)
+        return matrix(np.diag(2 + whole**2 - sigma) - neighbours, comm)
 
     return ga.OperatorModel(N, apply_a, vjp, jvp=jvp, preconditioner=preconditioner, comm=comm)
 

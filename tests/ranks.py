@@ -1,8 +1,23 @@
 """What a failure on one rank must look like on all of them."""
 
+from types import FunctionType
+
 import pytest
 
 import geneig_adjoint as ga
+
+
+def with_cases(test, names, cases):
+    """Return a serial test for several ranks, with other cases in place of its parameters.
+
+    What does not depend on ranks has been shown with all of them: here, each value comes once,
+    with every other value that matters to how ranks work together.
+    """
+    copy = FunctionType(test.__code__, test.__globals__, test.__name__, test.__defaults__)
+    marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name != "parametrize"]
+    for mark in [pytest.mark.parametrize(names, cases), *marks]:
+        copy = getattr(pytest.mark, mark.name)(*mark.args, **mark.kwargs)(copy)
+    return copy
 
 
 def last(comm):

@@ -96,8 +96,9 @@ failures=0
 trap 'rm -rf "$scratch"' EXIT
 # Bash lets what runs in the background ignore interrupts.
 trap 'echo "interrupted" >&2; [ -z "$(jobs -p)" ] || kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
-# What JAX has compiled in one stage, the next ones need not compile again.
-export JAX_COMPILATION_CACHE_DIR=$scratch/compiled
+# What JAX has compiled in the processes of one stage, those of the next ones begin with.
+export COMPILED_BEFORE=$scratch/compiled
+mkdir "$COMPILED_BEFORE"
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 # Output goes through a pipe (and mpirun always gives its ranks a terminal): decide for pytest.
 color=no
@@ -118,7 +119,8 @@ become_pytest() {
     . docker/env.sh "$build" ${petsc:+"$petsc"} || exit
     # pytest cleans up after earlier runs; several ranks would do so at once.
     TMPDIR=$(mktemp -d -p "$scratch") || exit
-    export TMPDIR
+    JAX_COMPILATION_CACHE_DIR=$(mktemp -d -p "$scratch" compiled.XXXXXX) || exit
+    export TMPDIR JAX_COMPILATION_CACHE_DIR
     # --foreground: an interrupt from the keyboard shall reach pytest and mpirun.
     exec timeout --foreground --kill-after=10 "$stage_seconds" \
         "$@" python -m pytest --color="$color" "$folder" \
@@ -155,6 +157,13 @@ judge() {
     [ "$verdict" = ok ]
 }
 
+# Only while no stage runs, which could be writing.
+collect_compiled() {
+    find "$scratch" -path "$scratch/compiled.*" -type f \
+        -exec cp --no-clobber --target-directory="$COMPILED_BEFORE" {} +
+    rm -rf "$scratch"/compiled.*
+}
+
 # stage TITLE BUILD FOLDER [LAUNCHER...]
 stage() {
     local title="$1" log="$scratch/log"
@@ -162,7 +171,9 @@ stage() {
     echo
     echo "=== $title"
     (become_pytest "$@") 2>&1 | tee "$log"
-    judge "$title" "$log" "${PIPESTATUS[0]}"
+    local code="${PIPESTATUS[0]}"
+    collect_compiled
+    judge "$title" "$log" "$code"
 }
 
 # Ranks without a core of their own wait for each other in turns, and all the longer the more cores
@@ -189,6 +200,7 @@ run_crowded() {
             wait "$pid"
             judge "$title" "$log" $? || failed=yes
         done
+        collect_compiled
         [ "$failed" = no ] || [ "$fail_fast" = no ] || return
     done
     for entry in "${crowded[@]}"; do
