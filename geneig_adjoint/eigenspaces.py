@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
 from mpi4py import MPI
 
 from geneig_adjoint._types import EPS, TINY, Block
@@ -42,6 +40,24 @@ def orthonormal(comm: MPI.Comm, block: Block) -> Block:
     return np.asfortranarray(basis[:, :rank])
 
 
+def linked(near: Block) -> list[list[int]]:
+    """Return groups of indices, each one near another of its group, in their order.
+
+    Not collective. near: truth values, (k, k), symmetric.
+    """
+    count = len(near)
+    head = np.arange(count)  # the lowest known index of the group
+    while True:
+        lowest = np.minimum(head, np.where(near, head, count).min(axis=1, initial=count))
+        if np.array_equal(lowest, head):
+            break
+        head = lowest[lowest]
+    groups: dict[int, list[int]] = {}
+    for index, first in enumerate(head.tolist()):
+        groups.setdefault(first, []).append(index)
+    return list(groups.values())
+
+
 def disentangled(pencil: Pencil, values: Block, vectors: Block) -> tuple[Block, Block, Block]:
     """Return pairs in which the vectors of equal values are orthonormal.
 
@@ -68,9 +84,8 @@ def disentangled(pencil: Pencil, values: Block, vectors: Block) -> tuple[Block, 
     )
     close = COPIES * (EPS * size + residuals)
     near &= distance <= np.minimum(close[:, None], close[None, :])
-    count, label = scipy.sparse.csgraph.connected_components(scipy.sparse.csr_matrix(near))
     parts = []
-    for members in (np.flatnonzero(label == c) for c in range(count)):
+    for members in map(np.array, linked(near)):
         part = (values[members], vectors[:, members], members)
         if len(members) > 1:
             basis = _eigenspace(pencil, part[0].mean(), part[1])
