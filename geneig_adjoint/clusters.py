@@ -14,11 +14,11 @@ from geneig_adjoint.conditioning import (
 )
 from geneig_adjoint.constraints import REMEDY, SHOWN
 from geneig_adjoint.eigenpairs import RELATIVE_GAP, Eigenpairs
-from geneig_adjoint.eigenspaces import linked
 from geneig_adjoint.errors import (
     ConstrainedRowError,
     DegenerateEigenvalueError,
 )
+from geneig_adjoint.matching import linked
 from geneig_adjoint.mixing import measured_mixing
 
 ADMISSIBLE_ERROR = 1e-6

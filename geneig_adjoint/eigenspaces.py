@@ -7,6 +7,7 @@ from mpi4py import MPI
 
 from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.matching import linked
 from geneig_adjoint.pencil import Pencil
 
 DEPENDENT = 1e-10
@@ -38,24 +39,6 @@ def orthonormal(comm: MPI.Comm, block: Block) -> Block:
             basis[:, [rank]] = rest
             rank += 1
     return np.asfortranarray(basis[:, :rank])
-
-
-def linked(near: Block) -> list[list[int]]:
-    """Return groups of indices, each one near another of its group, in their order.
-
-    Not collective. near: truth values, (k, k), symmetric.
-    """
-    count = len(near)
-    head = np.arange(count)  # the lowest known index of the group
-    while True:
-        lowest = np.minimum(head, np.where(near, head, count).min(axis=1, initial=count))
-        if np.array_equal(lowest, head):
-            break
-        head = lowest[lowest]
-    groups: dict[int, list[int]] = {}
-    for index, first in enumerate(head.tolist()):
-        groups.setdefault(first, []).append(index)
-    return list(groups.values())
 
 
 def disentangled(pencil: Pencil, values: Block, vectors: Block) -> tuple[Block, Block, Block]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import scipy.optimize
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
@@ -21,6 +20,7 @@ from geneig_adjoint.eps_setup import DEFAULT_TOLERANCE
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
 from geneig_adjoint.exceptional_points import explained_as_defective
 from geneig_adjoint.factorization import SpectralTransformation
+from geneig_adjoint.matching import assigned
 from geneig_adjoint.near_factors import keep
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs
@@ -232,7 +232,7 @@ def _matched(
     overlap = overlap / np.maximum(overlap.max(axis=1, keepdims=True), TINY)
     # Eigenvalues decide; biorthogonality decides among eigenvalues that agree.
     cost = np.minimum(distance, 1.0) + 1e-6 * (1.0 - overlap)
-    rows, columns = scipy.optimize.linear_sum_assignment(cost)
+    rows, columns = assigned(cost)
     left[:, rows] = vectors[:, columns]
     good, distances[rows] = _good(pencil, found.taken(rows), left[:, rows], limit)
     missing[rows] = ~good

@@ -49,7 +49,7 @@ GROUPS = [
     ],
     [{"state_solver"}, {"state_calls", "state_problems"}, {"base_states"}, {"state_checks"}],
     [
-        {"indices"},
+        {"indices", "matching"},
         {"eigenpairs"},
         {"constraints", "eigenspaces", "mixing", "normalization", "wanted", "weights"},
         {"moving_rows"},
