@@ -301,6 +301,14 @@ def from_first_rank(comm: MPI.Comm, compute: Callable[[], Result]) -> Result:
     return result
 
 
+def from_root(comm: MPI.Comm, value: Result) -> Result:
+    """Return what rank 0 has; on a single rank itself, without a copy.  (Collective.)"""
+    if comm.size == 1:
+        return value
+    found: Result = comm.bcast(value, root=0)
+    return found
+
+
 def allreduce_same(comm: MPI.Comm, local: Block) -> Block:
     """Return the sum of an array over the ranks, bitwise the same on every rank.
 
@@ -343,6 +351,8 @@ def check_equal_input(comm: MPI.Comm, name: str, value: Any) -> None:
         When some rank's value differs from rank 0's.
 
     """
+    if comm.size == 1:
+        return
     raise_together(comm, None)  # a rank that failed before it came here is heard before the bcast
     key = _comparable(value)
     reference = comm.bcast(key, root=0)

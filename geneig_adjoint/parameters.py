@@ -49,6 +49,8 @@ def check_parameters(
 
     """
     raise_together(comm, _structure_error(p, sizes, exact) or _entries_error(p))
+    if comm.size == 1:
+        return
     digest = _digest(p)
     reference = comm.bcast(digest, root=0)
     changed = [name for name in reference if digest.get(name) != reference[name]]

@@ -43,10 +43,11 @@ def sums(comm: MPI.Comm, *pairs: tuple[Block, Block]) -> list[Block]:
     """
     parts = [_local(u, v) for u, v in pairs]
     total = allreduce_same(comm, np.concatenate([part.ravel() for part in parts]))
-    ends = np.cumsum([part.size for part in parts])[:-1]
-    return [
-        item.reshape(part.shape) for item, part in zip(np.split(total, ends), parts, strict=True)
-    ]
+    found, start = [], 0
+    for part in parts:
+        found.append(total[start : start + part.size].reshape(part.shape))
+        start += part.size
+    return found
 
 
 def _local(u: Block, v: Block) -> Block:
