@@ -353,6 +353,8 @@ def largest_over_ranks(comm: MPI.Comm, local: Block) -> Block:
     from mpi4py import MPI
 
     local = np.ascontiguousarray(local)
+    if comm.size == 1:
+        return local.copy()
     result = np.empty_like(local)
     comm.Reduce(local, result, op=MPI.MAX, root=0)
     comm.Bcast(result, root=0)
