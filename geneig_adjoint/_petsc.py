@@ -283,11 +283,10 @@ def deterministic_block(rows: tuple[int, int], count: int, seed: int = 0) -> Blo
     index = np.arange(*rows, dtype=np.uint64)[:, None] * np.uint64(count)
     index = index + np.arange(count, dtype=np.uint64) + np.uint64(seed * 0x51_7C_C1_B7)
     # Finaliser of splitmix64 (Steele, Lea & Flood, OOPSLA 2014).
-    with np.errstate(over="ignore"):
-        bits = (index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        bits = bits ^ (bits >> np.uint64(31))
+    bits = (index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)  # modulo 2^64
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    bits = bits ^ (bits >> np.uint64(31))
     return np.asfortranarray(bits.astype(np.float64) / 2.0**63 - 1.0)
 
 

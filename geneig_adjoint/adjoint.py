@@ -127,8 +127,7 @@ class _Dual:
         values = np.zeros(k) if cotangent.values is None else np.asarray(cotangent.values)
         # The eigenvalues of a Hermitian pencil are real: an imaginary part has no effect.
         self.lam_bar = values.real.astype(complex) if pairs.pencil.definite else values
-        self.x_bar = _nonzero_columns(pairs, cotangent.right)
-        self.y_bar = _nonzero_columns(pairs, cotangent.left)
+        self.x_bar, self.y_bar = _nonzero_columns(pairs, cotangent.right, cotangent.left)
         self.span = cotangent.span
         self.explicit = explicit_size(pairs, cotangent)
         if self.span is not None and not pairs.pencil.definite:
@@ -151,15 +150,16 @@ def check_left(pairs: Eigenpairs) -> None:
         )
 
 
-def _nonzero_columns(pairs: Eigenpairs, block: Block | None) -> dict[int, Block]:
-    """Return the columns that are nonzero on any rank."""
-    present = pairs.comm.allreduce(int(block is not None))
-    if not present:
-        return {}
-    shape = (pairs.pencil.n_local, pairs.count)
-    block = np.zeros(shape) if block is None else np.asarray(block)
-    used = allreduce_same(pairs.comm, np.count_nonzero(block, axis=0).astype(float))
-    return {int(j): block[:, j] for j in np.flatnonzero(used)}
+def _nonzero_columns(pairs: Eigenpairs, *blocks: Block | None) -> list[dict[int, Block]]:
+    """Return the columns of each block that are nonzero on any rank.  (Collective.)"""
+    zero = np.zeros((pairs.pencil.n_local, pairs.count))  # where another rank has a block
+    given = [zero if block is None else np.asarray(block) for block in blocks]
+    counts = [np.count_nonzero(block, axis=0) for block in given]
+    used = allreduce_same(pairs.comm, np.stack(counts).astype(float))
+    return [
+        {int(j): block[:, j] for j in np.flatnonzero(row)}
+        for block, row in zip(given, used, strict=True)
+    ]
 
 
 Part = tuple[_Dual, Contraction]

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import column_norms, largest_over_ranks
+from geneig_adjoint.collective import column_norms, from_root, largest_over_ranks
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.krylov_space import KrylovSpace, padded
 from geneig_adjoint.normalization import column_dots
@@ -343,7 +343,7 @@ class BlockKrylov:
         space, comm = self.space, self._pairs.comm
         if not all(np.isfinite(block).all() for block in (right, space.known, space.images)):
             raise np.linalg.LinAlgError  # on all ranks, before one of them goes on alone
-        found = None
+        found: Any = None
         if comm.rank == 0:
             places = space.known.conj().T @ padded(self._places, space.size)
             rho = np.array(right, dtype=np.result_type(right, shifts, places))
@@ -357,7 +357,7 @@ class BlockKrylov:
                 u[:, columns] = free @ y
                 rho[:, columns] = right[:, columns] - matrix @ y
             found = (u, rho)
-        u, rho = comm.bcast(found, root=0)
+        u, rho = from_root(comm, found)
         return u, rho
 
     def _halves(self, block: Block) -> Block:
@@ -389,6 +389,7 @@ def _each_border(columns: Sequence[System], matrix: Block, right: Block) -> Bloc
     """Return unknowns (k, c) of the small systems that the members of every column make."""
     found = np.zeros(right.shape, dtype=np.result_type(matrix, right))
     for i, system in enumerate(columns):
-        members = list(system.members)
-        found[members, i] = np.linalg.solve(matrix[np.ix_(members, members)], right[members, i])
+        members = np.array(system.members)
+        small = matrix[members[:, None], members]
+        found[members, i] = np.linalg.solve(small, right[members, i])
     return found

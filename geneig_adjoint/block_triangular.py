@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from petsc4py import PETSc
-from scipy.sparse.csgraph import connected_components
 
 from geneig_adjoint import _petsc, builds
 from geneig_adjoint._types import Block
@@ -45,6 +44,8 @@ def groups_of(mat: PETSc.Mat) -> list[Block] | None:
 
     Not collective: a matrix on one rank. None where there are no two groups of some size.
     """
+    from scipy.sparse.csgraph import connected_components  # here: few programs need it
+
     csr = nonzeros(mat)
     # SciPy would take the real parts of complex entries.
     graph = scipy.sparse.csr_matrix(

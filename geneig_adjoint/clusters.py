@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
 
 from geneig_adjoint._types import EPS, Block
 from geneig_adjoint.conditioning import (
@@ -20,6 +18,7 @@ from geneig_adjoint.errors import (
     ConstrainedRowError,
     DegenerateEigenvalueError,
 )
+from geneig_adjoint.matching import linked
 from geneig_adjoint.mixing import measured_mixing
 
 ADMISSIBLE_ERROR = 1e-6
@@ -51,15 +50,11 @@ def group_values(
     1e-6 max(|lam_i|, |lam_j|) + 10 (err_i + err_j), and with them all in between.
     ``relative`` replaces the 1e-6.
     """
-    errors = np.nan_to_num(errors)  # unknown without left vectors
-    distance = np.abs(values[:, None] - values[None, :])
+    errors = np.where(np.isnan(errors), 0.0, errors)  # unknown without left vectors
+    distance = np.abs(values[:, None] - values)
     size = np.abs(values)
-    limit = relative * np.maximum(size[:, None], size[None, :])
-    limit = limit + 10 * (errors[:, None] + errors[None, :])
-    adjacency = scipy.sparse.csr_matrix(distance <= limit)
-    count, label = scipy.sparse.csgraph.connected_components(adjacency, directed=False)
-    groups = [tuple(int(i) for i in np.flatnonzero(label == c)) for c in range(count)]
-    return tuple(sorted(groups))
+    limit = relative * np.maximum(size[:, None], size) + 10 * (errors[:, None] + errors)
+    return tuple(map(tuple, linked(distance <= limit)))
 
 
 def nearest_gaps(values: Block) -> Block:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeVar
 
 import numpy as np
 
 from geneig_adjoint._types import Block
+from geneig_adjoint.digests import fingerprint
 from geneig_adjoint.endings import PATIENCE, WAIT_SECONDS, arrived, fail_alone, is_alone, watch
 from geneig_adjoint.errors import InputError
 
@@ -47,24 +48,42 @@ def raise_together(
         The exception of the lowest failing rank, with a note naming all failing ranks.
 
     """
+    agreed(comm, error, 0, patience=patience)
+
+
+def agreed(
+    comm: MPI.Comm, error: BaseException | None, key: int, *, patience: float | None = None
+) -> bool:
+    """Do what `raise_together` does, and tell whether all ranks have come with one key.
+
+    Collective, and met by ranks that come to `raise_together`, whose key is 0. key: below 2^63,
+    such as the `fingerprint` of what must be alike.
+    """
     if comm.size == 1:
         if error is not None:
             raise error
-        return
+        return True
+    from mpi4py import MPI
+
     private = private_comm(comm)
     if error is not None and _is_shared(error, private):
         raise error
     _count(private)
-    mine, total = np.array([int(error is not None)]), np.zeros(1, dtype=int)
-    request = private.Iallreduce(mine, total)
+    mine, largest = np.array([int(error is not None), key, -key]), np.zeros(3, dtype=int)
+    request = private.Iallreduce(mine, largest, op=MPI.MAX)
     if error is None or patience is None:
         request.Wait()
     elif not arrived(request, patience):
         error.add_note(f"only rank {comm.rank} of {comm.size} is known to have failed")
         fail_alone(error)
         raise error
-    if total[0] == 0:
-        return
+    if largest[0]:
+        _raise_first(comm, private, error)
+    return bool(largest[1] == -largest[2])
+
+
+def _raise_first(comm: MPI.Comm, private: MPI.Comm, error: BaseException | None) -> NoReturn:
+    """Raise the exception of the lowest failing rank.  (Collective.)"""
     found = private.allgather(_portable(error))
     failed = [rank for rank, other in enumerate(found) if other is not None]
     first = error if comm.rank == failed[0] and error is not None else found[failed[0]]
@@ -301,6 +320,14 @@ def from_first_rank(comm: MPI.Comm, compute: Callable[[], Result]) -> Result:
     return result
 
 
+def from_root(comm: MPI.Comm, value: Result) -> Result:
+    """Return what rank 0 has; on a single rank itself, without a copy.  (Collective.)"""
+    if comm.size == 1:
+        return value
+    found: Result = comm.bcast(value, root=0)
+    return found
+
+
 def allreduce_same(comm: MPI.Comm, local: Block) -> Block:
     """Return the sum of an array over the ranks, bitwise the same on every rank.
 
@@ -326,6 +353,8 @@ def largest_over_ranks(comm: MPI.Comm, local: Block) -> Block:
     from mpi4py import MPI
 
     local = np.ascontiguousarray(local)
+    if comm.size == 1:
+        return local.copy()
     result = np.empty_like(local)
     comm.Reduce(local, result, op=MPI.MAX, root=0)
     comm.Bcast(result, root=0)
@@ -343,22 +372,21 @@ def check_equal_input(comm: MPI.Comm, name: str, value: Any) -> None:
         When some rank's value differs from rank 0's.
 
     """
-    raise_together(comm, None)  # a rank that failed before it came here is heard before the bcast
-    key = _comparable(value)
-    reference = comm.bcast(key, root=0)
-    error = None
-    if key != reference:
-        error = InputError(
-            f"{name} must be the same on every rank, got {value!r} on rank {comm.rank} and another "
-            "value on rank 0; pass the same argument everywhere"
-        )
-    raise_together(comm, error)
+    if comm.size == 1:
+        return
+    key = fingerprint(value)
+    if agreed(comm, None, key):  # and a rank that failed before it came here is heard
+        return
+    same = key == comm.bcast(key, root=0)
+    raise_together(comm, None if same else unequal_error(comm, name, value))
 
 
-def _comparable(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.shape, str(value.dtype), value.tobytes()
-    return repr(value)
+def unequal_error(comm: MPI.Comm, name: str, value: Any) -> InputError:
+    """Return the error for an argument that is another one on rank 0.  (Not collective.)"""
+    return InputError(
+        f"{name} must be the same on every rank, got {value!r} on rank {comm.rank} and another "
+        "value on rank 0; pass the same argument everywhere"
+    )
 
 
 def inner(comm: MPI.Comm, u: Block, v: Block) -> Block:

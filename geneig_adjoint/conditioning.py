@@ -14,6 +14,7 @@ from geneig_adjoint.errors import DefectiveEigenvalueError, IllConditionedWarnin
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.tall_blocks import column_lengths
 
 DEFECTIVE_CONDITION = 1e4
 LARGEST_SPLIT = 10 / DEFECTIVE_CONDITION
@@ -57,8 +58,9 @@ def backward_errors(
     """
     defect = defects(pencil, values, vectors, left=left) if known is None else known
     a_norm, b_norm = pencil.norms
-    sizes = (a_norm + np.abs(values) * b_norm) * column_norms(pencil.comm, vectors)
-    return np.asarray(column_norms(pencil.comm, defect) / np.maximum(sizes, TINY))
+    lengths, residuals = column_lengths(pencil.comm, vectors, defect)
+    sizes = (a_norm + np.abs(values) * b_norm) * lengths
+    return np.asarray(residuals / np.maximum(sizes, TINY))
 
 
 def residual_limit(tolerance: float) -> float:
@@ -90,10 +92,10 @@ def conditions_and_errors(
     comm = pencil.comm
     Bx = pencil.multiply_b(right)
     product = np.maximum(np.abs(column_dots(comm, left, Bx)), TINY)
-    sizes = column_norms(comm, right)
+    right_sizes, left_sizes = column_lengths(comm, right, left)
     entries = pencil.norms[0] + np.abs(values) * pencil.norms[1]
     with np.errstate(over="ignore"):  # an infinite eigenvalue has an infinite error
-        errors = sizes * column_norms(comm, left) / product * entries * residuals
+        errors = right_sizes * left_sizes / product * entries * residuals
     if pencil.definite:
         condition = np.ones(len(values))
     elif pencil.B is not None and pencil.B_positive:
@@ -114,7 +116,8 @@ def euclidean_conditions(pencil: Pencil, right: Block, left: Block) -> Block:
     comm = pencil.comm
     product = np.maximum(np.abs(column_dots(comm, left, pencil.multiply_b(right))), TINY)
     Bh_y = pencil.multiply_b(left, hermitian=True)
-    return np.asarray(column_norms(comm, right) * column_norms(comm, Bh_y) / product)
+    right_sizes, left_sizes = column_lengths(comm, right, Bh_y)
+    return np.asarray(right_sizes * left_sizes / product)
 
 
 def conditions_through_factor(

@@ -12,7 +12,7 @@ from slepc4py import SLEPc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY
 from geneig_adjoint.collective import freed_on_error
-from geneig_adjoint.completeness import Pool, completed, window_end
+from geneig_adjoint.completeness import Pool, completed
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.definiteness import (
     contradicts_definiteness,
@@ -319,8 +319,7 @@ def _complete(
     if found.distances is not None and found.sigma is not None:
         through = found.distances * np.abs(found.values - found.sigma)
         errors = np.minimum(errors, 1e2 * through.max())
-    window = (window_end(pencil, wanted, pool[0], errors), pool[0])
-    simple = proved_simple(eps, pencil, wanted, found, window)
+    simple = proved_simple(eps, pencil, wanted, found, (pool[0], errors))
     if simple is not None:
         return replace(found, completeness=simple)
     complete = completed_beside_rows if found.constrained else completed

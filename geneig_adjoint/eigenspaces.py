@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
 from mpi4py import MPI
 
 from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.matching import linked
 from geneig_adjoint.pencil import Pencil
 
 DEPENDENT = 1e-10
@@ -68,9 +67,8 @@ def disentangled(pencil: Pencil, values: Block, vectors: Block) -> tuple[Block, 
     )
     close = COPIES * (EPS * size + residuals)
     near &= distance <= np.minimum(close[:, None], close[None, :])
-    count, label = scipy.sparse.csgraph.connected_components(scipy.sparse.csr_matrix(near))
     parts = []
-    for members in (np.flatnonzero(label == c) for c in range(count)):
+    for members in map(np.array, linked(near)):
         part = (values[members], vectors[:, members], members)
         if len(members) > 1:
             basis = _eigenspace(pencil, part[0].mean(), part[1])

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from geneig_adjoint.collective import raise_together
+from geneig_adjoint.collective import agreed, raise_together
+from geneig_adjoint.digests import fingerprint
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.structures import (
     Flat,
@@ -100,8 +101,10 @@ def _compare(comm: MPI.Comm, flat: tuple[Any, ...], error: InputError | None) ->
 
     In this order: a rank whose p is flat compares its entries in the same way.
     """
-    raise_together(comm, error)
-    mine = flat[0].structure.description if isinstance(flat[0], Flat) else {}
+    whole = error is None and isinstance(flat[0], Flat)
+    mine = flat[0].structure.description if whole else {}
+    if agreed(comm, error, fingerprint(sorted(mine.items()))):
+        return
     first: dict[str, Any] = comm.bcast(mine, root=0)
     raise_together(comm, _difference_error(flat[0], mine, first, comm.rank))
 

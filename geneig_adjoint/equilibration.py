@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from mpi4py import MPI
 from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
+from geneig_adjoint.collective import largest_over_ranks
 from geneig_adjoint.csr_matrices import matrix_of
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
@@ -131,9 +131,9 @@ def _sums(parts: list[PETSc.Mat], values: Block, *, transposed: bool = False) ->
 
 
 def _spread(pencil: Pencil, factors: Block) -> float:
-    largest = pencil.comm.allreduce(factors.max(initial=0.0), op=MPI.MAX)
-    smallest = pencil.comm.allreduce(factors.min(initial=np.inf), op=MPI.MIN)
-    return float(largest / smallest)
+    ends = np.array([factors.max(initial=0.0), -factors.min(initial=np.inf)])
+    largest, smallest = largest_over_ranks(pencil.comm, ends)
+    return float(largest / -smallest)
 
 
 def _scaled(mat: PETSc.Mat, rows: Block, columns: Block) -> PETSc.Mat:

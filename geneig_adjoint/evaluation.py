@@ -5,13 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import FunctionType, MethodType
 from typing import Any, TypeAlias
 
 import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import allreduce_same, check_equal_input, raise_together, users_code
+from geneig_adjoint.collective import (
+    allreduce_same,
+    from_root,
+    raise_together,
+    unequal_error,
+    users_code,
+)
+from geneig_adjoint.digests import fingerprint
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import is_distributed
@@ -35,7 +43,6 @@ def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, Ei
         between ranks.
 
     """
-    error: Exception | None = None
     value, cotangent = float("nan"), EigenCotangent()
     shown = pairs.pencil.view.pairs(pairs)
     with users_code(pairs.comm):
@@ -44,16 +51,8 @@ def evaluate(objective: Objective, pairs: Eigenpairs, p: Any) -> tuple[float, Ei
         value, cotangent = _checked_result(objective, result, shown)
         explicit = flat_like(p, cotangent.parameters, "the explicit derivative")
         cotangent = replace(cotangent, parameters=explicit)
-    first = pairs.comm.bcast(value, root=0)
-    if first != value and not abs(first - value) <= 1e-12 * abs(first):
-        error = InputError(
-            f"the objective {objective_name(objective)} must return the same value on every rank, "
-            f"got {value!r} on rank {pairs.comm.rank} and {first!r} on rank 0; sum local parts "
-            "with pairs.comm.allreduce"
-        )
-    raise_together(pairs.comm, error)
-    cotangent = _same_everywhere(objective, pairs, cotangent)
-    return first, pairs.pencil.view.cotangent(cotangent)
+    value, cotangent = _same_everywhere(objective, pairs, value, cotangent)
+    return value, pairs.pencil.view.cotangent(cotangent)
 
 
 def nonzero_pairs(pairs: Eigenpairs, cotangent: EigenCotangent) -> Block:
@@ -72,33 +71,52 @@ def nonzero_pairs(pairs: Eigenpairs, cotangent: EigenCotangent) -> Block:
 
 
 def _same_everywhere(
-    objective: Objective, pairs: Eigenpairs, cotangent: EigenCotangent
-) -> EigenCotangent:
-    """Return the cotangent with rank 0's bits where it is replicated: decisions rest on them."""
+    objective: Objective, pairs: Eigenpairs, value: float, cotangent: EigenCotangent
+) -> tuple[float, EigenCotangent]:
+    """Return value and cotangent with rank 0's bits where they are replicated.
+
+    Collective. Decisions rest on them.
+    """
     parameters = cotangent.parameters or {}
     # A parameter may have any name, "values" too: its kind is part of the key.
     parts: _Parts = {
-        ("parameters", name): np.asarray(value)
+        ("parameters", name): np.array(value)
         for name, value in sorted(parameters.items())
         if not is_distributed(value)
     }
     if cotangent.values is not None:
-        parts[_VALUES] = np.asarray(cotangent.values)
+        parts[_VALUES] = np.array(cotangent.values)
     for key, small in zip(_SPAN, cotangent.span or (), strict=False):
-        parts[key] = np.asarray(small)
+        parts[key] = np.array(small)
     columns = [block.shape[1] for block in cotangent.matrices or ()]
     shapes = {key: part.shape for key, part in parts.items()}
-    what = f"the parts of the cotangent of {objective_name(objective)}"
-    check_equal_input(pairs.comm, what, (shapes, sorted(parameters), columns))
-    first = pairs.comm.bcast(parts, root=0)
-    raise_together(pairs.comm, _difference_error(objective, pairs, parts, first))
+    kind = (shapes, sorted(parameters), columns)
+    mark = fingerprint(kind)
+    number, known, first = from_root(pairs.comm, (value, mark, parts))
+    error = _value_error(objective, pairs, value, number)
+    if error is None and known != mark:
+        what = f"the parts of the cotangent of {objective_name(objective)}"
+        error = unequal_error(pairs.comm, what, kind)
+    raise_together(pairs.comm, error or _difference_error(objective, pairs, parts, first))
     _collect(parameters)
     explicit = {name: first.get(("parameters", name), v) for name, v in parameters.items()}
-    return replace(
+    return number, replace(
         cotangent,
         values=first.get(_VALUES),
         span=None if cotangent.span is None else (first[_SPAN[0]], first[_SPAN[1]]),
         parameters=explicit or None,
+    )
+
+
+def _value_error(
+    objective: Objective, pairs: Eigenpairs, value: float, first: float
+) -> InputError | None:
+    if first == value or abs(first - value) <= 1e-12 * abs(first):
+        return None
+    return InputError(
+        f"the objective {objective_name(objective)} must return the same value on every rank, "
+        f"got {value!r} on rank {pairs.comm.rank} and {first!r} on rank 0; sum local parts "
+        "with pairs.comm.allreduce"
     )
 
 
@@ -134,11 +152,29 @@ def positional_count(function: Callable[..., Any]) -> int:
     Not collective. Those without a default, and ``p`` and ``p_dot`` in any case; other
     arguments with a default are the user's own settings.
     """
+    code = _code_of(function)
+    if code is not None:
+        plain, arguments = code
+        return sum(i < plain or name in {"p", "p_dot"} for i, name in enumerate(arguments))
     return sum(
         item.kind in {item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD}
         and (item.default is item.empty or item.name in {"p", "p_dot"})
         for item in inspect.signature(function).parameters.values()
     )
+
+
+def _code_of(function: Any) -> tuple[int, tuple[str, ...]] | None:
+    """Return how many arguments have no default, and all that are positional, by name.
+
+    Not collective. None where it takes `inspect.signature`, fifty times as long, to tell.
+    """
+    own = isinstance(function, FunctionType)
+    inner = function if own else type(function).__dict__.get("__call__")
+    inner = function.__func__ if isinstance(function, MethodType) else inner
+    if not isinstance(inner, FunctionType) or vars(inner) or hasattr(function, "__signature__"):
+        return None  # such as what is wrapped
+    names = inner.__code__.co_varnames[int(not own) : inner.__code__.co_argcount]
+    return len(names) - len(inner.__defaults__ or ()), names
 
 
 def objective_name(objective: Any) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse
 from petsc4py import PETSc
-from scipy.spatial import cKDTree
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.collective import guard, raise_together
@@ -259,6 +258,8 @@ def cone_weights(
         ids, others, sizes = _with_halo(comm, (ids, points, volumes), radius)
     if len(others) == 0:
         return scipy.sparse.csr_matrix((0, n))
+    from scipy.spatial import cKDTree  # here: few programs need it
+
     tree = cKDTree(others)
     parts = [scipy.sparse.csr_matrix((0, n))]
     for start in range(0, len(points), BATCH):

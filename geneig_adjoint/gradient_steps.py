@@ -119,10 +119,10 @@ def check_point(pairs: Eigenpairs, p: Parameters) -> None:
     point = pairs.pencil.point or {}
     error = None
     # Another structure than the model's is the model's to complain about.
-    if all(params.length(p.get(name)) is not None for name in point) and any(
-        size == params.length(p[name]) and entries != params.digest(p)[name][1]
-        for name, (size, entries) in point.items()
-    ):
+    sizes = {name: params.length(p.get(name)) for name in point}
+    same = [name for name in point if sizes[name] == point[name][0]]
+    here = {} if None in sizes.values() else params.digest({name: p[name] for name in same})
+    if any(found != point[name] for name, found in here.items()):
         error = StaleError(
             "p must hold the parameters the pairs were solved for, got others; assemble and solve "
             "again, or pass the p that was used"

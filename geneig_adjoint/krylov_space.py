@@ -164,7 +164,7 @@ class KrylovSpace:
                 break
             units, mix = 1.0 / lengths[long], lengths[long, None] * mix[long]
             part, rest = part[:, long] * units, rest if long.all() else rest[:, long]
-            gram = gram[np.ix_(long, long)] * np.outer(units, units) - part.conj().T @ part
+            gram = gram[long][:, long] * (units[:, None] * units) - part.conj().T @ part
             values, turn = np.linalg.eigh((gram + gram.conj().T) / 2)
             sure = values > np.maximum(STRONG, (noise[long] * units) @ np.abs(turn)) ** 2
             scales = np.where(sure, np.sqrt(np.maximum(values, TINY)), 1.0)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import scipy.optimize
 from petsc4py import PETSc
 from slepc4py import SLEPc
 
@@ -21,6 +20,7 @@ from geneig_adjoint.eps_setup import DEFAULT_TOLERANCE
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
 from geneig_adjoint.exceptional_points import explained_as_defective
 from geneig_adjoint.factorization import SpectralTransformation
+from geneig_adjoint.matching import assigned
 from geneig_adjoint.near_factors import keep
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.right_pairs import RightPairs
@@ -31,6 +31,7 @@ from geneig_adjoint.simple_pairs import (
     partner_of,
     takes_factors,
 )
+from geneig_adjoint.tall_blocks import column_lengths, reduced
 from geneig_adjoint.wanted import WHICH, Wanted
 
 LARGEST_LEFT_DISTANCE = 1e-9
@@ -232,7 +233,7 @@ def _matched(
     overlap = overlap / np.maximum(overlap.max(axis=1, keepdims=True), TINY)
     # Eigenvalues decide; biorthogonality decides among eigenvalues that agree.
     cost = np.minimum(distance, 1.0) + 1e-6 * (1.0 - overlap)
-    rows, columns = scipy.optimize.linear_sum_assignment(cost)
+    rows, columns = assigned(cost)
     left[:, rows] = vectors[:, columns]
     good, distances[rows] = _good(pencil, found.taken(rows), left[:, rows], limit)
     missing[rows] = ~good
@@ -253,9 +254,8 @@ def _good(pencil: Pencil, found: RightPairs, left: Block, limit: float) -> tuple
     defect = pencil.multiply_a(left, hermitian=True)
     defect = defect - shifts * pencil.multiply_b(left, hermitian=True)
     solved = found.transformation.solve(defect, hermitian=True, purpose="the check of left vectors")
-    distances = column_norms(pencil.comm, solved) / np.maximum(
-        column_norms(pencil.comm, left), TINY
-    )
+    errors, sizes = column_lengths(pencil.comm, solved, left)
+    distances = errors / np.maximum(sizes, TINY)
     near = distances <= np.maximum(LARGEST_LEFT_DISTANCE, 10 * found.distances)
     return good & near, np.asarray(distances)
 
@@ -283,9 +283,9 @@ def biorthonormal(pencil: Pencil, found: RightPairs, left: Block) -> Block:
     """
     product = pencil.multiply_b(found.right)
     result = np.array(left, order="F")
-    for group in groups_of_values(pencil, found):
-        members = list(group)
-        gram = inner(pencil.comm, left[:, members], product[:, members])
+    groups = [list(group) for group in groups_of_values(pencil, found)]
+    grams = [left[:, members].conj().T @ product[:, members] for members in groups]
+    for members, gram in zip(groups, reduced(pencil.comm, grams), strict=True):
         # A singular Gram matrix is a defective eigenvalue: condition reports it.
         inverse = np.linalg.pinv(gram) if len(members) > 1 else 1.0 / _nonzero(gram)
         result[:, members] = left[:, members] @ inverse.conj().T

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import column_norms, inner
+from geneig_adjoint.collective import inner
 from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.tall_blocks import column_lengths
 
 LAST_BITS = 4 * EPS
 """Relative error of an eigenvalue and of a mixing that no measurement excludes."""
@@ -55,7 +56,8 @@ def measured_mixing(pairs: Eigenpairs, chosen: tuple[int, ...]) -> Mixing:
     F = inner(pairs.comm, Y, BX)
     scale = np.maximum(np.abs(np.diag(F)), TINY)[:, None]
     E, F = np.abs(E) / scale, np.abs(F) / scale
-    right, left = column_norms(pairs.comm, X), column_norms(pairs.comm, Y) / scale[:, 0]
+    right, left = column_lengths(pairs.comm, X, Y)
+    left = left / scale[:, 0]
     gap = np.abs(lam[:, None] - lam)
     np.fill_diagonal(gap, np.inf)
     size = np.maximum(np.abs(lam)[:, None], np.abs(lam))

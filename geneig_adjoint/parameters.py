@@ -10,7 +10,8 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import allreduce_same, raise_together
+from geneig_adjoint.collective import agreed, allreduce_same, raise_together
+from geneig_adjoint.digests import fingerprint
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import as_range
 from geneig_adjoint.structures import SEPARATOR, Flat, carried
@@ -48,8 +49,10 @@ def check_parameters(
         replicated arrays that differ between ranks.
 
     """
-    raise_together(comm, _structure_error(p, sizes, exact) or _entries_error(p))
-    digest = _digest(p)
+    error = _structure_error(p, sizes, exact) or _entries_error(p)
+    digest = {} if comm.size == 1 or error is not None else _digest(p)
+    if agreed(comm, error, fingerprint(sorted(digest.items()))):
+        return
     reference = comm.bcast(digest, root=0)
     changed = [name for name in reference if digest.get(name) != reference[name]]
     error = None

@@ -27,6 +27,7 @@ from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import group_values
 from geneig_adjoint.collective import column_norms
+from geneig_adjoint.completeness import window_end
 from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning, InputError
 from geneig_adjoint.near_factors import factors_pay, forward_share, keep
@@ -137,7 +138,11 @@ def watch_ritz_values(eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted) -> None:
 
 
 def proved_simple(
-    eps: SLEPc.EPS, pencil: Pencil, wanted: Wanted, found: RightPairs, window: tuple[float, Block]
+    eps: SLEPc.EPS,
+    pencil: Pencil,
+    wanted: Wanted,
+    found: RightPairs,
+    converged: tuple[Block, Block],
 ) -> Completeness | None:
     """Return that nothing was missed, as far as an eigensolve and factors next to it tell.
 
@@ -151,22 +156,22 @@ def proved_simple(
         What was solved.
     found
         Its pairs.
-    window
-        (cut, values): the largest key of wanted values, and all values that have converged.
+    converged
+        All values that have converged, and their estimated errors.
 
     """
-    watch, transformation, (cut, values) = eps.getAttr(RITZ), found.transformation, window
+    watch, transformation = eps.getAttr(RITZ), found.transformation
     if watch is None or transformation is None or transformation.sigma is None:
         return None
     sigma, number = complex(transformation.sigma), len(found.values)
     # Of these left vectors cost nothing, and factors would be made for the proof alone.
     cheap = pencil.symmetric or pencil.problem_type == "ghiep"
-    inside = np.count_nonzero(wanted.keys(values) <= cut)
-    if cheap or found.tolerance > TIGHT or inside > number:
+    if cheap or found.tolerance > TIGHT:
         return None
-    if len(groups_of_values(pencil, found)) < number or _shows_more(
-        pencil, wanted, watch, (sigma, cut, number)
-    ):
+    cut = window_end(pencil, wanted, *converged)
+    more = np.count_nonzero(wanted.keys(converged[0]) <= cut) > number
+    more = more or len(groups_of_values(pencil, found)) < number
+    if more or _shows_more(pencil, wanted, watch, (sigma, cut, number)):
         return None
     saved = SECOND_START * forward_share(transformation)
     if not takes_factors(pencil, found, wanted, saved=saved):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
-import scipy.special
 
 from geneig_adjoint._types import EPS, Block
 from geneig_adjoint.clusters import unresolved_error
@@ -22,7 +22,8 @@ ROUNDING = 30 * EPS
 """Relative error that a value of f may have."""
 EXACT = 1e-13
 """Relative rounding below which a difference quotient is left as it is."""
-NODES, WEIGHTS = scipy.special.roots_legendre(16)
+NODES = 16
+"""Of the quadrature over a gap."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,17 @@ def _differences(
     steep = np.maximum(np.abs(slope)[:, None], np.abs(slope))
     good = rounding <= EXACT * np.maximum(steep, np.abs(first))  # never with a slope of nan
     i, j = np.nonzero(both & ~good)
-    at = 0.5 * ((lam[i] + lam[j])[:, None] + (lam[j] - lam[i])[:, None] * NODES)
-    mean = 0.5 * np.broadcast_to(slopes(at.ravel()), at.size).reshape(at.shape) @ WEIGHTS
+    nodes, weights = _legendre()
+    at = 0.5 * ((lam[i] + lam[j])[:, None] + (lam[j] - lam[i])[:, None] * nodes)
+    mean = 0.5 * np.broadcast_to(slopes(at.ravel()), at.size).reshape(at.shape) @ weights
     first[i, j] = np.where(np.abs(mean - first[i, j]) > rounding[i, j], first[i, j], mean)
     return np.asarray(first)
+
+
+@cache
+def _legendre() -> tuple[Block, Block]:
+    """Return nodes in (-1, 1) and weights of the quadrature."""
+    import scipy.special  # here: few programs need it
+
+    nodes, weights = scipy.special.roots_legendre(NODES)
+    return nodes, weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,12 +42,26 @@ def sums(comm: MPI.Comm, *pairs: tuple[Block, Block]) -> list[Block]:
 
     Collective.
     """
-    parts = [_local(u, v) for u, v in pairs]
+    return reduced(comm, [_local(u, v) for u, v in pairs])
+
+
+def reduced(comm: MPI.Comm, parts: Sequence[Block]) -> list[Block]:
+    """Return the sums of several arrays over the ranks by one reduction.  (Collective.)"""
     total = allreduce_same(comm, np.concatenate([part.ravel() for part in parts]))
-    ends = np.cumsum([part.size for part in parts])[:-1]
-    return [
-        item.reshape(part.shape) for item, part in zip(np.split(total, ends), parts, strict=True)
-    ]
+    found, start = [], 0
+    for part in parts:
+        found.append(total[start : start + part.size].reshape(part.shape))
+        start += part.size
+    return found
+
+
+def column_lengths(comm: MPI.Comm, *blocks: Block) -> list[Block]:
+    """Return the norms of the columns of several blocks, of as many, by one reduction.
+
+    Collective.
+    """
+    squares = [np.einsum("ij,ij->j", block.conj(), block).real for block in blocks]
+    return list(np.sqrt(allreduce_same(comm, np.stack(squares))))
 
 
 def _local(u: Block, v: Block) -> Block:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.optimize
 
 from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.clusters import cluster_of
@@ -24,6 +23,7 @@ from geneig_adjoint.collective import check_equal_input, column_norms, inner
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.invariant_subspace import near_groups
+from geneig_adjoint.matching import assigned
 from geneig_adjoint.normalization import column_dots, normalized
 
 MINIMUM = 0.6
@@ -95,7 +95,7 @@ def track_modes(previous: Eigenpairs, pairs: Eigenpairs, *, minimum: float = MIN
     score = _score(previous, pairs)
     distances = np.subtract.outer(np.arange(previous.count), np.arange(pairs.count))
     cost = TIE * np.abs(distances) / max(score.shape) - score
-    rows, columns = pairs.comm.bcast(scipy.optimize.linear_sum_assignment(cost))
+    rows, columns = pairs.comm.bcast(assigned(cost))
     order, confidence = np.full(previous.count, -1), np.zeros(previous.count)
     order[rows] = columns
     confidence[rows] = _confidence(score, (rows, columns), previous, pairs)
@@ -175,7 +175,7 @@ class Placed:
         if pairs.count < len(self.values):
             return None
         distance = np.abs(np.subtract.outer(self.values, pairs.values))
-        rows, columns = scipy.optimize.linear_sum_assignment(distance)
+        rows, columns = assigned(distance)
         near = distance[rows, columns] <= SAME * np.max(np.abs(self.values), initial=TINY)
         if not near.all():
             return None

@@ -167,9 +167,9 @@ class Wanted:
         # Keys equal up to rounding (conjugates, +-lam) must not be ordered by rounding; relative
         # to each value, because a singular B adds some of size 1e16.
         size = np.abs(values[by_key])
-        steps = np.diff(keys[by_key], prepend=keys[by_key][:1]) > RELATIVE_TIE * size
-        level = np.empty(len(values), dtype=int)
-        level[by_key] = np.cumsum(steps)
+        ordered, level = keys[by_key], np.zeros(len(values), dtype=int)
+        steps = ordered[1:] - ordered[:-1] > RELATIVE_TIE * size[1:]
+        level[by_key[1:]] = steps.cumsum()
         imag = np.where(np.abs(values.imag) > RELATIVE_TIE * np.abs(values), values.imag, 0.0)
         return np.lexsort((-values.real, -imag, level))
 

@@ -15,7 +15,7 @@ README = PACKAGE.parent / "README.md"
 # Lowest first: groups are the rows of the README's table, each a list of layers.  io, adapters,
 # machine, pictures, study and commands are packages: one layer each, free inside.
 GROUPS = [
-    [{"endings", "errors", "_types", "_version", "observers"}],
+    [{"digests", "endings", "errors", "_types", "_version", "observers"}],
     [
         {"builds", "heap", "launches", "user_options"},
         {"_petsc", "collective", "csr_matrices", "exchange"},
@@ -49,7 +49,7 @@ GROUPS = [
     ],
     [{"state_solver"}, {"state_calls", "state_problems"}, {"base_states"}, {"state_checks"}],
     [
-        {"indices"},
+        {"indices", "matching"},
         {"eigenpairs"},
         {"constraints", "eigenspaces", "mixing", "normalization", "wanted", "weights"},
         {"moving_rows"},

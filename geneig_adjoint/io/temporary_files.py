@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ UNTOUCHED = 600.0
 
 def temporary_path(path: Path) -> Path:
     """Return the name under which this process writes a file before it is in place."""
-    return path.with_name(f".{path.stem}.{socket.gethostname()}.{os.getpid()}{path.suffix}")
+    return path.with_name(f".{path.stem}.{os.uname().nodename}.{os.getpid()}{path.suffix}")
 
 
 def remove_leftovers(folder: Path, path: Path | None = None) -> None:
@@ -37,7 +36,7 @@ def remove_leftovers(folder: Path, path: Path | None = None) -> None:
         found = LEFTOVER.fullmatch(name)
         if found is None:
             continue
-        here = found["host"] in {None, socket.gethostname()}
+        here = found["host"] in {None, os.uname().nodename}
         if path is None:
             chosen = found["suffix"] in OURS and (here or _untouched(folder / name))
         else:

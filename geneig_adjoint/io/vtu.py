@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
@@ -138,6 +137,8 @@ class VtuFile:
         self._array("types", np.concatenate([nothing.astype(np.uint8), *kinds]))
 
     def _array(self, name: str, values: Block) -> None:
+        from xml.sax.saxutils import quoteattr  # here: it brings much of the network with it
+
         values = np.asarray(values)
         kind, dtype = TYPES[values.dtype.kind if values.dtype.kind in "iu" else "f"]
         if values.dtype == np.uint8:
