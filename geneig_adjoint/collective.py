@@ -396,5 +396,13 @@ def inner(comm: MPI.Comm, u: Block, v: Block) -> Block:
 
 def column_norms(comm: MPI.Comm, block: Block) -> Block:
     """Return the 2-norms of the columns of a row block, the same on every rank.  (Collective.)"""
-    squares = np.einsum("ij,ij->j", block.conj(), block).real
-    return np.asarray(np.sqrt(allreduce_same(comm, np.ascontiguousarray(squares))))
+    return norms_of_columns(comm, block)[0]
+
+
+def norms_of_columns(comm: MPI.Comm, *blocks: Block) -> list[Block]:
+    """Return the 2-norms of the columns of several blocks, of as many, by one reduction.
+
+    Collective.
+    """
+    squares = [np.einsum("ij,ij->j", block.conj(), block).real for block in blocks]
+    return list(np.sqrt(allreduce_same(comm, np.stack(squares))))

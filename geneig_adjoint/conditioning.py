@@ -7,14 +7,13 @@ import warnings
 import numpy as np
 
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import column_norms
+from geneig_adjoint.collective import column_norms, norms_of_columns
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.entrywise import moved_by_rounding
 from geneig_adjoint.errors import DefectiveEigenvalueError, IllConditionedWarning
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
-from geneig_adjoint.tall_blocks import column_lengths
 
 DEFECTIVE_CONDITION = 1e4
 LARGEST_SPLIT = 10 / DEFECTIVE_CONDITION
@@ -58,7 +57,7 @@ def backward_errors(
     """
     defect = defects(pencil, values, vectors, left=left) if known is None else known
     a_norm, b_norm = pencil.norms
-    lengths, residuals = column_lengths(pencil.comm, vectors, defect)
+    lengths, residuals = norms_of_columns(pencil.comm, vectors, defect)
     sizes = (a_norm + np.abs(values) * b_norm) * lengths
     return np.asarray(residuals / np.maximum(sizes, TINY))
 
@@ -92,7 +91,7 @@ def conditions_and_errors(
     comm = pencil.comm
     Bx = pencil.multiply_b(right)
     product = np.maximum(np.abs(column_dots(comm, left, Bx)), TINY)
-    right_sizes, left_sizes = column_lengths(comm, right, left)
+    right_sizes, left_sizes = norms_of_columns(comm, right, left)
     entries = pencil.norms[0] + np.abs(values) * pencil.norms[1]
     with np.errstate(over="ignore"):  # an infinite eigenvalue has an infinite error
         errors = right_sizes * left_sizes / product * entries * residuals
@@ -116,7 +115,7 @@ def euclidean_conditions(pencil: Pencil, right: Block, left: Block) -> Block:
     comm = pencil.comm
     product = np.maximum(np.abs(column_dots(comm, left, pencil.multiply_b(right))), TINY)
     Bh_y = pencil.multiply_b(left, hermitian=True)
-    right_sizes, left_sizes = column_lengths(comm, right, Bh_y)
+    right_sizes, left_sizes = norms_of_columns(comm, right, Bh_y)
     return np.asarray(right_sizes * left_sizes / product)
 
 

@@ -14,7 +14,7 @@ from slepc4py import SLEPc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.bordered import BorderedSystem
-from geneig_adjoint.collective import column_norms, freed_at_end, inner
+from geneig_adjoint.collective import column_norms, freed_at_end, inner, norms_of_columns
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.eps_setup import DEFAULT_TOLERANCE
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
@@ -31,7 +31,7 @@ from geneig_adjoint.simple_pairs import (
     partner_of,
     takes_factors,
 )
-from geneig_adjoint.tall_blocks import column_lengths, reduced
+from geneig_adjoint.tall_blocks import reduced
 from geneig_adjoint.wanted import WHICH, Wanted
 
 LARGEST_LEFT_DISTANCE = 1e-9
@@ -254,7 +254,7 @@ def _good(pencil: Pencil, found: RightPairs, left: Block, limit: float) -> tuple
     defect = pencil.multiply_a(left, hermitian=True)
     defect = defect - shifts * pencil.multiply_b(left, hermitian=True)
     solved = found.transformation.solve(defect, hermitian=True, purpose="the check of left vectors")
-    errors, sizes = column_lengths(pencil.comm, solved, left)
+    errors, sizes = norms_of_columns(pencil.comm, solved, left)
     distances = errors / np.maximum(sizes, TINY)
     near = distances <= np.maximum(LARGEST_LEFT_DISTANCE, 10 * found.distances)
     return good & near, np.asarray(distances)

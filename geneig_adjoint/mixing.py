@@ -16,9 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import inner
+from geneig_adjoint.collective import inner, norms_of_columns
 from geneig_adjoint.eigenpairs import Eigenpairs
-from geneig_adjoint.tall_blocks import column_lengths
 
 LAST_BITS = 4 * EPS
 """Relative error of an eigenvalue and of a mixing that no measurement excludes."""
@@ -56,7 +55,7 @@ def measured_mixing(pairs: Eigenpairs, chosen: tuple[int, ...]) -> Mixing:
     F = inner(pairs.comm, Y, BX)
     scale = np.maximum(np.abs(np.diag(F)), TINY)[:, None]
     E, F = np.abs(E) / scale, np.abs(F) / scale
-    right, left = column_lengths(pairs.comm, X, Y)
+    right, left = norms_of_columns(pairs.comm, X, Y)
     left = left / scale[:, 0]
     gap = np.abs(lam[:, None] - lam)
     np.fill_diagonal(gap, np.inf)

@@ -55,15 +55,6 @@ def reduced(comm: MPI.Comm, parts: Sequence[Block]) -> list[Block]:
     return found
 
 
-def column_lengths(comm: MPI.Comm, *blocks: Block) -> list[Block]:
-    """Return the norms of the columns of several blocks, of as many, by one reduction.
-
-    Collective.
-    """
-    squares = [np.einsum("ij,ij->j", block.conj(), block).real for block in blocks]
-    return list(np.sqrt(allreduce_same(comm, np.stack(squares))))
-
-
 def _local(u: Block, v: Block) -> Block:
     if np.iscomplexobj(v) and not np.iscomplexobj(u):
         return np.asarray(_local(u, v.real) + 1j * _local(u, v.imag))
