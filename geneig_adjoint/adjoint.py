@@ -25,7 +25,6 @@ from geneig_adjoint.clusters import (
     check_value_cotangent,
     check_vector_cotangent,
 )
-from geneig_adjoint.collective import allreduce_same, column_norms
 from geneig_adjoint.conditioning import (
     DEFECTIVE_CONDITION,
     chain_rounding,
@@ -42,6 +41,7 @@ from geneig_adjoint.gauge import project_cotangent
 from geneig_adjoint.invariant_subspace import Group, explicit_size, near_groups
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pair_systems import Question, Steps, Task, run
+from geneig_adjoint.reductions import allreduce_same, column_norms
 from geneig_adjoint.views import PlainView
 
 

@@ -19,11 +19,12 @@ import numpy as np
 import scipy.linalg
 
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import column_norms, from_root, largest_over_ranks
+from geneig_adjoint.collective import from_root
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.krylov_space import KrylovSpace, padded
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.observers import report
+from geneig_adjoint.reductions import column_norms, largest_over_ranks
 from geneig_adjoint.started_spaces import begun, held
 from geneig_adjoint.tall_blocks import add_product, product, sums
 

@@ -28,14 +28,11 @@ from geneig_adjoint.adjoint_settings import (
 )
 from geneig_adjoint.bordered_matrix import bordered_matrix
 from geneig_adjoint.bordered_solver import LinearSolver, PackedOperator, warn_of_rounding
-from geneig_adjoint.collective import (
-    CollectiveContext,
-    column_norms,
-    inner,
-)
+from geneig_adjoint.collective import CollectiveContext
 from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import column_norms, inner
 
 REFINEMENTS = 12
 ROUNDING = 100 * EPS

@@ -18,13 +18,13 @@ import numpy as np
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.clusters import ADMISSIBLE_ERROR, degenerate_error
-from geneig_adjoint.collective import allreduce_same, column_norms, inner
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.evaluation import Objective, evaluate
 from geneig_adjoint.invariant_subspace import Group, explicit_size
 from geneig_adjoint.mixing import measured_mixing
 from geneig_adjoint.normalization import column_dots, normalized
 from geneig_adjoint.parameters import Parameters
+from geneig_adjoint.reductions import allreduce_same, column_norms, inner
 
 ROUNDING = 1e3 * EPS
 """Rounding of a cotangent, relative to the products with A and B it comes from."""

@@ -21,13 +21,14 @@ from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.block_solves import solve_block
 from geneig_adjoint.cholesky import proves_positive
-from geneig_adjoint.collective import column_norms, freed_at_end, inner
+from geneig_adjoint.collective import freed_at_end
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.eigenpairs import RELATIVE_GAP, Completeness
 from geneig_adjoint.eigenspaces import DEPENDENT, disentangled, orthonormal, real_where_equal
 from geneig_adjoint.factoring import set_up_factor
 from geneig_adjoint.factorization import loosened
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import column_norms, inner
 from geneig_adjoint.sparse_lu import has_flat_graph
 from geneig_adjoint.wanted import INNER_SHARE, Wanted, kept_indices
 

@@ -7,13 +7,13 @@ import warnings
 import numpy as np
 
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import column_norms, norms_of_columns
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.entrywise import moved_by_rounding
 from geneig_adjoint.errors import DefectiveEigenvalueError, IllConditionedWarning
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import column_norms, norms_of_columns
 
 DEFECTIVE_CONDITION = 1e4
 LARGEST_SPLIT = 10 / DEFECTIVE_CONDITION

@@ -15,8 +15,8 @@ import numpy as np
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import allreduce_same, inner, largest_over_ranks
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import allreduce_same, inner, largest_over_ranks
 
 if TYPE_CHECKING:
     from petsc4py import PETSc

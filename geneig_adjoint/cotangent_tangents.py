@@ -11,7 +11,6 @@ import numpy as np
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import allreduce_same, column_norms, largest_over_ranks
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.evaluation import (
@@ -23,6 +22,7 @@ from geneig_adjoint.evaluation import (
 )
 from geneig_adjoint.models import Model
 from geneig_adjoint.parameters import Gradient, Parameters
+from geneig_adjoint.reductions import allreduce_same, column_norms, largest_over_ranks
 from geneig_adjoint.structures import given
 
 NUDGE = 1e-3

@@ -11,11 +11,11 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import column_norms
 from geneig_adjoint.completeness import negative_pivots_of
 from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import column_norms
 from geneig_adjoint.symmetry import is_positive
 
 BAD_PRODUCT = 95

@@ -23,10 +23,10 @@ import scipy.linalg
 
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.block_krylov import Solution, System
-from geneig_adjoint.collective import inner
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.observers import report
+from geneig_adjoint.reductions import inner
 
 ITERATIONS = 1000
 """Of one pass; what needs more is left to other strategies."""

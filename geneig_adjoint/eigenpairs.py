@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import CollectiveContext, inner
+from geneig_adjoint.collective import CollectiveContext
 from geneig_adjoint.errors import InputError, StaleError
 from geneig_adjoint.indices import index_error
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import inner
 
 if TYPE_CHECKING:
     from mpi4py import MPI

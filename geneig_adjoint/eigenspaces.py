@@ -6,9 +6,9 @@ import numpy as np
 from mpi4py import MPI
 
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.matching import linked
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import column_norms, inner
 
 DEPENDENT = 1e-10
 """Relative length below which what is new in a column is rounding."""

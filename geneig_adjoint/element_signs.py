@@ -9,9 +9,9 @@ import numpy as np
 import scipy.linalg
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import largest_over_ranks
 from geneig_adjoint.element_blocks import ElementBlock
 from geneig_adjoint.kernels import ScaledKernel
+from geneig_adjoint.reductions import largest_over_ranks
 
 if TYPE_CHECKING:
     from mpi4py import MPI

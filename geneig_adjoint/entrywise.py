@@ -11,9 +11,10 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import CollectiveContext, column_norms
+from geneig_adjoint.collective import CollectiveContext
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import column_norms
 
 
 class AbsolutePencil(CollectiveContext):
@@ -87,16 +88,7 @@ def moved_by_diagonals(pencil: Pencil, values: Block, right: Block, left: Block)
     Collective. EPS || (|a| + |lam| |b|) y x || / |y^H B x| with a, b the diagonals: roundings do
     not know of each other, so that their squares add up. No error of a value is smaller but by
     luck. 0 for matrices without entries.
-
-    Parameters
-    ----------
-    pencil
-        A and B.
-    values
-        Eigenvalues, (k,).
-    right, left
-        This rank's rows of the vectors, of any length, (n_local, k).
-
+    Arguments are those of `moved_by_rounding`.
     """
     if pencil.matrix_free:
         return np.zeros(len(values))

@@ -15,10 +15,10 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import largest_over_ranks
 from geneig_adjoint.csr_matrices import matrix_of
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import largest_over_ranks
 
 SPREAD = 2.0**10
 """Ratio of factors from which scaling is worth two copies of the matrices."""

@@ -12,17 +12,12 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import (
-    allreduce_same,
-    from_root,
-    raise_together,
-    unequal_error,
-    users_code,
-)
+from geneig_adjoint.collective import from_root, raise_together, unequal_error, users_code
 from geneig_adjoint.digests import fingerprint
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.parameters import is_distributed
+from geneig_adjoint.reductions import allreduce_same
 from geneig_adjoint.structures import flat_like, given
 
 Objective: TypeAlias = Callable[..., tuple[float, EigenCotangent]]

@@ -9,7 +9,7 @@ import numpy as np
 
 from geneig_adjoint._types import EPS, Block
 from geneig_adjoint.clusters import group_values
-from geneig_adjoint.collective import column_norms, freed_on_error
+from geneig_adjoint.collective import freed_on_error
 from geneig_adjoint.conditioning import (
     DEFECTIVE_CONDITION,
     ILL_CONDITION,
@@ -27,6 +27,7 @@ from geneig_adjoint.improved_pairs import doubtful_pairs, improved
 from geneig_adjoint.left_vectors import LeftVectors, biorthonormal, left_vectors
 from geneig_adjoint.normalization import choose_normalization, normalized
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import column_norms
 from geneig_adjoint.right_pairs import RightPairs
 from geneig_adjoint.views import PlainView
 from geneig_adjoint.wanted import Wanted

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import column_norms
 from geneig_adjoint.errors import GaugeError
 from geneig_adjoint.normalization import column_dots, row_values
+from geneig_adjoint.reductions import column_norms
 
 if TYPE_CHECKING:
     from geneig_adjoint.eigenpairs import Eigenpairs

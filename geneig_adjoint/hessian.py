@@ -26,7 +26,7 @@ from geneig_adjoint.adjoint import (
     in_real_where_real,
 )
 from geneig_adjoint.adjoint_settings import AdjointSettings
-from geneig_adjoint.collective import column_norms, raise_together, users_code
+from geneig_adjoint.collective import raise_together, users_code
 from geneig_adjoint.cotangent_tangents import (
     Direction,
     cotangent_tangent,
@@ -44,6 +44,7 @@ from geneig_adjoint.moving_rows import with_moving_rows
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pair_systems import Question, Steps, Task, run
 from geneig_adjoint.parameters import Gradient, Parameters
+from geneig_adjoint.reductions import column_norms
 from geneig_adjoint.sensitivity import agreed_settings
 from geneig_adjoint.structures import rebuilt
 from geneig_adjoint.tangents import tangents

@@ -21,7 +21,6 @@ import numpy as np
 
 from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.bordered import BorderedSystem
-from geneig_adjoint.collective import column_norms
 from geneig_adjoint.conditioning import ILL_CONDITION, backward_errors, defects
 from geneig_adjoint.eigenpairs import RELATIVE_GAP
 from geneig_adjoint.entrywise import AbsolutePencil
@@ -29,6 +28,7 @@ from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
 from geneig_adjoint.left_vectors import LeftVectors
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import column_norms
 from geneig_adjoint.right_pairs import RightPairs
 from geneig_adjoint.simple_pairs import bordered_of, partner_of
 

@@ -12,12 +12,12 @@ from slepc4py import SLEPc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import solve_block
-from geneig_adjoint.collective import column_norms
 from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factoring import mumps_trouble
 from geneig_adjoint.near_null_space import attach
 from geneig_adjoint.pencil import HERMITIAN_TOLERANCE, Pencil
 from geneig_adjoint.preconditioners import made
+from geneig_adjoint.reductions import column_norms
 from geneig_adjoint.symmetry import hermitian_defect
 
 LARGEST_ITERATIONS = 2000

@@ -27,10 +27,10 @@ from geneig_adjoint.clusters import (
     degenerate_error,
     group_values,
 )
-from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import column_norms, inner
 
 NOISE = 1e-13
 """Parts of u_i^H u_bar_j below this, relative to the lengths, are rounding."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import allreduce_same, raise_together
+from geneig_adjoint.collective import raise_together
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.jax_plans import Plan, argument, below, structure_key
 from geneig_adjoint.jax_support import jax_module
@@ -22,6 +22,7 @@ from geneig_adjoint.parameters import (
     local_values,
     zeros_like,
 )
+from geneig_adjoint.reductions import allreduce_same
 from geneig_adjoint.structures import Flat, Structure, flat_like, flatten, kept, rebuilt
 
 if TYPE_CHECKING:

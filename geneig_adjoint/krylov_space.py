@@ -17,9 +17,9 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import column_norms
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.reductions import column_norms
 from geneig_adjoint.tall_blocks import add_product, product, sums
 
 DEPENDENT = 1e-12

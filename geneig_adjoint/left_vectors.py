@@ -14,7 +14,7 @@ from slepc4py import SLEPc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.bordered import BorderedSystem
-from geneig_adjoint.collective import column_norms, freed_at_end, inner, norms_of_columns
+from geneig_adjoint.collective import freed_at_end
 from geneig_adjoint.conditioning import backward_errors, residual_limit
 from geneig_adjoint.eps_setup import DEFAULT_TOLERANCE
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning
@@ -23,6 +23,7 @@ from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.matching import assigned
 from geneig_adjoint.near_factors import keep
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import column_norms, inner, norms_of_columns, reduced
 from geneig_adjoint.right_pairs import RightPairs
 from geneig_adjoint.simple_pairs import (
     EXTRA_CANDIDATES,
@@ -31,7 +32,6 @@ from geneig_adjoint.simple_pairs import (
     partner_of,
     takes_factors,
 )
-from geneig_adjoint.tall_blocks import reduced
 from geneig_adjoint.wanted import WHICH, Wanted
 
 LARGEST_LEFT_DISTANCE = 1e-9

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import inner, norms_of_columns
 from geneig_adjoint.eigenpairs import Eigenpairs
+from geneig_adjoint.reductions import inner, norms_of_columns
 
 LAST_BITS = 4 * EPS
 """Relative error of an eigenvalue and of a mixing that no measurement excludes."""

@@ -11,11 +11,11 @@ import numpy as np
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import allreduce_same
 from geneig_adjoint.constraints import diagonals, rows_alone, rows_of_pairs
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.parameters import Gradient, Parameters
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import allreduce_same
 from geneig_adjoint.structures import carried
 
 STEP = 1e-3

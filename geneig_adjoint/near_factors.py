@@ -22,10 +22,11 @@ from geneig_adjoint._types import Block
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.block_triangular import triangular_factor
 from geneig_adjoint.bordered import BorderedSystem
-from geneig_adjoint.collective import CollectiveContext, column_norms, inner
+from geneig_adjoint.collective import CollectiveContext
 from geneig_adjoint.eigenpairs import Eigenpairs
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import column_norms, inner
 
 SMALLEST = 5_000
 """Rows below which the eigensolver's factor does everything: nothing is worth a decision."""

@@ -14,8 +14,9 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import inner, raise_together
+from geneig_adjoint.collective import raise_together
 from geneig_adjoint.errors import InputError
+from geneig_adjoint.reductions import inner
 
 if TYPE_CHECKING:
     from mpi4py import MPI

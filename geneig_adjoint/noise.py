@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from geneig_adjoint._types import EPS, TINY
-from geneig_adjoint.collective import allreduce_same, column_norms
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
+from geneig_adjoint.reductions import allreduce_same, column_norms
 
 MARGIN = 10.0
 """Noise of a value over what the estimated errors of the pairs and rounding make of it."""

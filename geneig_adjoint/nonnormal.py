@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import allreduce_same, largest_over_ranks, raise_together
+from geneig_adjoint.collective import raise_together
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.indices import single_index_error
 from geneig_adjoint.normalization import column_dots
+from geneig_adjoint.reductions import allreduce_same, largest_over_ranks
 from geneig_adjoint.weights import checked_rows
 
 NODE = 1e-8

@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import (
-    allreduce_same,
-    column_norms,
-    largest_over_ranks,
-    raise_together,
-)
+from geneig_adjoint.collective import raise_together
 from geneig_adjoint.errors import ArgumentError
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import allreduce_same, column_norms, largest_over_ranks
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -12,10 +12,10 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import column_norms, inner
 from geneig_adjoint.differentiation import EIGHTH
 from geneig_adjoint.models import Model, checked_tangent, has_hermitian_tangent
 from geneig_adjoint.parameters import Gradient, Parameters
+from geneig_adjoint.reductions import column_norms, inner
 from geneig_adjoint.verification import random_direction
 
 STEP = 1e-2

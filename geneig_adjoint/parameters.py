@@ -10,10 +10,11 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import agreed, allreduce_same, raise_together
+from geneig_adjoint.collective import agreed, raise_together
 from geneig_adjoint.digests import fingerprint
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.exchange import as_range
+from geneig_adjoint.reductions import allreduce_same
 from geneig_adjoint.structures import SEPARATOR, Flat, carried
 
 if TYPE_CHECKING:
@@ -53,9 +54,7 @@ def check_parameters(
     digest = {} if comm.size == 1 or error is not None else _digest(p)
     if agreed(comm, error, fingerprint(sorted(digest.items()))):
         return
-    reference = comm.bcast(digest, root=0)
-    changed = [name for name in reference if digest.get(name) != reference[name]]
-    error = None
+    changed = [name for name, entry in comm.bcast(digest).items() if digest.get(name) != entry]
     if changed:
         error = InputError(
             f"replicated parameter {changed[0]!r} must be the same on every rank, got different "
@@ -393,10 +392,9 @@ def unpack(flat: Block, like: Parameters) -> Gradient:
             f"flat parameters must have shape ({sum(sizes.values())},), got {flat.shape}; "
             "use the array that pack returned"
         )
-    offsets = np.cumsum([0, *sizes.values()])
     cut = {
-        name: np.array(flat[offsets[i] : offsets[i + 1]], dtype=float)
-        for i, name in enumerate(sizes)
+        name: np.array(flat[end - size : end], dtype=float)
+        for (name, size), end in zip(sizes.items(), np.cumsum([*sizes.values()]), strict=True)
     }
     point: Gradient = carried(like, cut, point=True)
     return point

@@ -21,11 +21,12 @@ from slepc4py import SLEPc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import from_first_rank, inner
+from geneig_adjoint.collective import from_first_rank
 from geneig_adjoint.inner_solver import account_of
 from geneig_adjoint.normalization import column_dots
 from geneig_adjoint.observers import report
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import inner
 from geneig_adjoint.symmetry import is_positive
 from geneig_adjoint.wanted import Wanted
 

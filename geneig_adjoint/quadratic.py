@@ -9,12 +9,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import (
-    CollectiveContext,
-    allreduce_same,
-    check_equal_input,
-    raise_together,
-)
+from geneig_adjoint.collective import CollectiveContext, check_equal_input, raise_together
 from geneig_adjoint.companion import Scaling, Term, halves, scaling_of, terms
 from geneig_adjoint.entrance import takes_structures
 from geneig_adjoint.errors import InputError
@@ -32,6 +27,7 @@ from geneig_adjoint.parameters import (
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.quadratic_parts import ROLES, Constant, NamedPart, parameters_of, parts_error
 from geneig_adjoint.quadratic_pencil import QuadraticPencil, norms_of
+from geneig_adjoint.reductions import allreduce_same
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geneig_adjoint._types import EPS, TINY, Block
-from geneig_adjoint.collective import (
-    CollectiveContext,
-    column_norms,
-    inner,
-)
+from geneig_adjoint.collective import CollectiveContext
 from geneig_adjoint.companion import LOWER, UPPER, Layout, halves, place_of_left
 from geneig_adjoint.conditioning import ILL_CONDITION
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent, SolveInfo
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.normalization import Normalization, own_rows
+from geneig_adjoint.reductions import column_norms, inner
 from geneig_adjoint.views import PlainView
 
 if TYPE_CHECKING:

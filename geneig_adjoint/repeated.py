@@ -24,14 +24,7 @@ import scipy.linalg
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.clusters import check_differentiable, check_not_constrained, cluster_of
-from geneig_adjoint.collective import (
-    check_equal_input,
-    column_norms,
-    from_first_rank,
-    inner,
-    raise_together,
-    users_code,
-)
+from geneig_adjoint.collective import check_equal_input, from_first_rank, raise_together, users_code
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import DefectiveEigenvalueError, InputError
@@ -40,6 +33,7 @@ from geneig_adjoint.indices import single_index_error
 from geneig_adjoint.models import Model, checked_tangent
 from geneig_adjoint.moving_rows import with_moving_rows
 from geneig_adjoint.parameters import Parameters
+from geneig_adjoint.reductions import column_norms, inner
 
 LARGEST_CONDITION = 1e6
 """Of a cluster: vectors exact to 1e-12 leave its derivatives exact to 1e-6, and what is split

@@ -9,7 +9,6 @@ import numpy as np
 
 from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.clusters import nearest_gaps
-from geneig_adjoint.collective import norms_of_columns
 from geneig_adjoint.conditioning import backward_errors, defects, residual_limit
 from geneig_adjoint.constraints import constrained_pairs
 from geneig_adjoint.eigenpairs import Completeness
@@ -18,6 +17,7 @@ from geneig_adjoint.errors import ConvergenceError
 from geneig_adjoint.factorization import SpectralTransformation
 from geneig_adjoint.invariant_subspace import rayleigh_ritz
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import norms_of_columns
 from geneig_adjoint.wanted import INNER_SHARE, Wanted, kept_indices
 
 LARGEST_DISTANCE = 1e-5

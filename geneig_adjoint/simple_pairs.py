@@ -26,12 +26,12 @@ from geneig_adjoint._types import TINY, Block
 from geneig_adjoint.adjoint_settings import AdjointSettings
 from geneig_adjoint.bordered import BorderedSystem
 from geneig_adjoint.clusters import group_values
-from geneig_adjoint.collective import column_norms
 from geneig_adjoint.completeness import window_end
 from geneig_adjoint.eigenpairs import Completeness
 from geneig_adjoint.errors import ConvergenceError, IllConditionedWarning, InputError
 from geneig_adjoint.near_factors import factors_pay, forward_share, keep
 from geneig_adjoint.pencil import Pencil
+from geneig_adjoint.reductions import column_norms
 from geneig_adjoint.right_pairs import RightPairs
 from geneig_adjoint.wanted import Wanted
 

@@ -11,10 +11,11 @@ from petsc4py import PETSc
 
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import equal_layout_of
-from geneig_adjoint.collective import allreduce_same, raise_together
+from geneig_adjoint.collective import raise_together
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.ghosts import Ghosts
 from geneig_adjoint.parameters import is_distributed, length, local_values
+from geneig_adjoint.reductions import allreduce_same
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -11,11 +11,11 @@ import numpy as np
 
 from geneig_adjoint._types import EPS, Block
 from geneig_adjoint.clusters import unresolved_error
-from geneig_adjoint.collective import inner
 from geneig_adjoint.differentiation import complex_step
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.indices import index_error
+from geneig_adjoint.reductions import inner
 from geneig_adjoint.weights import check_weight, weighted
 
 ROUNDING = 30 * EPS

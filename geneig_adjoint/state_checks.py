@@ -11,7 +11,6 @@ from petsc4py import PETSc
 from geneig_adjoint._petsc import deterministic_block
 from geneig_adjoint._types import Block
 from geneig_adjoint.base_states import BaseState
-from geneig_adjoint.collective import allreduce_same
 from geneig_adjoint.differentiation import EIGHTH, STEP
 from geneig_adjoint.parameters import (
     Gradient,
@@ -22,6 +21,7 @@ from geneig_adjoint.parameters import (
     release,
     zeros_like,
 )
+from geneig_adjoint.reductions import allreduce_same
 from geneig_adjoint.state_calls import Calls
 from geneig_adjoint.state_solver import local_rows, new_vec, rows_norm
 

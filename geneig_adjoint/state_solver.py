@@ -13,9 +13,10 @@ from petsc4py import PETSc
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import Block
 from geneig_adjoint.block_solves import solve_block
-from geneig_adjoint.collective import CollectiveContext, column_norms, freed_on_error
+from geneig_adjoint.collective import CollectiveContext, freed_on_error
 from geneig_adjoint.errors import ConvergenceError, InputError
 from geneig_adjoint.factoring import MUMPS_SINGULAR, mumps_trouble, set_up_factor
+from geneig_adjoint.reductions import column_norms
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -10,8 +10,9 @@ from petsc4py import PETSc
 
 from geneig_adjoint import _petsc
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import column_norms, inner, largest_over_ranks, raise_together
+from geneig_adjoint.collective import raise_together
 from geneig_adjoint.errors import NotHermitianError
+from geneig_adjoint.reductions import column_norms, inner, largest_over_ranks
 
 if TYPE_CHECKING:
     from mpi4py import MPI

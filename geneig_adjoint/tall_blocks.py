@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import blas
 
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import allreduce_same
+from geneig_adjoint.reductions import reduced
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -43,16 +42,6 @@ def sums(comm: MPI.Comm, *pairs: tuple[Block, Block]) -> list[Block]:
     Collective.
     """
     return reduced(comm, [_local(u, v) for u, v in pairs])
-
-
-def reduced(comm: MPI.Comm, parts: Sequence[Block]) -> list[Block]:
-    """Return the sums of several arrays over the ranks by one reduction.  (Collective.)"""
-    total = allreduce_same(comm, np.concatenate([part.ravel() for part in parts]))
-    found, start = [], 0
-    for part in parts:
-        found.append(total[start : start + part.size].reshape(part.shape))
-        start += part.size
-    return found
 
 
 def _local(u: Block, v: Block) -> Block:

@@ -19,12 +19,13 @@ import numpy as np
 
 from geneig_adjoint._types import EPS, TINY, Block
 from geneig_adjoint.clusters import cluster_of
-from geneig_adjoint.collective import check_equal_input, column_norms, inner
+from geneig_adjoint.collective import check_equal_input
 from geneig_adjoint.eigenpairs import Eigenpairs, linear_pairs
 from geneig_adjoint.errors import InputError
 from geneig_adjoint.invariant_subspace import near_groups
 from geneig_adjoint.matching import assigned
 from geneig_adjoint.normalization import column_dots, normalized
+from geneig_adjoint.reductions import column_norms, inner
 
 MINIMUM = 0.6
 """Confidence below which a mode counts as lost."""

@@ -11,7 +11,6 @@ import numpy as np
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import allreduce_same
 from geneig_adjoint.eigenpairs import EigenCotangent, Eigenpairs, EigenTangent
 from geneig_adjoint.entrance import entered
 from geneig_adjoint.errors import DefectiveEigenvalueError, DegenerateEigenvalueError
@@ -20,6 +19,7 @@ from geneig_adjoint.gradient_reports import LARGEST_DIFFERENCE, Comparison, Grad
 from geneig_adjoint.models import Model
 from geneig_adjoint.noise import terms_and_noise
 from geneig_adjoint.parameters import Gradient, Parameters
+from geneig_adjoint.reductions import allreduce_same
 from geneig_adjoint.sensitivity import agreed_settings, jvp, values_and_gradients
 from geneig_adjoint.solve import solve_eigenproblem
 from geneig_adjoint.structures import carried, rebuilt

@@ -9,7 +9,7 @@ from ranks import assert_from_the_last_rank, last, raised_everywhere
 from study_files import MODEL, PYTHON, study_folder
 
 import geneig_adjoint as ga
-from geneig_adjoint import collective
+from geneig_adjoint import collective, reductions
 from geneig_adjoint.cli import main
 
 pytestmark = [pytest.mark.failure("exception on one rank", through="api"), pytest.mark.any_scalars]
@@ -154,6 +154,6 @@ def test_error_of_the_first_rank(comm):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_largest_number_is_the_same_on_all_ranks(comm, bad):
     local = np.array([bad if last(comm) else 1.0, comm.rank])
-    found = collective.largest_over_ranks(comm, local)
+    found = reductions.largest_over_ranks(comm, local)
     assert len(set(comm.allgather(found.tobytes()))) == 1
     assert found[1] == comm.size - 1

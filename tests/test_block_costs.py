@@ -25,7 +25,7 @@ REDUCTIONS = 26
 def counts(monkeypatch):
     """Count columns solved, sweeps, products, products with transposes and reductions."""
     found = SimpleNamespace(columns=0, sweeps=0, products=0, transposed=0, reductions=0)
-    solve, multiply, reduce = KrylovSpace.solve, _petsc.multiply, tall_blocks.allreduce_same
+    solve, multiply, reduce = KrylovSpace.solve, _petsc.multiply, tall_blocks.reduced
 
     def counted_solve(self, block):
         found.columns += block.shape[1]
@@ -37,13 +37,13 @@ def counts(monkeypatch):
         found.transposed += int(hermitian)
         return multiply(mat, block, hermitian=hermitian)
 
-    def counted_reduce(comm, local):
+    def counted_reduce(comm, parts):
         found.reductions += 1
-        return reduce(comm, local)
+        return reduce(comm, parts)
 
     monkeypatch.setattr(KrylovSpace, "solve", counted_solve)
     monkeypatch.setattr(_petsc, "multiply", counted_multiply)
-    monkeypatch.setattr(tall_blocks, "allreduce_same", counted_reduce)
+    monkeypatch.setattr(tall_blocks, "reduced", counted_reduce)
     return found
 
 

@@ -18,7 +18,7 @@ GROUPS = [
     [{"digests", "endings", "errors", "_types", "_version", "observers"}],
     [
         {"builds", "heap", "launches", "user_options"},
-        {"_petsc", "collective", "csr_matrices", "exchange"},
+        {"_petsc", "collective", "csr_matrices", "exchange", "reductions"},
         {"assembly", "block_solves", "factoring", "ghosts", "tall_blocks"},
         {"factor_copies", "one_rank_factor"},
     ],

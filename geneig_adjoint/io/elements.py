@@ -16,7 +16,7 @@ from petsc4py import PETSc
 from geneig_adjoint._types import Block
 from geneig_adjoint.assembly import equal_layout
 from geneig_adjoint.builds import index_error
-from geneig_adjoint.collective import allreduce_same, guard
+from geneig_adjoint.collective import guard
 from geneig_adjoint.element_blocks import ElementBlock
 from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.errors import InputError
@@ -48,6 +48,7 @@ from geneig_adjoint.io.table_pieces import (
 from geneig_adjoint.kernels import ScaledKernel
 from geneig_adjoint.laws import Linear, PowerLaw
 from geneig_adjoint.parameters import Gradient
+from geneig_adjoint.reductions import allreduce_same
 
 if TYPE_CHECKING:
     from mpi4py import MPI

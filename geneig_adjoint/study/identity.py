@@ -10,10 +10,11 @@ import numpy as np
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import TINY, Block
-from geneig_adjoint.collective import allreduce_same, column_norms, inner, raise_together
+from geneig_adjoint.collective import raise_together
 from geneig_adjoint.companion import halves
 from geneig_adjoint.pencil import Pencil
 from geneig_adjoint.quadratic_pencil import QuadraticPencil
+from geneig_adjoint.reductions import allreduce_same, column_norms, inner
 from geneig_adjoint.study.build import Problem
 
 PROBES = 3

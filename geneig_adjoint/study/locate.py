@@ -10,11 +10,11 @@ import numpy as np
 from geneig_adjoint import _petsc
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import allreduce_same
 from geneig_adjoint.element_blocks import ElementIds
 from geneig_adjoint.elements import ElementModel
 from geneig_adjoint.errors import GeneigError
 from geneig_adjoint.kernel_checks import KernelReport, check_kernels
+from geneig_adjoint.reductions import allreduce_same
 from geneig_adjoint.verification import random_direction
 
 if TYPE_CHECKING:

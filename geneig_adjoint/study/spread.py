@@ -9,7 +9,7 @@ import numpy as np
 
 from geneig_adjoint import parameters as params
 from geneig_adjoint._types import Block
-from geneig_adjoint.collective import allreduce_same
+from geneig_adjoint.reductions import allreduce_same
 
 
 @dataclass(frozen=True)
