@@ -198,7 +198,6 @@ UNEXPECTED = {
 }
 
 
-@pytest.mark.any_scalars
 @pytest.mark.failure("exception on one rank", through="command")
 @pytest.mark.parametrize(("model", "message"), UNEXPECTED.values(), ids=UNEXPECTED)
 def test_exception_of_user_code_ends_the_job_with_one_traceback(adjoint, tmp_path, model, message):
@@ -280,7 +279,6 @@ def test_overwrite_replaces_results(tmp_path, capsys):
     assert len(result(tmp_path / "out")["values"]) == 3
 
 
-@pytest.mark.any_scalars
 @pytest.mark.failure("missing package", through="command")
 def test_missing_stack_is_one_message_with_the_remedy():
     start = "import sys; from geneig_adjoint.cli import main; sys.exit(main(['run', 'x.toml']))"
