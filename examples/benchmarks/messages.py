@@ -12,7 +12,7 @@ The model counts operations, not ranks: with P strips of a grid whose cut holds 
     one contraction                2 (P - 1) messages of 3 k `layer` words, and the gradient
 
 PETSc's log says how many messages and reductions there were, wrapped functions of
-geneig_adjoint.collective how many of the package's own. What MUMPS sends inside of a solve is
+geneig_adjoint.reductions how many of the package's own. What MUMPS sends inside of a solve is
 counted by neither: the last table has a formula for it. Rank 0 prints Markdown tables, last
 the model for 64, 256 and 1024 ranks.
 """
@@ -33,7 +33,7 @@ from peers.tables import replace_between
 from petsc4py import PETSc
 
 import geneig_adjoint as ga
-from geneig_adjoint import collective
+from geneig_adjoint import reductions
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 WORD = np.dtype(PETSc.ScalarType).itemsize
@@ -43,7 +43,7 @@ LATENCY, PER_WORD = 2e-6, WORD / 10e9
 
 
 class Reductions:
-    """Reductions through `geneig_adjoint.collective`, and their words."""
+    """Reductions through `geneig_adjoint.reductions`, and their words."""
 
     def __init__(self):
         self.calls = self.words = 0
@@ -54,7 +54,7 @@ class Reductions:
         replaced = []
         modules = [m for name, m in sys.modules.items() if name.startswith("geneig_adjoint")]
         for name in REDUCING:
-            original = getattr(collective, name)
+            original = getattr(reductions, name)
             for module in modules:
                 if getattr(module, name, None) is original:
                     setattr(module, name, self._counting(original))

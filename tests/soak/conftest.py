@@ -16,7 +16,7 @@ MINUTES = {
     "test_load": (10, "2,000,000 parameters; 8 and 12 ranks; a failing rank among 8"),
     "test_memory": (30, "300 rounds of every kind of work, on 1 rank and on 2"),
     "test_optimize_memory": (1, "300 iterations of a search"),
-    "test_properties": (20, "1,000 random pencils for every property"),
+    "test_properties": (5, "1,000 random pencils for every property"),
 }
 """What campaigns take, roughly, with one build on two idle cores, and what they do."""
 
