@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -275,12 +276,21 @@ def test_broken_definition_is_refused(tmp_path, capsys):
     assert sweep(path, "--overwrite") == 0
 
 
-def test_broken_record_is_run_again(tmp_path):
+@pytest.mark.parametrize("content", ["[]", '{"status": "running", "attempts": "1"}'])
+def test_broken_record_is_run_again(tmp_path, content):
     path = sweep_folder(tmp_path)
     assert sweep(path) == 0
-    (tmp_path / "out" / "sample_0002" / "sample.json").write_text("[]")
+    (tmp_path / "out" / "sample_0002" / "sample.json").write_text(content)
     before = touched(tmp_path)
     assert sweep(path, "--overwrite") == 0
     assert [new == old for new, old in zip(touched(tmp_path), before, strict=True)].count(
         False
     ) == 1
+
+
+def test_sample_whose_folder_is_removed_is_run_again(tmp_path):
+    path = sweep_folder(tmp_path)
+    assert sweep(path) == 0
+    shutil.rmtree(tmp_path / "out" / "sample_0002")
+    assert sweep(path) == 0
+    assert statuses(tmp_path) == [DONE] * 4
